@@ -1,0 +1,135 @@
+/* The bytes of one record: what the log is made of. FORMAT.md has the layout
+ * byte by byte. The only file that calls xxHash in storage/. Pure functions,
+ * any thread. The broker's workers write finished records with this header
+ * straight into their submission ring; the store fills in seq, time and the
+ * header's checksum when it numbers them. */
+#ifndef GODWIT_STORAGE_RECORD_H
+#define GODWIT_STORAGE_RECORD_H
+
+#include "proto/bytes.h"
+#include "proto/seqset.h"
+#include "proto/status.h"
+
+enum { RECORD_HEADER_LEN = 64, RECORD_ALIGN = 8 };
+
+enum record_kind {
+    RECORD_MESSAGE = 1, /* body: the encoded Message, as the client sent it */
+    RECORD_ACK = 2,     /* body: group, topic, ranges settled by acks */
+    RECORD_RETRY = 3,   /* body: group, topic, entries {seq, attempts, due} */
+    RECORD_CATALOG = 4, /* body: one fact about an app, a topic or a group */
+    RECORD_GAP = 5      /* body: group, topic, ranges lost to damage */
+};
+
+/* Flags, the first two never reach the disk: the store sets them in the
+ * submission ring for the worker to read. */
+enum record_flag {
+    RECORD_DUPLICATE = 1, /* its producer sequence was stored before: dropped;
+                           * seq holds the first one's, 0 if not known any more */
+    RECORD_REFUSED = 2    /* no space for it: not written */
+};
+
+/* A record as its header says. `body` points into where it was read. */
+struct record {
+    enum record_kind kind;
+    uint8_t flags;
+    uint32_t topic; /* id; 0 for other kinds than message */
+    uint32_t app;   /* id of the app that caused it; 0: the broker itself */
+    uint64_t seq;   /* of a message in its topic, from 1; 0 otherwise */
+    uint64_t time_us;      /* since 1970, by the journal's wall clock */
+    uint64_t producer;     /* 0: not idempotent */
+    uint64_t producer_seq; /* rises from 1 per (app, producer) */
+    struct slice body;
+};
+
+/* What a record with this body takes in the log, padding included. */
+size_t record_size(size_t body_len);
+
+/* Write a header at `at`; the body of body_len bytes must stand behind it
+ * already (at + RECORD_HEADER_LEN): its checksum is taken here, and the padding
+ * behind it is zeroed. seq and time are left 0 for record_number(). */
+void record_finish(uint8_t *at, const struct record *record);
+
+/* Give it its number and time and close the header with its checksum. Called by
+ * the store, on the journal's thread. */
+void record_number(uint8_t *at, uint64_t seq, uint64_t time_us);
+
+/* The size in the log of the record that begins at `at`, from its header alone,
+ * unverified. For memory that this process wrote itself. */
+size_t record_size_at(const uint8_t *at);
+
+/* Read and verify both checksums. STATUS_CORRUPT for anything that is not a
+ * whole and correct record within `from`. */
+MUST_CHECK enum status record_read(struct slice from, struct record *out);
+
+/* Fields read in place by the worker from its own submission ring. */
+uint64_t record_seq_at(const uint8_t *at);
+uint8_t record_flags_at(const uint8_t *at);
+
+/* ---- bodies ---- */
+
+/* RECORD_ACK and RECORD_GAP: ranges of a group on a topic. */
+struct record_ranges {
+    uint32_t group;
+    uint32_t topic;
+    const struct seq_range *ranges;
+    size_t count; /* at most RECORD_RANGES_MAX */
+};
+
+/* RECORD_RETRY: what redelivery needs to know after a restart. */
+struct retry {
+    uint64_t seq;
+    uint32_t attempts; /* deliveries that failed so far */
+    uint64_t due_us;   /* wall clock: not before */
+};
+
+struct record_retries {
+    uint32_t group;
+    uint32_t topic;
+    const struct retry *retries;
+    size_t count; /* at most RECORD_RETRIES_MAX */
+};
+
+/* RECORD_CATALOG: a fact; who may state it and what its value means is the
+ * broker's affair (router/catalog). */
+enum catalog_class { CATALOG_APP = 1, CATALOG_TOPIC = 2, CATALOG_GROUP = 3 };
+
+struct record_fact {
+    enum catalog_class class;
+    uint32_t id;         /* unique in its class for ever, from 1 */
+    bool deleted;        /* the value is gone */
+    struct slice name;
+    struct slice value;  /* opaque to the store */
+};
+
+enum { RECORD_RANGES_MAX = 65536, RECORD_RETRIES_MAX = 32768 };
+
+/* Each appends a body to `to`. */
+MUST_CHECK enum status record_ranges_write(struct bytes *to,
+                                           const struct record_ranges *ranges);
+MUST_CHECK enum status record_retries_write(struct bytes *to,
+                                            const struct record_retries *r);
+MUST_CHECK enum status record_fact_write(struct bytes *to,
+                                         const struct record_fact *fact);
+
+/* Each reads a body; arrays are decoded one by one because a body in the log has
+ * no alignment. STATUS_CORRUPT when it is not one. */
+struct ranges_reader {
+    uint32_t group, topic;
+    size_t count;
+    struct reader reader;
+};
+MUST_CHECK enum status ranges_read(struct slice body, struct ranges_reader *out);
+struct seq_range ranges_next(struct ranges_reader *r); /* `count` times */
+
+struct retries_reader {
+    uint32_t group, topic;
+    size_t count;
+    struct reader reader;
+};
+MUST_CHECK enum status retries_read(struct slice body,
+                                    struct retries_reader *out);
+struct retry retries_next(struct retries_reader *r); /* `count` times */
+
+MUST_CHECK enum status fact_read(struct slice body, struct record_fact *out);
+
+#endif

@@ -1,0 +1,211 @@
+/* The durable log and what is known about it: the face of storage/. The broker
+ * includes this header and record.h and nothing else of the folder.
+ *
+ * Threads: three callers, each with its own half of the struct.
+ *   journal  store_append, store_sync         one thread
+ *   keeper   store_apply, store_checkpoint, store_prepare     one thread
+ *   readers  struct store_view, one a thread
+ * open and close belong to whoever has stopped the others. No call logs, sleeps
+ * or starts a thread. */
+#ifndef GODWIT_STORAGE_STORE_H
+#define GODWIT_STORAGE_STORE_H
+
+#include "proto/error.h"
+#include "storage/record.h"
+#include "storage/vfs.h"
+
+#include <stdbool.h>
+
+struct store;
+
+struct store_config {
+    const char *dir;          /* made when missing; mode 0700 */
+    const struct vfs *vfs;    /* NULL: vfs_system() */
+    uint64_t segment_len;     /* 0: STORE_SEGMENT_LEN; tests take small ones */
+    uint64_t keydir_len_max;  /* LMDB map size; 0: STORE_KEYDIR_LEN_MAX */
+    uint64_t now_us;          /* wall clock at open */
+    /* Told now and then while a recovery runs; may be NULL. */
+    void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+    void *progress_arg;
+};
+
+enum { STORE_SEGMENT_LEN = 256 * 1024 * 1024 };
+#define STORE_KEYDIR_LEN_MAX (UINT64_C(64) << 30)
+
+/* What opening found and did, for the log line of the broker. */
+struct store_recovery {
+    bool fresh;              /* an empty folder: a new store was made */
+    bool clean;              /* the last run closed it properly */
+    bool keydir_rebuilt;     /* missing or unusable: replayed from the start */
+    uint64_t replayed_bytes; /* of the log, past the keydir's position */
+    uint64_t replayed_records;
+    uint64_t rescued_records; /* of a doubtful tail, written again and synced */
+    uint64_t torn_bytes;     /* cut from the end: never confirmed */
+    uint64_t damaged_batches; /* durable once, unreadable now */
+    uint64_t damaged_bytes;
+    uint64_t segment_count;
+    uint64_t us; /* left 0; the caller's stopwatch fills it */
+};
+
+/* Open or make a store. Takes an exclusive lock on the folder: STATUS_BUSY when
+ * another process has it. STATUS_NEWER: written by a newer format.
+ * STATUS_IO/NO_SPACE/CORRUPT with the detail in *err. When it returns OK, all
+ * that the log holds is durable and the keydir is current with it. */
+MUST_CHECK enum status store_open(struct store **out,
+                                  const struct store_config *config,
+                                  struct store_recovery *recovery,
+                                  struct error *err);
+
+/* Final checkpoint and clean mark if the store is not frozen, then release
+ * everything. Accepts NULL. All views must be closed before. */
+void store_close(struct store *store);
+
+/* ---- journal ---- */
+
+/* Whole finished records, one after the other, in memory the store may write
+ * to: seq, time, flags and header checksum are filled in place. */
+struct store_span {
+    uint8_t *at;
+    size_t len;
+    size_t taken; /* out: how far it got; always at a record's end */
+};
+
+/* Where one commit batch stands, and what is in it. */
+struct store_commit {
+    uint32_t segment; /* from 1 */
+    uint32_t offset;  /* of the batch in it */
+    uint32_t len;     /* of the batch */
+    uint32_t record_count; /* written; dropped and refused ones apart */
+};
+
+/* Number the records of the spans in order (seq per topic), drop duplicates,
+ * and append what fits one batch (BATCH_LEN_MAX). Not durable yet. With nothing
+ * to write (all dropped or refused) out->record_count is 0 and no sync is owed.
+ * When no room is left for messages each is flagged RECORD_REFUSED and taken;
+ * acks and catalog facts go on into the reserve. STATUS_NO_SPACE: not even
+ * that; nothing is taken. STATUS_IO, and STATUS_FROZEN from then on: nothing
+ * written since the last good sync may be confirmed. */
+MUST_CHECK enum status store_append(struct store *store,
+                                    struct store_span *spans, size_t count,
+                                    uint64_t now_us, struct store_commit *out,
+                                    struct error *err);
+
+/* fdatasync of what was appended. OK: durable. The first failure is final:
+ * STATUS_IO now, STATUS_FROZEN ever after. */
+MUST_CHECK enum status store_sync(struct store *store, struct error *err);
+
+/* Any thread. */
+bool store_frozen(const struct store *store);
+bool store_space_low(const struct store *store); /* messages are being refused */
+
+/* ---- keeper ---- */
+
+/* Have the next segment ready before the journal needs it. Cheap when it is.
+ * STATUS_NO_SPACE is reported and tried again at the next call. */
+MUST_CHECK enum status store_prepare(struct store *store, struct error *err);
+
+/* Take note of one commit batch (in log order, each durable). Memory only.
+ * STATUS_AGAIN: as much is pending as may be; checkpoint first. */
+MUST_CHECK enum status store_apply(struct store *store,
+                                   const struct store_commit *commit);
+
+/* Bytes of log applied since the last checkpoint. */
+uint64_t store_pending(const struct store *store);
+
+/* Write what was applied to the keydir in one synced transaction that also
+ * holds the log position. A failure freezes the store. */
+MUST_CHECK enum status store_checkpoint(struct store *store, struct error *err);
+
+/* ---- what a start needs; before the threads run ---- */
+
+typedef void (*store_fact_fn)(void *arg, const struct record_fact *fact);
+/* All facts not deleted, by class, then id. */
+MUST_CHECK enum status store_each_fact(struct store *store, store_fact_fn fn,
+                                       void *arg);
+
+/* One group's view of one topic, as the log has it. */
+struct store_lane {
+    uint32_t group;
+    uint32_t topic;
+    const struct seqset *acked; /* settled numbers, from 1 */
+    const struct seqset *gaps;  /* of those, lost to damage */
+    const struct retry *retries; /* of numbers not settled, by seq */
+    size_t retry_count;
+};
+typedef void (*store_lane_fn)(void *arg, const struct store_lane *lane);
+MUST_CHECK enum status store_each_lane(struct store *store, store_lane_fn fn,
+                                       void *arg);
+
+/* The last seq used by a topic, 0 when it has none. */
+typedef void (*store_topic_fn)(void *arg, uint32_t topic, uint64_t last_seq);
+MUST_CHECK enum status store_each_topic(struct store *store, store_topic_fn fn,
+                                        void *arg);
+
+/* ---- readers ---- */
+
+/* One thread's window on the durable log: the keydir for what is checkpointed,
+ * a table of its own for what came since. */
+struct store_view;
+
+MUST_CHECK enum status store_view_open(struct store_view **out,
+                                       struct store *store, struct error *err);
+void store_view_close(struct store_view *view);
+
+/* Messages first_seq..first_seq+count-1 of one topic in one batch. */
+struct store_run {
+    uint32_t topic;
+    uint32_t count;
+    uint64_t first_seq;
+    uint32_t segment;
+    uint32_t batch;  /* its offset */
+    uint32_t table;  /* offset of the run's table of record offsets */
+};
+
+/* A durable batch has come (in log order). Calls back once for each run of
+ * messages, and once for each record of another kind that must be known
+ * (catalog facts only). After it, store_view_message() finds the batch. */
+struct store_visitor {
+    void (*run)(void *arg, const struct store_run *run);
+    void (*fact)(void *arg, const struct record_fact *fact, uint32_t app);
+    void *arg;
+};
+MUST_CHECK enum status store_view_commit(struct store_view *view,
+                                         const struct store_commit *commit,
+                                         const struct store_visitor *visitor);
+
+/* Remembers where a reader of one topic stands, so that the next message is
+ * found without a search. Zero-initialise. Stays good for ever. */
+struct store_cursor {
+    struct store_run run;
+};
+
+/* Message `seq` of `topic`, verified. Its body points into the mapped segment
+ * and stays good until the calling thread's next store_view_commit().
+ * STATUS_NOT_FOUND: no such message (never, or deleted); then *next_seq, if
+ * not NULL, is the next one there is, 0 if none. STATUS_CORRUPT: it is damaged;
+ * STATUS_IO: LMDB failed. */
+MUST_CHECK enum status store_view_message(struct store_view *view,
+                                          struct store_cursor *cursor,
+                                          uint32_t topic, uint64_t seq,
+                                          struct record *out,
+                                          uint64_t *next_seq);
+
+/* ---- figures; any thread, each value by itself ---- */
+struct store_stats {
+    uint64_t segments;
+    uint64_t log_bytes;        /* appended since open */
+    uint64_t records;
+    uint64_t batches;
+    uint64_t syncs;
+    uint64_t checkpoints;
+    uint64_t duplicates;
+    uint64_t refused;          /* for want of space */
+    uint64_t corrupt_reads;
+    uint64_t free_bytes;       /* on the disk, at the last store_prepare() */
+};
+void store_stats(const struct store *store, struct store_stats *out);
+
+/* The format versions this build writes, for --version. */
+#define STORE_FORMAT_VERSION 1
+
+#endif
