@@ -1,6 +1,5 @@
 /* The bytes of one record: what the log is made of. FORMAT.md has the layout
- * byte by byte. The only file that calls xxHash in storage/. Pure functions,
- * any thread. The broker's workers write finished records with this header
+ * byte by byte. Pure functions, any thread. The broker's workers write finished records with this header
  * straight into their submission ring; the store fills in seq, time and the
  * header's checksum when it numbers them. */
 #ifndef GODWIT_STORAGE_RECORD_H
@@ -60,6 +59,11 @@ size_t record_size_at(const uint8_t *at);
 /* Read and verify both checksums. STATUS_CORRUPT for anything that is not a
  * whole and correct record within `from`. */
 MUST_CHECK enum status record_read(struct slice from, struct record *out);
+
+/* For the store: mark a record as dropped or refused, and read the fields of
+ * one in memory that this process wrote itself, unverified. */
+void record_drop(uint8_t *at, uint8_t flag, uint64_t seq);
+void record_fields_at(const uint8_t *at, struct record *out);
 
 /* Fields read in place by the worker from its own submission ring. */
 uint64_t record_seq_at(const uint8_t *at);

@@ -23,13 +23,14 @@ struct vfs {
     int (*drop_cache)(const struct vfs *vfs, int fd, off_t at, off_t len);
     off_t (*size)(const struct vfs *vfs, int fd);
     int (*truncate)(const struct vfs *vfs, int fd, off_t len);
-    void *(*map)(const struct vfs *vfs, int fd, size_t len); /* read, shared */
+    /* To read, shared; MAP_FAILED and errno. */
+    void *(*map)(const struct vfs *vfs, int fd, size_t len);
     int (*unmap)(const struct vfs *vfs, void *at, size_t len);
     int (*rename)(const struct vfs *vfs, const char *from, const char *to);
     int (*unlink)(const struct vfs *vfs, const char *path);
     int (*sync_dir)(const struct vfs *vfs, const char *path);
     int (*make_dir)(const struct vfs *vfs, const char *path, mode_t mode);
-    /* Calls back with each entry's name. */
+    /* Calls back with each entry's name, those that begin with a dot apart. */
     int (*list)(const struct vfs *vfs, const char *path,
                 void (*entry)(void *arg, const char *name), void *arg);
     uint64_t (*free_bytes)(const struct vfs *vfs, const char *path);
