@@ -19,11 +19,15 @@ enum {
     NONCE_LEN_MIN = 8,
     NONCE_LEN_MAX = 64,
     REASON_LEN_MAX = 256,
+    CLIENT_LEN_MAX = 256,    /* what a client calls itself */
+    SIGNATURE_LEN_MAX = 32,  /* HMAC-SHA256 */
 
     /* one frame or request */
     FRAME_LEN_MAX = 4 * 1024 * 1024, /* WebSocket message payload */
     PUBLISH_COUNT_MAX = 10000,       /* messages in one publish request */
     RANGE_COUNT_MAX = 1024,          /* ranges in one settle request */
+    REPLY_ITEM_COUNT_MAX = 65536,    /* deliveries, ranges or gaps in one reply */
+    UNKNOWN_FIELD_COUNT_MAX = 64,    /* of a newer version, in one message */
     HTTP_HEAD_LEN_MAX = 8 * 1024,    /* request line and headers */
     HTTP_HEADER_COUNT_MAX = 64,
     HTTP_BODY_LEN_MAX = 4 * 1024 * 1024,
