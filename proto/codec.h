@@ -1,8 +1,12 @@
-/* Subprotocol godwit.v1.proto: frames' payloads to wire structs and back. The
- * only user of the generated protobuf code. The hot messages (Publish, Confirm,
- * Deliver, Settle of ranges) are walked and written by hand so that bodies are
- * never copied; the others go through protobuf-c with a bounded arena. The tests
- * hold the two against each other. No I/O, no threads: one codec a thread. */
+/* Subprotocol godwit.v1.proto: frames' payloads to wire structs and back, by
+ * hand (proto/pb.h), so that bodies are never copied and nothing is allocated
+ * for a message. The tests hold it against the code that protoc-c generates
+ * from godwit.proto. No I/O, no threads: one codec a thread.
+ *
+ * Unknown fields of requests and replies are skipped, up to
+ * UNKNOWN_FIELD_COUNT_MAX in each; a scalar that occurs twice has its last
+ * value; a Request or Reply has exactly one kind. A Message may hold nothing
+ * that is not known here, and nothing twice. */
 #ifndef GODWIT_PROTO_CODEC_H
 #define GODWIT_PROTO_CODEC_H
 
@@ -18,8 +22,10 @@ void codec_free(struct codec *codec);
 
 /* Decode one Request. On success the slices point into `payload` or into the
  * codec's scratch, both good until the next decode. Messages of a publish are
- * NOT checked yet (codec_message_check). On failure *refusal explains, and
- * out->id holds the request's id if that much was readable, else 0. */
+ * NOT checked yet (codec_message_check), nor is a name more than short enough.
+ * On failure *refusal explains, and out->kind and out->id hold the request's if
+ * that much was readable, else 0. STATUS_UNSUPPORTED: a kind of request that is
+ * not known here. STATUS_NOMEM. */
 MUST_CHECK enum status codec_request_read(struct codec *codec,
                                           struct slice payload,
                                           struct wire_request *out,
@@ -67,8 +73,9 @@ MUST_CHECK enum status codec_confirm_write(struct bytes *to,
 MUST_CHECK enum status codec_refused_write(struct bytes *to, uint64_t id,
                                            uint64_t count,
                                            const struct refusal *refusal);
-MUST_CHECK enum status codec_attached_write(struct bytes *to, uint64_t id,
-                                            const struct wire_attached *attached);
+MUST_CHECK enum status
+codec_attached_write(struct bytes *to, uint64_t id,
+                     const struct wire_attached *attached);
 MUST_CHECK enum status codec_detached_write(struct bytes *to, uint64_t id,
                                             struct slice reason);
 MUST_CHECK enum status
@@ -83,15 +90,21 @@ MUST_CHECK enum status codec_pong_write(struct bytes *to, uint64_t id);
 size_t codec_delivery_len(const struct wire_delivery *delivery);
 MUST_CHECK enum status codec_deliver_begin(struct bytes *to, struct slice topic,
                                            size_t deliveries_len);
-MUST_CHECK enum status codec_delivery_write(struct bytes *to,
-                                            const struct wire_delivery *delivery);
+MUST_CHECK enum status
+codec_delivery_write(struct bytes *to, const struct wire_delivery *delivery);
 /* What codec_deliver_begin() and the deliveries will append together. */
 size_t codec_deliver_len(struct slice topic, size_t deliveries_len);
+
+/* Messages first .. last of a topic are lost. */
+struct wire_gap {
+    struct slice topic;
+    struct seq_range range;
+};
 
 /* One decoded reply. Arrays point into the codec's scratch. */
 struct wire_reply {
     enum reply_kind kind;
-    uint64_t id; /* of welcome, refused, attached, detached, settled, pong */
+    uint64_t id; /* of all but deliver and gap */
     union {
         struct wire_welcome welcome;
         struct wire_confirm confirm;
@@ -113,13 +126,13 @@ struct wire_reply {
             const struct wire_settled_range *ranges;
             size_t count;
         } settled;
-        struct {
-            struct slice topic;
-            struct seq_range range;
-        } gap;
+        struct wire_gap gap;
     };
 };
 
+/* STATUS_INVALID: no Reply. STATUS_UNSUPPORTED: of a kind that is not known
+ * here, to be ignored. STATUS_NOMEM. The messages of a deliver are not checked,
+ * and a refusal's `limit` lives in the codec until the next decode. */
 MUST_CHECK enum status codec_reply_read(struct codec *codec,
                                         struct slice payload,
                                         struct wire_reply *out);
@@ -129,9 +142,9 @@ MUST_CHECK enum status codec_reply_read(struct codec *codec,
 MUST_CHECK enum status codec_pulled_begin(struct bytes *to, uint64_t lease,
                                           uint64_t lease_ms);
 /* Then, for each topic in turn, a Deliver as a field of Pulled. */
-MUST_CHECK enum status codec_pulled_deliver(struct bytes *to, struct slice topic,
-                                            const struct wire_delivery *deliveries,
-                                            size_t count);
+MUST_CHECK enum status
+codec_pulled_deliver(struct bytes *to, struct slice topic,
+                     const struct wire_delivery *deliveries, size_t count);
 MUST_CHECK enum status codec_pulled_gap(struct bytes *to, struct slice topic,
                                         struct seq_range range);
 
@@ -141,6 +154,8 @@ struct wire_pulled {
     size_t count; /* deliveries, with their topic each */
     const struct wire_delivery *deliveries;
     const struct slice *topics;
+    size_t gap_count;
+    const struct wire_gap *gaps;
 };
 MUST_CHECK enum status codec_pulled_read(struct codec *codec,
                                          struct slice payload,

@@ -207,7 +207,8 @@ enum status pb_table_read(const struct pb_table *table, struct slice from,
             return status;
         }
     }
-    return r.fault == NULL ? STATUS_OK : pb_refuse(refusal, table->name, r.fault);
+    return r.fault == NULL ? STATUS_OK
+                           : pb_refuse(refusal, table->name, r.fault);
 }
 
 static uint64_t number_at(const struct pb_field *field, const void *from)

@@ -34,7 +34,7 @@ static inline struct pb_reader pb_reader_of(struct slice from)
     static const uint8_t nothing[1];
     const uint8_t *at = from.len == 0 ? nothing : from.at;
 
-    return (struct pb_reader){ .at = at, .end = at + from.len };
+    return (struct pb_reader) { .at = at, .end = at + from.len };
 }
 
 /* False, with the fault set, when no varint of at most 64 bits begins here. */
@@ -52,15 +52,15 @@ static inline bool pb_varint(struct pb_reader *r, uint64_t *out)
 /* The next field. False at the end, or with the fault set. */
 bool pb_next(struct pb_reader *r, struct pb_item *item);
 
-/* Call for a field that is not known: false, with the fault set, when there have
- * been too many of them. */
+/* Call for a field that is not known: false, with the fault set, when there
+ * have been too many of them. */
 bool pb_skip(struct pb_reader *r);
 
 /* Valid UTF-8 without NUL: what a string field may hold. */
 bool pb_text_valid(struct slice text);
 
-/* The varint in field `number`, wherever it stands; 0 when it cannot be had. For
- * the id of a request that is refused for something else. */
+/* The varint in field `number`, wherever it stands; 0 when it cannot be had.
+ * For the id of a request that is refused for something else. */
 uint64_t pb_find_u64(struct slice from, uint32_t number);
 
 /* "not a Publish: a length runs past the end". STATUS_INVALID. */
@@ -74,8 +74,8 @@ enum pb_kind { PB_U64, PB_U32, PB_BOOL, PB_TEXT, PB_BYTES };
 struct pb_field {
     uint32_t number;
     enum pb_kind kind;
-    size_t offset;     /* of a uint64_t, uint32_t, bool or struct slice */
-    size_t len_max;    /* of a PB_TEXT or PB_BYTES; 0: only the frame bounds it */
+    size_t offset;  /* of a uint64_t, uint32_t, bool or struct slice */
+    size_t len_max; /* of a PB_TEXT or PB_BYTES; 0: only the frame bounds it */
     const char *limit; /* the name of that bound */
 };
 
@@ -85,9 +85,9 @@ struct pb_table {
     size_t count;
 };
 
-#define PB_TABLE(name_, fields_)                                              \
-    {                                                                         \
-        .name = (name_), .fields = (fields_), .count = COUNT_OF(fields_)      \
+#define PB_TABLE(name_, fields_)                                               \
+    {                                                                          \
+        .name = (name_), .fields = (fields_), .count = COUNT_OF(fields_)       \
     }
 
 /* Put one field into its place in `out`. False when the table does not know it.
