@@ -1,0 +1,155 @@
+/* Apps, topics and groups: what there is and who may do what. Every thread that
+ * needs it holds a replica of its own, fed by the facts of the log in log order,
+ * so reading takes no lock. Changes are decided on worker 0 alone (names unique,
+ * ids never used twice), go into the log as facts, and are applied by everybody
+ * when they are durable. */
+#ifndef GODWIT_BROKER_ROUTER_CATALOG_H
+#define GODWIT_BROKER_ROUTER_CATALOG_H
+
+#include "proto/bytes.h"
+#include "proto/limits.h"
+#include "proto/refusal.h"
+#include "storage/record.h"
+
+struct catalog;
+
+struct patterns {
+    size_t count;
+    char (*at)[PATTERN_LEN_MAX + 1]; /* heap, the owner's */
+};
+
+struct app {
+    uint32_t id;
+    char name[NAME_LEN_MAX + 1];
+    char secret[SECRET_LEN_MAX + 1];
+    bool admin;
+    struct patterns publish;
+    struct patterns subscribe;
+    uint64_t created_us;
+};
+
+struct topic {
+    uint32_t id;
+    char name[NAME_LEN_MAX + 1];
+    uint32_t app; /* who made it */
+    uint64_t created_us;
+    void *user;   /* the replica owner's, NULL at first */
+};
+
+enum group_from { FROM_EARLIEST = 1, FROM_LATEST = 2 };
+
+/* Where a group begins on a topic that was there before it. */
+struct lane_from {
+    uint32_t topic;
+    uint64_t after_seq; /* the last one it does not get */
+};
+
+struct group_fact {
+    uint32_t id;
+    char name[NAME_LEN_MAX + 1];
+    uint32_t app; /* its owner */
+    struct patterns topics;
+    enum group_from from;
+    uint64_t lease_ms;
+    uint64_t created_us;
+    size_t start_count; /* FROM_LATEST only; topics not listed begin at 1 */
+    struct lane_from *starts;
+    void *user;         /* the replica owner's, NULL at first */
+};
+
+struct catalog *catalog_new(void); /* NULL: no memory */
+void catalog_free(struct catalog *catalog);
+
+/* What a fact did to the replica. For deletions the entry is gone when `gone` has
+ * returned; for additions it is there before `added` is called. */
+struct catalog_watch {
+    void (*topic_added)(void *arg, struct topic *topic);
+    void (*topic_gone)(void *arg, struct topic *topic);
+    void (*group_added)(void *arg, struct group_fact *group);
+    void (*group_gone)(void *arg, struct group_fact *group);
+    void (*app_gone)(void *arg, const struct app *app);
+    void *arg;
+};
+void catalog_set_watch(struct catalog *catalog,
+                       const struct catalog_watch *watch); /* copied */
+
+/* Apply one fact. STATUS_CORRUPT: its value makes no sense (counted, ignored). */
+MUST_CHECK enum status catalog_apply(struct catalog *catalog,
+                                     const struct record_fact *fact);
+
+struct app *catalog_app(const struct catalog *catalog, struct slice name);
+struct app *catalog_app_by_id(const struct catalog *catalog, uint32_t id);
+struct topic *catalog_topic(const struct catalog *catalog, struct slice name);
+struct topic *catalog_topic_by_id(const struct catalog *catalog, uint32_t id);
+struct group_fact *catalog_group(const struct catalog *catalog,
+                                 struct slice name);
+struct group_fact *catalog_group_by_id(const struct catalog *catalog,
+                                       uint32_t id);
+/* In the order of names. */
+void catalog_each_app(const struct catalog *catalog,
+                      void (*fn)(void *arg, struct app *app), void *arg);
+void catalog_each_topic(const struct catalog *catalog,
+                        void (*fn)(void *arg, struct topic *topic), void *arg);
+void catalog_each_group(const struct catalog *catalog,
+                        void (*fn)(void *arg, struct group_fact *group),
+                        void *arg);
+size_t catalog_count(const struct catalog *catalog, enum catalog_class class);
+
+bool group_takes_topic(const struct group_fact *group, struct slice topic);
+/* The last seq of the topic that the group does not get. */
+uint64_t group_starts_after(const struct group_fact *group, uint32_t topic);
+
+/* ---- may this app? ---- */
+
+bool app_may_publish(const struct app *app, struct slice topic);
+/* Does what the app may subscribe to cover the whole pattern? A pattern is covered
+ * when one grant matches it as a text, '*' standing for itself too. */
+bool app_may_subscribe(const struct app *app, struct slice pattern);
+
+/* ---- changes; worker 0 ---- */
+
+enum catalog_op { CATALOG_CREATE = 1, CATALOG_DELETE = 2 };
+
+/* What is asked for. Owns its patterns; catalog_request_fini(). */
+struct catalog_request {
+    enum catalog_op op;
+    enum catalog_class class;
+    uint32_t app; /* who asks; 0: the broker itself */
+    char name[NAME_LEN_MAX + 1];
+    /* create app */
+    bool admin;
+    struct patterns publish;
+    struct patterns subscribe;
+    /* create group */
+    struct patterns topics;
+    enum group_from from;
+    uint64_t lease_ms; /* 0: default */
+};
+void catalog_request_fini(struct catalog_request *request);
+
+/* Decide a request: may the asker, is the name good and free, are the numbers in
+ * range? On STATUS_OK the fact's record body is appended to `body`, and `secret`
+ * holds a new app's secret (random, from the caller's bytes). `last_seq` gives a
+ * topic's last durable seq, for FROM_LATEST. Otherwise *refusal says why. The
+ * same definition once more: STATUS_EXISTS. */
+struct catalog_context {
+    uint64_t now_us;
+    const uint8_t *random; /* 24 bytes, for a secret */
+    uint64_t (*last_seq)(void *arg, const struct topic *topic);
+    void *arg;
+};
+MUST_CHECK enum status catalog_decide(struct catalog *catalog,
+                                      const struct catalog_request *request,
+                                      const struct catalog_context *context,
+                                      struct bytes *body,
+                                      char secret[SECRET_LEN_MAX + 1],
+                                      struct refusal *refusal);
+
+/* Takes a text "a,b" or one added by one; checks each. */
+MUST_CHECK enum status patterns_add(struct patterns *patterns,
+                                    struct slice pattern,
+                                    struct refusal *refusal);
+void patterns_fini(struct patterns *patterns);
+bool patterns_match(const struct patterns *patterns, struct slice name);
+
+#endif
