@@ -6,13 +6,14 @@
  *            deliver                 ack
  *   READY ------------> IN FLIGHT ---------> ACKED
  *     ^                  |    |
- *     |  release         |    | nack, lease end, member gone (an attempt counts)
+ *     |  release         |    | nack, lease end, member gone (an attempt
+ * counts)
  *     +------------------+    v
  *     +----------------- DELAYED   (backoff with jitter; member gone: no delay)
  *
- * Each change that must survive a restart (acked, attempts, gaps) is gathered as
- * an effect, which the worker writes to the log as records; an ack is answered
- * only when its record is durable. */
+ * Each change that must survive a restart (acked, attempts, gaps) is gathered
+ * as an effect, which the worker writes to the log as records; an ack is
+ * answered only when its record is durable. */
 #ifndef GODWIT_BROKER_DELIVERY_GROUP_H
 #define GODWIT_BROKER_DELIVERY_GROUP_H
 
@@ -32,23 +33,25 @@ struct group_config {
     struct inflight *inflight; /* the worker's table; outlives the group */
 };
 
-struct group *group_new(const struct group_config *config); /* NULL: no memory */
+struct group *
+group_new(const struct group_config *config); /* NULL: no memory */
 void group_free(struct group *group); /* members must have left; accepts NULL */
 
 /* ---- lanes ---- */
 
 struct lane_start {
     uint32_t topic;
-    uint64_t end;               /* last durable seq of the topic, 0: none */
-    const struct seqset *acked; /* settled before; NULL: none */
-    const struct seqset *gaps;  /* of those, lost to damage; NULL: none */
+    uint64_t end;                /* last durable seq of the topic, 0: none */
+    const struct seqset *acked;  /* settled before; NULL: none */
+    const struct seqset *gaps;   /* of those, lost to damage; NULL: none */
     const struct retry *retries; /* due_us already on the monotonic clock */
     size_t retry_count;
-    void *user;                 /* the worker's, comes back in offers */
+    void *user; /* the worker's, comes back in offers */
 };
 MUST_CHECK enum status group_add_lane(struct group *group,
                                       const struct lane_start *start);
-void group_drop_lane(struct group *group, uint32_t topic); /* its topic is gone */
+void group_drop_lane(struct group *group,
+                     uint32_t topic); /* its topic is gone */
 void *group_lane_user(const struct group *group, uint32_t topic); /* or NULL */
 /* Messages up to `end` are durable. */
 void group_extend(struct group *group, uint32_t topic, uint64_t end);
@@ -114,10 +117,10 @@ struct settlement {
 /* Called for each stretch with one outcome, in order. */
 typedef void (*settled_fn)(void *arg, const struct wire_settled_range *range);
 /* Outcomes: accepted (also for an ack of what is acked already, and for what
- * went back to ready and nobody else holds), late (another lease has it), unknown
- * (never delivered, no such lane). Bounded work: ranges are clipped to what was
- * ever delivered; one `unknown` covers the rest. STATUS_NOMEM: nothing done for
- * the rest of the range. */
+ * went back to ready and nobody else holds), late (another lease has it),
+ * unknown (never delivered, no such lane). Bounded work: ranges are clipped to
+ * what was ever delivered; one `unknown` covers the rest. STATUS_NOMEM: nothing
+ * done for the rest of the range. */
 MUST_CHECK enum status group_settle(struct group *group,
                                     const struct settlement *settlement,
                                     uint64_t now_us, settled_fn fn, void *arg);

@@ -1,7 +1,7 @@
 /* The ack transactions of one worker: one entry for each message in flight, by
  * (group, topic, seq). This is the heap tier: a hash on 64-bit keys, packed
- * entries in an array, a timer wheel for the lease ends; the direct and the file
- * tier come behind the same calls. One thread. */
+ * entries in an array, a timer wheel for the lease ends; the direct and the
+ * file tier come behind the same calls. One thread. */
 #ifndef GODWIT_BROKER_DELIVERY_INFLIGHT_H
 #define GODWIT_BROKER_DELIVERY_INFLIGHT_H
 
@@ -19,13 +19,13 @@ struct transaction {
     uint32_t topic;
     uint64_t seq;
     uint32_t attempt;
-    uint32_t bytes;    /* of the message, for the holder's credit */
-    uint64_t holder;   /* lease number */
+    uint32_t bytes;        /* of the message, for the holder's credit */
+    uint64_t holder;       /* lease number */
     uint64_t lease_end_us; /* monotonic */
 };
 
 struct inflight_config {
-    size_t heap_bytes;       /* budget; entries and index together */
+    size_t heap_bytes; /* budget; entries and index together */
     uint64_t now_us;
 };
 
@@ -54,7 +54,8 @@ bool inflight_expired(struct inflight *inflight, uint64_t now_us,
 uint64_t inflight_due_us(const struct inflight *inflight);
 
 /* All entries of one holder in one group, in no order; fn may end them. */
-void inflight_each_of(struct inflight *inflight, uint32_t group, uint64_t holder,
+void inflight_each_of(struct inflight *inflight, uint32_t group,
+                      uint64_t holder,
                       void (*fn)(void *arg, const struct transaction *t),
                       void *arg);
 /* All entries of one lane; fn may end them. */

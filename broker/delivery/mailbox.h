@@ -7,8 +7,9 @@
 
 /* Embedded first in what is sent; pushing is giving. */
 struct letter {
-    struct letter *next;              /* the mailbox's */
-    void (*deliver)(struct letter *letter, void *receiver); /* takes the letter */
+    struct letter *next; /* the mailbox's */
+    void (*deliver)(struct letter *letter,
+                    void *receiver); /* takes the letter */
 };
 
 struct mailbox;

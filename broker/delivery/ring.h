@@ -17,10 +17,12 @@
 
 struct ring;
 
-/* slot_count: a power of two. NULL when memory is short. `wake` of a consumer is
- * called on the producer's thread when that consumer sleeps and an entry came. */
+/* slot_count: a power of two. NULL when memory is short. `wake` of a consumer
+ * is called on the producer's thread when that consumer sleeps and an entry
+ * came. */
 typedef void (*ring_wake_fn)(void *arg);
-struct ring *ring_new(size_t slot_len, size_t slot_count, size_t consumer_count);
+struct ring *ring_new(size_t slot_len, size_t slot_count,
+                      size_t consumer_count);
 void ring_free(struct ring *ring); /* accepts NULL; all threads must be gone */
 void ring_set_wake(struct ring *ring, size_t consumer, ring_wake_fn wake,
                    void *arg); /* before the threads start */
@@ -45,8 +47,8 @@ const void *ring_entry(const struct ring *ring, size_t consumer, size_t index);
 /* Done with the first `count`; their slots may be used again. */
 void ring_consumed(struct ring *ring, size_t consumer, size_t count);
 
-/* About to sleep: true if nothing waits (then sleep; a wake will come), false if
- * something does. ring_awake() when it runs again. */
+/* About to sleep: true if nothing waits (then sleep; a wake will come), false
+ * if something does. ring_awake() when it runs again. */
 bool ring_sleep(struct ring *ring, size_t consumer);
 void ring_awake(struct ring *ring, size_t consumer);
 

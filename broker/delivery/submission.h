@@ -29,9 +29,9 @@ void submission_free(struct submission *s); /* accepts NULL */
 /* Room for a record of `len` bytes, contiguous and aligned to 8; NULL when the
  * ring is full (then stop reading sockets). Not kept if nothing is written. */
 uint8_t *submission_reserve(struct submission *s, size_t len);
-/* The record of `len` bytes at the reserved place is finished. `urgent`: someone
- * waits for it (publishes, catalog); acks may ride along with the next. Returns
- * the position behind it. */
+/* The record of `len` bytes at the reserved place is finished. `urgent`:
+ * someone waits for it (publishes, catalog); acks may ride along with the next.
+ * Returns the position behind it. */
 uint64_t submission_write(struct submission *s, size_t len, bool urgent);
 /* Show the journal what was written. Returns true if it must be woken. */
 bool submission_publish(struct submission *s);
