@@ -1,0 +1,23 @@
+/* Numbers as people read them. Each function writes into `text` and returns it;
+ * HUMAN_LEN is room enough. */
+#ifndef GODWIT_TOOLS_HUMAN_H
+#define GODWIT_TOOLS_HUMAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { HUMAN_LEN = 32 };
+
+char *human_count(char text[HUMAN_LEN], uint64_t value); /* 19,999 */
+char *human_real(char text[HUMAN_LEN], double value);    /* 4,321 or 3.21 */
+char *human_bytes(char text[HUMAN_LEN], double bytes);   /* 1.5 MiB */
+char *human_duration(char text[HUMAN_LEN], uint64_t ns); /* 271 µs, 2.5 s */
+/* UTC: 2026-11-20T14:09:37.123456Z */
+char *human_time(char text[HUMAN_LEN], uint64_t time_us);
+
+/* "message" or "messages". */
+const char *plural(uint64_t count, const char *one, const char *many);
+
+uint64_t now_ns(void); /* monotonic */
+
+#endif

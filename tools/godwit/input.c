@@ -1,0 +1,378 @@
+#include "tools/godwit/input.h"
+
+#include "proto/limits.h"
+#include "tools/godwit/csv.h"
+#include "tools/godwit/json.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* Room for the longest body, its line end, and a read behind it. */
+enum { READ_LEN = 64 * 1024, BUFFER_LEN_MAX = BODY_LEN_MAX + 2 * READ_LEN };
+
+struct input {
+    int fd;
+    int stop_fd;
+    enum input_format format;
+    const char *key_field;
+    struct bytes buffer;
+    bool at_end;
+    size_t used; /* bytes of the message given last, consumed by the next call */
+    uint64_t line;      /* where the next record begins, from 1 */
+    uint64_t next_line; /* where the one behind it begins */
+    bool header_read;
+    size_t key_index; /* CSV column of the key */
+    struct bytes key;
+    char *json_key;
+};
+
+enum status input_format_of(const char *name, enum input_format *out)
+{
+    static const char *const names[] = {
+        [INPUT_LINES] = "lines", [INPUT_CSV] = "csv", [INPUT_JSON] = "json"
+    };
+
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum input_format)i;
+            return STATUS_OK;
+        }
+    }
+    return STATUS_INVALID;
+}
+
+enum status input_open(struct input **out, int fd, int stop_fd,
+                       enum input_format format, const char *key_field)
+{
+    struct input *input = calloc(1, sizeof *input);
+
+    if (input == NULL) {
+        return STATUS_NOMEM;
+    }
+    input->fd = fd;
+    input->stop_fd = stop_fd;
+    input->format = format;
+    input->key_field = key_field;
+    input->line = 1;
+    input->next_line = 1;
+    if (bytes_reserve(&input->buffer, READ_LEN, BUFFER_LEN_MAX) != STATUS_OK
+        || bytes_reserve(&input->key, KEY_LEN_MAX, BODY_LEN_MAX) != STATUS_OK) {
+        input_close(input);
+        return STATUS_NOMEM;
+    }
+    *out = input;
+    return STATUS_OK;
+}
+
+void input_close(struct input *input)
+{
+    if (input == NULL) {
+        return;
+    }
+    bytes_fini(&input->buffer);
+    bytes_fini(&input->key);
+    free(input->json_key);
+    free(input);
+}
+
+/* Wait until there is something to read. STATUS_AGAIN: stop. */
+static enum status wait_readable(struct input *input, struct error *err)
+{
+    struct pollfd fds[2] = { { .fd = input->fd, .events = POLLIN },
+                             { .fd = input->stop_fd, .events = POLLIN } };
+
+    while (poll(fds, 2, -1) < 0) {
+        if (errno != EINTR) {
+            return error_set(err, STATUS_IO, errno, "waiting for input");
+        }
+    }
+    return fds[1].revents != 0 ? STATUS_AGAIN : STATUS_OK;
+}
+
+static enum status refill(struct input *input, struct error *err)
+{
+    enum status status =
+        bytes_reserve(&input->buffer, READ_LEN, BUFFER_LEN_MAX);
+    ssize_t n;
+
+    if (status == STATUS_OK) {
+        status = wait_readable(input, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    do {
+        n = read(input->fd, bytes_end(&input->buffer),
+                 bytes_room(&input->buffer));
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return error_set(err, STATUS_IO, errno, "reading the input");
+    }
+    bytes_filled(&input->buffer, (size_t)n);
+    input->at_end = n == 0;
+    return STATUS_OK;
+}
+
+static struct slice buffered(const struct input *input)
+{
+    return slice_of(bytes_begin(&input->buffer), bytes_len(&input->buffer));
+}
+
+/* Lines are records without quoting. */
+static enum status line_find(struct csv_scan *scan, struct slice text,
+                             size_t *len, size_t *next)
+{
+    const uint8_t *end = text.len > scan->at ? memchr(text.at + scan->at, '\n',
+                                                      text.len - scan->at)
+                                             : NULL;
+
+    if (end == NULL) {
+        scan->at = text.len;
+        return STATUS_AGAIN;
+    }
+    *len = (size_t)(end - text.at);
+    *next = *len + 1;
+    *len -= *len > 0 && end[-1] == '\r';
+    return STATUS_OK;
+}
+
+static enum status stray_text(const struct input *input,
+                              const struct csv_scan *scan, struct error *err)
+{
+    return error_set(err, STATUS_CORRUPT, 0,
+                     "line %" PRIu64 ": a quoted field goes on behind its "
+                     "closing quote (a quote inside is written twice)",
+                     input->line + scan->newlines);
+}
+
+/* What is left at the end of the input, without a line end. */
+static enum status last_record(const struct input *input,
+                               const struct csv_scan *scan, struct slice *out,
+                               struct error *err)
+{
+    struct slice text = buffered(input);
+
+    if (text.len == 0) {
+        return STATUS_CLOSED;
+    }
+    if (!csv_scan_closed(scan)) {
+        return error_set(err, STATUS_CORRUPT, 0,
+                         "line %" PRIu64 ": a quoted field of this row is "
+                         "never closed",
+                         input->line);
+    }
+    text.len -= text.at[text.len - 1] == '\r';
+    *out = text;
+    return STATUS_OK;
+}
+
+/* The next record, without its line end. */
+static enum status next_record(struct input *input, struct slice *out,
+                               struct error *err)
+{
+    struct csv_scan scan = { 0 };
+    enum status status;
+
+    bytes_consume(&input->buffer, input->used);
+    input->used = 0;
+    input->line = input->next_line;
+    for (;;) {
+        size_t len = 0;
+        size_t next = 0;
+
+        status = input->format == INPUT_CSV
+                     ? csv_record_find(&scan, buffered(input), &len, &next)
+                     : line_find(&scan, buffered(input), &len, &next);
+        if (status == STATUS_INVALID) {
+            return stray_text(input, &scan, err);
+        }
+        if (status == STATUS_OK) {
+            *out = slice_of(bytes_begin(&input->buffer), len);
+            input->used = next;
+            break;
+        }
+        if (bytes_len(&input->buffer) > BODY_LEN_MAX + 2) {
+            return error_set(err, STATUS_TOO_LARGE, 0,
+                             "line %" PRIu64 ": longer than a body may be "
+                             "(%d bytes)",
+                             input->line, BODY_LEN_MAX);
+        }
+        if (input->at_end) {
+            status = last_record(input, &scan, out, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+            input->used = bytes_len(&input->buffer);
+            break;
+        }
+        status = refill(input, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    input->next_line = input->line + 1 + scan.newlines;
+    return STATUS_OK;
+}
+
+static enum status no_column(const struct input *input, struct slice header,
+                             struct error *err)
+{
+    return error_set(
+        err, STATUS_CORRUPT, 0,
+        "the header row has no column \"%s\"; it reads: %.*s", input->key_field,
+        (int)(header.len < 200 ? header.len : 200), (const char *)header.at);
+}
+
+/* Find the key's column in the header row. */
+static enum status read_header(struct input *input, struct error *err)
+{
+    struct slice header;
+    enum status status = next_record(input, &header, err);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    input->header_read = true;
+    if (header.len >= 3 && memcmp(header.at, "\xEF\xBB\xBF", 3) == 0) {
+        header = slice_of(header.at + 3, header.len - 3); /* byte order mark */
+    }
+    if (input->key_field == NULL) {
+        return STATUS_OK;
+    }
+    for (size_t i = 0;; i++) {
+        status = csv_field(header, i, &input->key);
+        if (status == STATUS_NOT_FOUND) {
+            return no_column(input, header, err);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (slice_is(slice_of(bytes_begin(&input->key), bytes_len(&input->key)),
+                     input->key_field)) {
+            input->key_index = i;
+            return STATUS_OK;
+        }
+    }
+}
+
+/* Keys travel as C strings, and the broker has a bound for them. */
+static enum status check_key(const struct input *input, const char *key,
+                             size_t len, struct error *err)
+{
+    if (len > KEY_LEN_MAX) {
+        return error_set(err, STATUS_INVALID, 0,
+                         "line %" PRIu64 ": the key in \"%s\" has %zu bytes; "
+                         "allowed are %d",
+                         input->line, input->key_field, len, KEY_LEN_MAX);
+    }
+    if (memchr(key, '\0', len) != NULL) {
+        return error_set(err, STATUS_INVALID, 0,
+                         "line %" PRIu64 ": the key in \"%s\" holds a NUL byte",
+                         input->line, input->key_field);
+    }
+    return STATUS_OK;
+}
+
+static enum status csv_key(struct input *input, struct slice row,
+                           const char **key, struct error *err)
+{
+    enum status status = csv_field(row, input->key_index, &input->key);
+    size_t len = bytes_len(&input->key);
+
+    if (status == STATUS_NOT_FOUND) {
+        return error_set(err, STATUS_INVALID, 0,
+                         "line %" PRIu64 ": the row has no column \"%s\"",
+                         input->line, input->key_field);
+    }
+    if (status == STATUS_OK) {
+        status = bytes_append(&input->key, "", 1);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    *key = len > 0 ? (const char *)bytes_begin(&input->key) : NULL;
+    return check_key(input, (const char *)bytes_begin(&input->key), len, err);
+}
+
+static enum status json_key(struct input *input, const struct json *document,
+                            const char **key, struct error *err)
+{
+    free(input->json_key);
+    input->json_key = json_key_text(json_get(document, input->key_field));
+    *key = input->json_key;
+    if (*key == NULL) {
+        return error_set(err, STATUS_INVALID, 0,
+                         "line %" PRIu64 ": the document has no text or number "
+                         "named \"%s\"",
+                         input->line, input->key_field);
+    }
+    return check_key(input, *key, strlen(*key), err);
+}
+
+/* Check one document, and take its key. */
+static enum status take_json(struct input *input, struct slice text,
+                             const char **key, struct error *err)
+{
+    struct json *document = NULL;
+    enum status status = json_parse(text, &document, err);
+
+    if (status != STATUS_OK) {
+        return error_prefix(err, status, "line %" PRIu64, input->line);
+    }
+    if (input->key_field != NULL) {
+        status = json_key(input, document, key, err);
+    }
+    json_free(document);
+    return status;
+}
+
+static enum status take_key(struct input *input, struct slice record,
+                            const char **key, struct error *err)
+{
+    *key = NULL;
+    if (input->format == INPUT_JSON) {
+        return take_json(input, record, key, err);
+    }
+    if (input->format == INPUT_CSV && input->key_field != NULL) {
+        return csv_key(input, record, key, err);
+    }
+    return STATUS_OK;
+}
+
+enum status input_next(struct input *input, struct input_message *out,
+                       struct error *err)
+{
+    struct slice record;
+    const char *key;
+    enum status status;
+
+    if (input->format == INPUT_CSV && !input->header_read) {
+        status = read_header(input, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    do { /* an empty line is a message among lines, nothing elsewhere */
+        status = next_record(input, &record, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    } while (record.len == 0 && input->format != INPUT_LINES);
+    if (record.len > BODY_LEN_MAX) {
+        return error_set(err, STATUS_INVALID, 0,
+                         "line %" PRIu64
+                         ": a body of %zu bytes; allowed are %d",
+                         input->line, record.len, BODY_LEN_MAX);
+    }
+    status = take_key(input, record, &key, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    *out = (struct input_message) { .body = record,
+                                    .key = key,
+                                    .line = input->line };
+    return STATUS_OK;
+}
