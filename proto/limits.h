@@ -34,6 +34,29 @@ enum {
     CONTROL_LEN_MAX = 125,   /* RFC 6455 section 5.5 */
     JSON_DEPTH_MAX = 16,
 
+    /* connections */
+    NET_RECEIVE_LEN = 256 * 1024,   /* one buffer a worker; a read fills it */
+    NET_READ_COUNT_MAX = 2,         /* reads of one connection per loop turn */
+    NET_ACCEPT_COUNT_MAX = 64,      /* accepts per listener and loop turn */
+    NET_ACCEPT_PAUSE_MS = 100,      /* when descriptors ran out */
+    NET_LISTENER_COUNT_MAX = 8,     /* sockets of one worker */
+    NET_SPARE_COUNT = 16,           /* empty buffers a worker keeps, each ... */
+    NET_SPARE_LEN_MAX = 256 * 1024, /* ... of at most this */
+    NET_ENCRYPT_LEN = 256 * 1024,   /* plain bytes encrypted at a time */
+    WRITE_STALL_MS = 30 * 1000,     /* bytes wait and the peer takes none */
+    CLOSE_WAIT_MS = 3000,           /* for the peer's half of a close */
+    LINGER_LEN_MAX = 16 * 1024 * 1024, /* bytes thrown away while closing */
+    WS_FRAGMENT_COUNT_MAX = 1024,   /* frames of one message */
+    WS_PONG_BACKLOG_MAX = 64 * 1024, /* above: only the latest ping answered */
+
+    /* the catalog */
+    APP_COUNT_MAX = 16384,
+    TOPIC_COUNT_MAX = 65536,
+    GROUP_COUNT_MAX = 16384,
+    CHANGE_COUNT_MAX = 256, /* decided and not durable yet */
+    NONCE_COUNT_MAX = 256 * 1024, /* of signed logins, per NONCE_KEEP_MS */
+    NONCE_KEEP_MS = 2 * 60 * 1000, /* twice the skew: no timestamp lives longer */
+
     /* groups */
     GROUP_PATTERN_COUNT_MAX = 32,
     APP_GRANT_COUNT_MAX = 64,

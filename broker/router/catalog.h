@@ -145,6 +145,21 @@ MUST_CHECK enum status catalog_decide(struct catalog *catalog,
                                       char secret[SECRET_LEN_MAX + 1],
                                       struct refusal *refusal);
 
+/* A decided change that will not reach the log after all: its name is free again.
+ * Applying the fact does the same, so this is for failures only. */
+void catalog_withdraw(struct catalog *catalog,
+                      const struct catalog_request *request);
+
+/* Housekeeping. Deleting the thing with the highest id leaves a small fact that
+ * holds the number, so that no id is ever given twice, restarts included. Once a
+ * higher id is in the log that fact can go: STATUS_OK means that the body of its
+ * deletion was appended, to be logged like any other fact by app 0. Call it now
+ * and then (at a start, after applying a creation), and again only after that
+ * fact was applied. STATUS_NOT_FOUND: nothing to do. Not calling it costs 60
+ * bytes of the store for each such deletion. */
+MUST_CHECK enum status catalog_tidy(const struct catalog *catalog,
+                                    struct bytes *body);
+
 /* Takes a text "a,b" or one added by one; checks each. */
 MUST_CHECK enum status patterns_add(struct patterns *patterns,
                                     struct slice pattern,

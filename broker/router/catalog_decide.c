@@ -1,0 +1,709 @@
+/* May this change be made, and what is the fact that makes it? Worker 0 only.
+ *
+ * A decision is a fact on its way into the log: until it comes back durable it
+ * stands in the `pending` list, so that a name is not given twice and the last
+ * admin is not deleted twice over.
+ *
+ * Ids are the highest ever used plus one. The store hands out only live facts
+ * at a start, so a deletion of the highest id is written as a live fact whose
+ * value is a tombstone; it holds the number until a higher one exists, and then
+ * catalog_tidy() deletes it for good. */
+#include "broker/router/catalog.h"
+
+#include "broker/router/catalog_impl.h"
+#include "proto/name.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SECRET_RANDOM_LEN = 24, CHANGE_RETRY_MS = 100 };
+
+static const char *class_word(enum catalog_class class)
+{
+    switch (class) {
+    case CATALOG_APP:
+        return "app";
+    case CATALOG_TOPIC:
+        return "topic";
+    case CATALOG_GROUP:
+        return "group";
+    }
+    return "";
+}
+
+static void set_scope(struct refusal *refusal, enum catalog_class class,
+                      const char *name)
+{
+    (void)snprintf(refusal->scope, sizeof refusal->scope, "%s %s",
+                   class_word(class), name);
+}
+
+static enum status refuse_count(struct refusal *refusal, enum status status,
+                                const char *limit, const char *text,
+                                uint64_t used, uint64_t allowed)
+{
+    (void)refuse(refusal, status, limit, "%s", text);
+    refusal->used = used;
+    refusal->allowed = allowed;
+    return status;
+}
+
+static enum status no_memory(struct refusal *refusal)
+{
+    return refuse(refusal, STATUS_NOMEM, "memory", "out of memory");
+}
+
+/* ---- who asks ---- */
+
+/* The broker itself is an app that may everything. */
+static enum status find_asker(const struct catalog *catalog, uint32_t id,
+                              const struct app **out, struct refusal *refusal)
+{
+    *out = NULL;
+    if (id == 0) {
+        return STATUS_OK;
+    }
+    *out = catalog_app_by_id(catalog, id);
+    if (*out == NULL) {
+        return refuse(refusal, STATUS_UNAUTHENTICATED, "app",
+                      "the app that asks has been deleted");
+    }
+    return STATUS_OK;
+}
+
+static enum status may_create_group(const struct app *asker,
+                                    const struct patterns *topics,
+                                    struct refusal *refusal)
+{
+    for (size_t i = 0; i < topics->count; i++) {
+        if (!app_may_subscribe(asker, slice_text(topics->at[i]))) {
+            return refuse(refusal, STATUS_FORBIDDEN, "subscribe",
+                          "app %s has no subscribe grant for %s", asker->name,
+                          topics->at[i]);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status may_create(const struct app *asker,
+                              const struct catalog_request *request,
+                              struct refusal *refusal)
+{
+    if (asker == NULL || asker->admin) {
+        return STATUS_OK;
+    }
+    switch (request->class) {
+    case CATALOG_APP:
+        return refuse(refusal, STATUS_FORBIDDEN, "admin",
+                      "only an admin app may create apps");
+    case CATALOG_TOPIC:
+        if (!app_may_publish(asker, slice_text(request->name))) {
+            return refuse(refusal, STATUS_FORBIDDEN, "publish",
+                          "app %s has no publish grant for %s", asker->name,
+                          request->name);
+        }
+        return STATUS_OK;
+    case CATALOG_GROUP:
+        return may_create_group(asker, &request->topics, refusal);
+    }
+    return STATUS_OK;
+}
+
+static enum status may_delete(const struct app *asker, enum catalog_class class,
+                              const struct named *entry,
+                              struct refusal *refusal)
+{
+    uint32_t owner = 0;
+
+    if (asker == NULL || asker->admin) {
+        return STATUS_OK;
+    }
+    switch (class) {
+    case CATALOG_APP:
+        return refuse(refusal, STATUS_FORBIDDEN, "admin",
+                      "only an admin app may delete apps");
+    case CATALOG_TOPIC:
+        owner = ((const struct topic *)entry)->app;
+        break;
+    case CATALOG_GROUP:
+        owner = ((const struct group_fact *)entry)->app;
+        break;
+    }
+    if (owner != asker->id) {
+        return refuse(refusal, STATUS_FORBIDDEN, "owner",
+                      "only its owner or an admin app may delete a %s",
+                      class_word(class));
+    }
+    return STATUS_OK;
+}
+
+/* ---- pending decisions ---- */
+
+static enum status check_pending(const struct catalog *catalog,
+                                 enum catalog_class class, const char *name,
+                                 struct refusal *refusal)
+{
+    size_t count = 0;
+
+    for (const struct pending *p = catalog->pending; p != NULL; p = p->next) {
+        count++;
+        if (p->class == class && strcmp(p->name, name) == 0) {
+            (void)refuse(refusal, STATUS_AGAIN, "change", "%s %s is being %s",
+                         class_word(class), name,
+                         p->deleted ? "deleted" : "created");
+            refusal->retry_after_ms = CHANGE_RETRY_MS;
+            return STATUS_AGAIN;
+        }
+    }
+    if (count >= CHANGE_COUNT_MAX) {
+        (void)refuse_count(refusal, STATUS_AGAIN, "changes",
+                           "too many changes at once", count, CHANGE_COUNT_MAX);
+        refusal->retry_after_ms = CHANGE_RETRY_MS;
+        return STATUS_AGAIN;
+    }
+    return STATUS_OK;
+}
+
+static size_t pending_creations(const struct catalog *catalog,
+                                enum catalog_class class)
+{
+    size_t count = 0;
+
+    for (const struct pending *p = catalog->pending; p != NULL; p = p->next) {
+        count += p->class == class && !p->deleted;
+    }
+    return count;
+}
+
+static bool pending_deletion(const struct catalog *catalog,
+                             enum catalog_class class, uint32_t id)
+{
+    for (const struct pending *p = catalog->pending; p != NULL; p = p->next) {
+        if (p->class == class && p->deleted && p->id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct pending *pending_new(const struct catalog_request *request,
+                                   uint32_t id)
+{
+    struct pending *pending = calloc(1, sizeof *pending);
+
+    if (pending != NULL) {
+        pending->class = request->class;
+        pending->id = id;
+        pending->deleted = request->op == CATALOG_DELETE;
+        memcpy(pending->name, request->name, sizeof pending->name);
+    }
+    return pending;
+}
+
+void catalog_withdraw(struct catalog *catalog,
+                      const struct catalog_request *request)
+{
+    struct pending **at = &catalog->pending;
+
+    while (*at != NULL) {
+        struct pending *pending = *at;
+
+        if (pending->class == request->class && strcmp(pending->name, request->name) == 0) {
+            *at = pending->next;
+            free(pending);
+            return;
+        }
+        at = &pending->next;
+    }
+}
+
+/* ---- the numbers of a request ---- */
+
+static uint64_t count_max(enum catalog_class class)
+{
+    switch (class) {
+    case CATALOG_APP:
+        return APP_COUNT_MAX;
+    case CATALOG_TOPIC:
+        return TOPIC_COUNT_MAX;
+    case CATALOG_GROUP:
+        return GROUP_COUNT_MAX;
+    }
+    return 0;
+}
+
+static const char *count_limit(enum catalog_class class)
+{
+    switch (class) {
+    case CATALOG_APP:
+        return "app_count";
+    case CATALOG_TOPIC:
+        return "topic_count";
+    case CATALOG_GROUP:
+        return "group_count";
+    }
+    return "";
+}
+
+static enum status check_count(const struct catalog *catalog,
+                               enum catalog_class class,
+                               struct refusal *refusal)
+{
+    uint64_t used =
+        catalog_count(catalog, class) + pending_creations(catalog, class);
+
+    if (used >= count_max(class)) {
+        return refuse_count(refusal, STATUS_TOO_LARGE, count_limit(class),
+                            "there are as many already as there may be", used,
+                            count_max(class));
+    }
+    return STATUS_OK;
+}
+
+static enum status check_group_request(const struct catalog_request *request,
+                                       struct refusal *refusal)
+{
+    if (request->topics.count == 0) {
+        return refuse_count(refusal, STATUS_INVALID, "group_patterns",
+                            "a group needs at least one topic or pattern", 0,
+                            GROUP_PATTERN_COUNT_MAX);
+    }
+    if (request->topics.count > GROUP_PATTERN_COUNT_MAX) {
+        return refuse_count(refusal, STATUS_TOO_LARGE, "group_patterns",
+                            "too many topics or patterns in a group",
+                            request->topics.count, GROUP_PATTERN_COUNT_MAX);
+    }
+    if (request->from != FROM_EARLIEST && request->from != FROM_LATEST) {
+        return refuse(refusal, STATUS_INVALID, "from",
+                      "a group begins from earliest or from latest");
+    }
+    if (request->lease_ms != 0 && request->lease_ms < LEASE_MS_MIN) {
+        return refuse_count(refusal, STATUS_INVALID, "lease_ms_min",
+                            "the lease is shorter than it may be",
+                            request->lease_ms, LEASE_MS_MIN);
+    }
+    if (request->lease_ms > LEASE_MS_MAX) {
+        return refuse_count(refusal, STATUS_INVALID, "lease_ms",
+                            "the lease is longer than it may be",
+                            request->lease_ms, LEASE_MS_MAX);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_app_request(const struct catalog_request *request,
+                                     struct refusal *refusal)
+{
+    size_t used = request->publish.count > request->subscribe.count
+                      ? request->publish.count
+                      : request->subscribe.count;
+
+    if (used > APP_GRANT_COUNT_MAX) {
+        return refuse_count(refusal, STATUS_TOO_LARGE, "app_grants",
+                            "too many grants of one kind", used,
+                            APP_GRANT_COUNT_MAX);
+    }
+    if (used == 0 && !request->admin) {
+        return refuse_count(refusal, STATUS_INVALID, "app_grants",
+                            "an app needs at least one publish or subscribe "
+                            "grant, or to be an admin",
+                            0, APP_GRANT_COUNT_MAX);
+    }
+    return STATUS_OK;
+}
+
+static enum status check_request(const struct catalog_request *request,
+                                 struct refusal *refusal)
+{
+    switch (request->class) {
+    case CATALOG_APP:
+        return check_app_request(request, refusal);
+    case CATALOG_TOPIC:
+        return STATUS_OK;
+    case CATALOG_GROUP:
+        return check_group_request(request, refusal);
+    }
+    return STATUS_OK;
+}
+
+static bool same_definition(const struct named *entry,
+                            const struct catalog_request *request)
+{
+    const struct app *app = (const struct app *)entry;
+    const struct group_fact *group = (const struct group_fact *)entry;
+    uint64_t lease_ms =
+        request->lease_ms == 0 ? LEASE_MS_DEFAULT : request->lease_ms;
+
+    switch (request->class) {
+    case CATALOG_APP:
+        return app->admin == request->admin
+               && patterns_equal(&app->publish, &request->publish)
+               && patterns_equal(&app->subscribe, &request->subscribe);
+    case CATALOG_TOPIC:
+        return true;
+    case CATALOG_GROUP:
+        return group->from == request->from && group->lease_ms == lease_ms
+               && patterns_equal(&group->topics, &request->topics);
+    }
+    return false;
+}
+
+/* ---- the facts ---- */
+
+static enum status write_fact(struct bytes *body, enum catalog_class class,
+                              uint32_t id, const char *name, bool deleted,
+                              const struct bytes *value)
+{
+    struct record_fact fact = {
+        .class = class,
+        .id = id,
+        .deleted = deleted,
+        .name = slice_text(name),
+    };
+
+    if (value != NULL && value->at != NULL) {
+        fact.value = slice_of(bytes_begin(value), bytes_len(value));
+    }
+    return record_fact_write(body, &fact);
+}
+
+static void make_secret(const uint8_t *random, char secret[SECRET_LEN_MAX + 1])
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                 "abcdefghijklmnopqrstuvwxyz0123456789-_";
+    size_t len = 0;
+
+    for (size_t i = 0; i < SECRET_RANDOM_LEN; i += 3) {
+        uint32_t three = (uint32_t)random[i] << 16
+                         | (uint32_t)random[i + 1] << 8 | random[i + 2];
+
+        for (unsigned shift = 24; shift > 0; shift -= 6) {
+            secret[len++] = digits[three >> (shift - 6) & 63];
+        }
+    }
+    secret[len] = '\0';
+}
+
+static enum status app_value(struct bytes *value,
+                             const struct catalog_request *request,
+                             const struct catalog_context *context,
+                             char secret[SECRET_LEN_MAX + 1])
+{
+    /* The patterns stay the request's. */
+    struct app app = {
+        .admin = request->admin,
+        .publish = request->publish,
+        .subscribe = request->subscribe,
+        .created_us = context->now_us,
+    };
+    enum status status;
+
+    make_secret(context->random, app.secret);
+    memcpy(secret, app.secret, sizeof app.secret);
+    status = value_app_write(value, &app);
+    explicit_bzero(app.secret, sizeof app.secret);
+    return status;
+}
+
+/* Where a group that begins at the end begins on each topic there is. By id,
+ * because that is the order they are looked up in. */
+static enum status find_starts(const struct table *topics,
+                               const struct catalog_context *context,
+                               struct group_fact *group)
+{
+    if (group->from != FROM_LATEST || topics->count == 0) {
+        return STATUS_OK;
+    }
+    group->starts = calloc(topics->count, sizeof group->starts[0]);
+    if (group->starts == NULL) {
+        return STATUS_NOMEM;
+    }
+    for (size_t i = 0; i < topics->count; i++) {
+        const struct topic *topic = (const struct topic *)topics->by_id[i];
+        uint64_t last_seq;
+
+        if (!group_takes_topic(group, slice_text(topic->name))) {
+            continue;
+        }
+        last_seq = context->last_seq(context->arg, topic);
+        if (last_seq > 0) {
+            group->starts[group->start_count++] =
+                (struct lane_from) { topic->id, last_seq };
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status group_value(struct catalog *catalog, struct bytes *value,
+                               const struct catalog_request *request,
+                               const struct catalog_context *context)
+{
+    struct group_fact group = {
+        .app = request->app,
+        .topics = request->topics, /* stays the request's */
+        .from = request->from,
+        .lease_ms =
+            request->lease_ms == 0 ? LEASE_MS_DEFAULT : request->lease_ms,
+        .created_us = context->now_us,
+    };
+    enum status status =
+        find_starts(catalog_table(catalog, CATALOG_TOPIC), context, &group);
+
+    if (status == STATUS_OK) {
+        status = value_group_write(value, &group);
+    }
+    free(group.starts);
+    return status;
+}
+
+static enum status write_creation(struct catalog *catalog,
+                                  const struct catalog_request *request,
+                                  const struct catalog_context *context,
+                                  uint32_t id, struct bytes *body,
+                                  char secret[SECRET_LEN_MAX + 1])
+{
+    struct topic topic = { .app = request->app, .created_us = context->now_us };
+    struct bytes value = { 0 };
+    enum status status = STATUS_INTERNAL;
+
+    switch (request->class) {
+    case CATALOG_APP:
+        status = app_value(&value, request, context, secret);
+        break;
+    case CATALOG_TOPIC:
+        status = value_topic_write(&value, &topic);
+        break;
+    case CATALOG_GROUP:
+        status = group_value(catalog, &value, request, context);
+        break;
+    }
+    if (status == STATUS_OK) {
+        status =
+            write_fact(body, request->class, id, request->name, false, &value);
+    }
+    if (value.at != NULL) {
+        explicit_bzero(value.at, value.capacity);
+    }
+    bytes_fini(&value);
+    return status;
+}
+
+/* The highest id that a fact in the log holds. What is being created has none
+ * yet and may never have. */
+static uint32_t highest_logged(const struct table *table)
+{
+    uint32_t id = table->count == 0 ? 0 : table->by_id[table->count - 1]->id;
+
+    for (size_t i = 0; i < table->tombstone_count; i++) {
+        if (table->tombstones[i] > id) {
+            id = table->tombstones[i];
+        }
+    }
+    return id;
+}
+
+static enum status write_deletion(const struct table *table,
+                                  enum catalog_class class, uint32_t id,
+                                  const char *name, struct bytes *body)
+{
+    struct bytes value = { 0 };
+    enum status status = STATUS_OK;
+
+    if (id < highest_logged(table)) {
+        return write_fact(body, class, id, name, true, NULL);
+    }
+    status = value_tombstone_write(&value);
+    if (status == STATUS_OK) {
+        status = write_fact(body, class, id, name, false, &value);
+    }
+    bytes_fini(&value);
+    return status;
+}
+
+/* ---- decisions ---- */
+
+static enum status check_creation(const struct catalog *catalog,
+                                  const struct catalog_request *request,
+                                  const struct named *entry,
+                                  struct refusal *refusal)
+{
+    const struct app *asker;
+    enum status status = find_asker(catalog, request->app, &asker, refusal);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = check_request(request, refusal);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = may_create(asker, request, refusal);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (entry != NULL) {
+        return refuse(refusal, STATUS_EXISTS, "name",
+                      "%s %s exists already, with %s definition",
+                      class_word(request->class), request->name,
+                      same_definition(entry, request) ? "the same" : "another");
+    }
+    return check_count(catalog, request->class, refusal);
+}
+
+static enum status
+decide_create(struct catalog *catalog, const struct catalog_request *request,
+              const struct catalog_context *context, struct bytes *body,
+              char secret[SECRET_LEN_MAX + 1], struct refusal *refusal)
+{
+    struct table *table = catalog_table(catalog, request->class);
+    struct pending *pending;
+    enum status status = check_creation(
+        catalog, request, table_by_name(table, slice_text(request->name)),
+        refusal);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (table->id_max == UINT32_MAX) {
+        return refuse_count(refusal, STATUS_TOO_LARGE, "id",
+                            "all ids of this class are used up", UINT32_MAX,
+                            UINT32_MAX);
+    }
+    pending = pending_new(request, table->id_max + 1);
+    if (pending == NULL) {
+        return no_memory(refusal);
+    }
+    if (write_creation(catalog, request, context, pending->id, body, secret)
+        != STATUS_OK) {
+        free(pending);
+        return no_memory(refusal);
+    }
+    table->id_max++;
+    pending->next = catalog->pending;
+    catalog->pending = pending;
+    return STATUS_OK;
+}
+
+/* Without an admin nobody could ever make another. */
+static enum status check_last_admin(struct catalog *catalog,
+                                    const struct app *app,
+                                    struct refusal *refusal)
+{
+    const struct table *apps = catalog_table(catalog, CATALOG_APP);
+
+    if (!app->admin) {
+        return STATUS_OK;
+    }
+    for (size_t i = 0; i < apps->count; i++) {
+        const struct app *other = (const struct app *)apps->by_id[i];
+
+        if (other != app && other->admin
+            && !pending_deletion(catalog, CATALOG_APP, other->id)) {
+            return STATUS_OK;
+        }
+    }
+    return refuse(refusal, STATUS_FORBIDDEN, "last_admin",
+                  "app %s is the last admin", app->name);
+}
+
+static enum status check_deletion(struct catalog *catalog,
+                                  const struct catalog_request *request,
+                                  const struct named *entry,
+                                  struct refusal *refusal)
+{
+    const struct app *asker;
+    enum status status = find_asker(catalog, request->app, &asker, refusal);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (entry == NULL) {
+        return refuse(refusal, STATUS_NOT_FOUND, "name", "no %s named %s",
+                      class_word(request->class), request->name);
+    }
+    status = may_delete(asker, request->class, entry, refusal);
+    if (status != STATUS_OK || request->class != CATALOG_APP) {
+        return status;
+    }
+    return check_last_admin(catalog, (const struct app *)entry, refusal);
+}
+
+static enum status decide_delete(struct catalog *catalog,
+                                 const struct catalog_request *request,
+                                 struct bytes *body, struct refusal *refusal)
+{
+    struct table *table = catalog_table(catalog, request->class);
+    const struct named *entry = table_by_name(table, slice_text(request->name));
+    struct pending *pending;
+    enum status status = check_deletion(catalog, request, entry, refusal);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    pending = pending_new(request, entry->id);
+    if (pending == NULL) {
+        return no_memory(refusal);
+    }
+    if (write_deletion(table, request->class, entry->id, entry->name, body)
+        != STATUS_OK) {
+        free(pending);
+        return no_memory(refusal);
+    }
+    pending->next = catalog->pending;
+    catalog->pending = pending;
+    return STATUS_OK;
+}
+
+enum status catalog_decide(struct catalog *catalog,
+                           const struct catalog_request *request,
+                           const struct catalog_context *context,
+                           struct bytes *body, char secret[SECRET_LEN_MAX + 1],
+                           struct refusal *refusal)
+{
+    enum status status;
+
+    secret[0] = '\0';
+    CHECK(memchr(request->name, '\0', sizeof request->name) != NULL);
+    if (!name_valid(slice_text(request->name))) {
+        (void)refuse(refusal, STATUS_INVALID, "name",
+                     "a name is 1 to %d letters, digits, '.', '_' and '-', "
+                     "and does not begin with '.' or '-'",
+                     NAME_LEN_MAX);
+        return STATUS_INVALID;
+    }
+    status = check_pending(catalog, request->class, request->name, refusal);
+    if (status == STATUS_OK) {
+        status = request->op == CATALOG_CREATE
+                     ? decide_create(catalog, request, context, body, secret,
+                                     refusal)
+                     : decide_delete(catalog, request, body, refusal);
+    }
+    if (status != STATUS_OK) {
+        secret[0] = '\0';
+        set_scope(refusal, request->class, request->name);
+    }
+    return status;
+}
+
+enum status catalog_tidy(const struct catalog *catalog, struct bytes *body)
+{
+    for (unsigned i = 0; i < CATALOG_CLASS_COUNT; i++) {
+        const struct table *table = &catalog->tables[i];
+        uint32_t kept = highest_logged(table);
+
+        for (size_t j = 0; j < table->tombstone_count; j++) {
+            if (table->tombstones[j] < kept) {
+                /* Its name is free for others; the fact needs some name. */
+                return write_fact(body, (enum catalog_class)(i + CATALOG_APP),
+                                  table->tombstones[j], "deleted", true, NULL);
+            }
+        }
+    }
+    return STATUS_NOT_FOUND;
+}
+
+void catalog_request_fini(struct catalog_request *request)
+{
+    patterns_fini(&request->publish);
+    patterns_fini(&request->subscribe);
+    patterns_fini(&request->topics);
+}

@@ -1,0 +1,83 @@
+/* Inside the catalog: the tables and the layout of a fact's value. Shared by
+ * catalog.c, catalog_value.c and catalog_decide.c and by nobody else. */
+#ifndef GODWIT_BROKER_ROUTER_CATALOG_IMPL_H
+#define GODWIT_BROKER_ROUTER_CATALOG_IMPL_H
+
+#include "broker/router/catalog.h"
+
+/* How every entry begins, whatever its class. */
+struct named {
+    uint32_t id;
+    char name[NAME_LEN_MAX + 1];
+};
+
+/* One class of things. Both arrays hold the same pointers and are kept sorted:
+ * changes are rare, a look-up is a few comparisons, the listing is in order for
+ * nothing, and no chosen name makes it slow. */
+struct table {
+    struct named **by_name;
+    struct named **by_id;
+    size_t count;
+    size_t capacity;
+    uint32_t id_max; /* highest id ever heard of; ids are not used twice */
+    /* Deleted things whose fact is kept because theirs was the highest id at
+     * the time. All but the last can go: catalog_tidy(). */
+    uint32_t *tombstones;
+    size_t tombstone_count;
+    size_t tombstone_capacity;
+};
+
+/* A change decided by this replica and not applied yet. */
+struct pending {
+    struct pending *next;
+    enum catalog_class class;
+    uint32_t id;
+    bool deleted;
+    char name[NAME_LEN_MAX + 1];
+};
+
+enum { CATALOG_CLASS_COUNT = 3 };
+
+struct catalog {
+    struct table tables[CATALOG_CLASS_COUNT];
+    struct catalog_watch watch;
+    struct pending *pending; /* worker 0 only */
+};
+
+struct table *catalog_table(struct catalog *catalog, enum catalog_class class);
+/* Where `name` is, or where it would go, in by_name. */
+size_t table_name_place(const struct table *table, struct slice name,
+                        bool *found);
+struct named *table_by_name(const struct table *table, struct slice name);
+struct named *table_by_id(const struct table *table, uint32_t id);
+
+/* ---- catalog_value.c: the value of a fact ---- */
+
+enum { VALUE_VERSION = 1, VALUE_TOMBSTONE = 1, VALUE_ADMIN = 2 };
+
+MUST_CHECK enum status value_app_write(struct bytes *to, const struct app *app);
+MUST_CHECK enum status value_topic_write(struct bytes *to,
+                                         const struct topic *topic);
+MUST_CHECK enum status value_group_write(struct bytes *to,
+                                         const struct group_fact *group);
+MUST_CHECK enum status value_tombstone_write(struct bytes *to);
+
+/* STATUS_CORRUPT, or STATUS_NEWER by its version byte. */
+MUST_CHECK enum status value_is_tombstone(struct slice value, bool *tombstone);
+
+/* A new entry on the heap with everything but id and name, which the caller has
+ * checked. STATUS_CORRUPT, STATUS_NOMEM. */
+MUST_CHECK enum status value_app_read(struct slice value, struct app **out);
+MUST_CHECK enum status value_topic_read(struct slice value, struct topic **out);
+MUST_CHECK enum status value_group_read(struct slice value,
+                                        struct group_fact **out);
+void app_free(struct app *app);
+void topic_free(struct topic *topic);
+void group_fact_free(struct group_fact *group);
+
+/* Add one pattern that has been checked. STATUS_NOMEM. */
+MUST_CHECK enum status patterns_append(struct patterns *patterns,
+                                       struct slice pattern);
+bool patterns_equal(const struct patterns *a, const struct patterns *b);
+
+#endif

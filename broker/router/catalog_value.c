@@ -1,0 +1,320 @@
+/* What a fact says about an app, a topic or a group, little-endian. Every value
+ * begins with a version and a byte of flags.
+ *
+ *   all        u8 version | u8 flags (1 tombstone, 2 admin)
+ *   tombstone  nothing more
+ *   app        u16 secret_len | u64 created_us | secret | patterns | patterns
+ *              (publish, subscribe)
+ *   topic      u16 0 | u32 app | u64 created_us
+ *   group      u8 from | u8 0 | u32 app | u64 created_us | u64 lease_ms |
+ *              patterns | u32 start_count | start_count x {u32 topic,
+ *              u64 after_seq}, by topic, rising
+ *   patterns   u16 count | count x {u8 len | bytes}
+ *
+ * A value comes from the disk: what is read is judged, never CHECKed. */
+#include "broker/router/catalog_impl.h"
+
+#include "proto/name.h"
+
+#include <stdlib.h>
+
+static void write_patterns(struct writer *w, const struct patterns *patterns)
+{
+    writer_u16(w, (uint16_t)patterns->count);
+    for (size_t i = 0; i < patterns->count; i++) {
+        struct slice pattern = slice_text(patterns->at[i]);
+
+        writer_u8(w, (uint8_t)pattern.len);
+        writer_slice(w, pattern);
+    }
+}
+
+enum status value_app_write(struct bytes *to, const struct app *app)
+{
+    struct writer w = { to, STATUS_OK };
+    struct slice secret = slice_text(app->secret);
+
+    writer_u8(&w, VALUE_VERSION);
+    writer_u8(&w, app->admin ? VALUE_ADMIN : 0);
+    writer_u16(&w, (uint16_t)secret.len);
+    writer_u64(&w, app->created_us);
+    writer_slice(&w, secret);
+    write_patterns(&w, &app->publish);
+    write_patterns(&w, &app->subscribe);
+    return w.status;
+}
+
+enum status value_topic_write(struct bytes *to, const struct topic *topic)
+{
+    struct writer w = { to, STATUS_OK };
+
+    writer_u8(&w, VALUE_VERSION);
+    writer_u8(&w, 0);
+    writer_u16(&w, 0);
+    writer_u32(&w, topic->app);
+    writer_u64(&w, topic->created_us);
+    return w.status;
+}
+
+enum status value_group_write(struct bytes *to, const struct group_fact *group)
+{
+    struct writer w = { to, STATUS_OK };
+
+    writer_u8(&w, VALUE_VERSION);
+    writer_u8(&w, 0);
+    writer_u8(&w, (uint8_t)group->from);
+    writer_u8(&w, 0);
+    writer_u32(&w, group->app);
+    writer_u64(&w, group->created_us);
+    writer_u64(&w, group->lease_ms);
+    write_patterns(&w, &group->topics);
+    writer_u32(&w, (uint32_t)group->start_count);
+    for (size_t i = 0; i < group->start_count; i++) {
+        writer_u32(&w, group->starts[i].topic);
+        writer_u64(&w, group->starts[i].after_seq);
+    }
+    return w.status;
+}
+
+enum status value_tombstone_write(struct bytes *to)
+{
+    struct writer w = { to, STATUS_OK };
+
+    writer_u8(&w, VALUE_VERSION);
+    writer_u8(&w, VALUE_TOMBSTONE);
+    return w.status;
+}
+
+static enum status read_version(struct reader *r, unsigned *flags)
+{
+    unsigned version = reader_u8(r);
+
+    *flags = reader_u8(r);
+    if (r->failed || version == 0) {
+        return STATUS_CORRUPT;
+    }
+    return version > VALUE_VERSION ? STATUS_NEWER : STATUS_OK;
+}
+
+enum status value_is_tombstone(struct slice value, bool *tombstone)
+{
+    struct reader r = reader_of(value);
+    unsigned flags;
+    enum status status = read_version(&r, &flags);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    *tombstone = (flags & VALUE_TOMBSTONE) != 0;
+    return STATUS_OK;
+}
+
+static enum status read_patterns(struct reader *r, size_t count_max,
+                                 struct patterns *out)
+{
+    size_t count = reader_u16(r);
+
+    if (r->failed || count > count_max) {
+        return STATUS_CORRUPT;
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t len = reader_u8(r);
+        struct slice pattern = reader_slice(r, len);
+
+        if (r->failed || !pattern_valid(pattern)) {
+            return STATUS_CORRUPT;
+        }
+        if (patterns_append(out, pattern) != STATUS_OK) {
+            return STATUS_NOMEM;
+        }
+    }
+    return STATUS_OK;
+}
+
+static bool is_secret(struct slice secret)
+{
+    if (secret.len == 0 || secret.len > SECRET_LEN_MAX) {
+        return false;
+    }
+    for (size_t i = 0; i < secret.len; i++) {
+        if (secret.at[i] <= ' ' || secret.at[i] > '~') {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum status read_app(struct reader *r, struct app *app)
+{
+    unsigned flags;
+    size_t secret_len;
+    struct slice secret;
+    enum status status = read_version(r, &flags);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    secret_len = reader_u16(r);
+    app->admin = (flags & VALUE_ADMIN) != 0;
+    app->created_us = reader_u64(r);
+    secret = reader_slice(r, secret_len);
+    if (r->failed || !is_secret(secret)) {
+        return STATUS_CORRUPT;
+    }
+    memcpy(app->secret, secret.at, secret.len);
+    status = read_patterns(r, APP_GRANT_COUNT_MAX, &app->publish);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = read_patterns(r, APP_GRANT_COUNT_MAX, &app->subscribe);
+    if (status == STATUS_OK && r->at != r->end) {
+        return STATUS_CORRUPT;
+    }
+    return status;
+}
+
+enum status value_app_read(struct slice value, struct app **out)
+{
+    struct reader r = reader_of(value);
+    struct app *app = calloc(1, sizeof *app);
+    enum status status;
+
+    if (app == NULL) {
+        return STATUS_NOMEM;
+    }
+    status = read_app(&r, app);
+    if (status != STATUS_OK) {
+        app_free(app);
+        return status;
+    }
+    *out = app;
+    return STATUS_OK;
+}
+
+enum status value_topic_read(struct slice value, struct topic **out)
+{
+    struct reader r = reader_of(value);
+    unsigned flags;
+    struct topic *topic;
+    uint32_t app;
+    uint64_t created_us;
+    enum status status = read_version(&r, &flags);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    (void)reader_u16(&r);
+    app = reader_u32(&r);
+    created_us = reader_u64(&r);
+    if (r.failed || r.at != r.end) {
+        return STATUS_CORRUPT;
+    }
+    topic = calloc(1, sizeof *topic);
+    if (topic == NULL) {
+        return STATUS_NOMEM;
+    }
+    topic->app = app;
+    topic->created_us = created_us;
+    *out = topic;
+    return STATUS_OK;
+}
+
+enum { START_LEN = 4 + 8 };
+
+/* The count is believed only when that many entries are really there. */
+static enum status read_starts(struct reader *r, struct group_fact *group)
+{
+    size_t count = reader_u32(r);
+
+    if (r->failed || (size_t)(r->end - r->at) != count * START_LEN
+        || (count > 0 && group->from != FROM_LATEST)) {
+        return STATUS_CORRUPT;
+    }
+    if (count == 0) {
+        return STATUS_OK;
+    }
+    group->starts = calloc(count, sizeof group->starts[0]);
+    if (group->starts == NULL) {
+        return STATUS_NOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        group->starts[i].topic = reader_u32(r);
+        group->starts[i].after_seq = reader_u64(r);
+        if (i > 0 && group->starts[i].topic <= group->starts[i - 1].topic) {
+            return STATUS_CORRUPT;
+        }
+    }
+    group->start_count = count;
+    return STATUS_OK;
+}
+
+static enum status read_group(struct reader *r, struct group_fact *group)
+{
+    unsigned flags;
+    unsigned from;
+    enum status status = read_version(r, &flags);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    from = reader_u8(r);
+    (void)reader_u8(r);
+    group->app = reader_u32(r);
+    group->created_us = reader_u64(r);
+    group->lease_ms = reader_u64(r);
+    if (r->failed || from < FROM_EARLIEST || from > FROM_LATEST
+        || group->lease_ms < LEASE_MS_MIN || group->lease_ms > LEASE_MS_MAX) {
+        return STATUS_CORRUPT;
+    }
+    group->from = (enum group_from)from;
+    status = read_patterns(r, GROUP_PATTERN_COUNT_MAX, &group->topics);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    return group->topics.count == 0 ? STATUS_CORRUPT : read_starts(r, group);
+}
+
+enum status value_group_read(struct slice value, struct group_fact **out)
+{
+    struct reader r = reader_of(value);
+    struct group_fact *group = calloc(1, sizeof *group);
+    enum status status;
+
+    if (group == NULL) {
+        return STATUS_NOMEM;
+    }
+    status = read_group(&r, group);
+    if (status != STATUS_OK) {
+        group_fact_free(group);
+        return status;
+    }
+    *out = group;
+    return STATUS_OK;
+}
+
+void app_free(struct app *app)
+{
+    if (app == NULL) {
+        return;
+    }
+    /* A secret should not outlive its app in freed memory. */
+    explicit_bzero(app->secret, sizeof app->secret);
+    patterns_fini(&app->publish);
+    patterns_fini(&app->subscribe);
+    free(app);
+}
+
+void topic_free(struct topic *topic)
+{
+    free(topic);
+}
+
+void group_fact_free(struct group_fact *group)
+{
+    if (group == NULL) {
+        return;
+    }
+    patterns_fini(&group->topics);
+    free(group->starts);
+    free(group);
+}
