@@ -39,41 +39,51 @@ struct conn_handler {
     void (*on_drained)(struct conn *conn);
     /* Called once, last. */
     void (*on_closed)(struct conn *conn, const char *reason);
-    /* A new connection was accepted, before anything is read. False: close. */
+    /* A new connection was accepted, before anything is read. False: close,
+     * without on_closed. */
     bool (*on_accepted)(struct conn *conn);
 };
 
 struct net_config {
     struct ev_loop *loop;
     const struct conn_handler *handler;
-    void *owner;              /* the worker, for the handler: net_owner() */
-    struct tls_context *tls;  /* NULL: plain TCP. Shared by all workers */
-    uint32_t conn_count_max;  /* of this worker */
-    size_t output_high;       /* bytes waiting: congested from here ... */
-    size_t output_low;        /* ... until it is below this */
-    size_t output_max;        /* past it the peer is cut off: "slow_reader" */
-    uint64_t head_ms;         /* absolute deadline for a request head, TLS incl. */
-    uint64_t body_ms;         /* absolute deadline for a request body or frame */
-    uint64_t idle_ms;         /* HTTP keep-alive, and a WebSocket without pong */
-    uint64_t ping_ms;         /* WebSocket: ping after this silence */
+    void *owner;             /* the worker, for the handler: net_owner() */
+    struct tls_context *tls; /* NULL: plain TCP. Shared by all workers */
+    uint32_t conn_count_max; /* of this worker */
+    size_t output_high;      /* bytes waiting: congested from here ... */
+    size_t output_low;       /* ... until it is below this */
+    size_t output_max;       /* past it the peer is cut off: "slow_reader" */
+    uint64_t head_ms;  /* absolute deadline for a request head, TLS incl. */
+    uint64_t body_ms;  /* absolute deadline for a request body or frame */
+    uint64_t idle_ms;  /* HTTP keep-alive, and a WebSocket without pong */
+    uint64_t ping_ms;  /* WebSocket: ping after this silence */
+    uint64_t stall_ms; /* the peer takes no output; 0: WRITE_STALL_MS */
+    uint64_t close_ms; /* the peer's half of a close; 0: CLOSE_WAIT_MS */
 };
 
 struct net_stats {
     uint64_t accepted, refused, closed, open;
     uint64_t received_bytes, sent_bytes;
     uint64_t requests, frames, bad_requests, bad_frames;
+    uint64_t pings_unanswered; /* a later one was, or will be */
 };
 
-MUST_CHECK enum status net_open(struct net **out, const struct net_config *config,
-                                struct error *err);
+MUST_CHECK enum status
+net_open(struct net **out, const struct net_config *config, struct error *err);
 /* Closes what is still open, without on_closed. */
 void net_close(struct net *net);
 
 /* Listen on host:port with SO_REUSEPORT. *port_out (may be NULL) is the port
- * that was bound, for port 0. With err->text for the operator. */
+ * that was bound, for port 0. `host` is an IPv4 or IPv6 literal or "localhost",
+ * which means both loopback addresses. With err->text for the operator. */
 MUST_CHECK enum status net_listen(struct net *net, const char *host,
                                   uint16_t port, uint16_t *port_out,
                                   struct error *err);
+/* Before the first net_listen(): with SO_REUSEPORT the kernel would share the
+ * port with another broker of the same user without a word. STATUS_BUSY: in use
+ * by somebody. */
+MUST_CHECK enum status net_probe(const char *host, uint16_t port,
+                                 struct error *err);
 void net_stop_listening(struct net *net);
 
 /* Begin to close every connection: WebSocket close 1001, HTTP after the answer
@@ -85,7 +95,8 @@ void net_flush(struct net *net);
 
 void *net_owner(const struct net *net);
 void net_stats(const struct net *net, struct net_stats *out);
-/* Visit all open connections. */
+/* Visit all connections that are not closing. `fn` may close, abort or hand
+ * over the one it is given, and no other. */
 void net_each(struct net *net, void (*fn)(void *arg, struct conn *conn),
               void *arg);
 
@@ -97,21 +108,28 @@ bool conn_secure(const struct conn *conn);      /* TLS */
 bool conn_loopback(const struct conn *conn);    /* from this very machine */
 bool conn_is_websocket(const struct conn *conn);
 struct net *conn_net(const struct conn *conn);
+/* conn_close() or the like happened, or the peer is gone: nothing that is sent
+ * now arrives. */
+bool conn_is_closing(const struct conn *conn);
+/* The peer has shut its sending side. It may still wait for an answer, but most
+ * that do this while a request is being answered are gone. */
+bool conn_peer_finished(const struct conn *conn);
 
 /* The door's own, NULL at first. */
 void *conn_context(const struct conn *conn);
 void conn_set_context(struct conn *conn, void *context);
 
-/* Answer the request. `extra` is NULL or whole header lines, each ended by CRLF.
- * The body is copied. */
+/* Answer the request. `extra` is NULL or whole header lines, each ended by
+ * CRLF. The body is copied; for HEAD only its length is told. Nothing happens
+ * when the connection is closing. */
 void conn_respond(struct conn *conn, int code, const char *content_type,
                   const char *extra, struct slice body);
 /* Answer an upgrade with 101 and this subprotocol (static text). */
 void conn_upgrade(struct conn *conn, const char *subprotocol);
 
 /* The output buffer, to append to directly; a whole frame or nothing must be in
- * it when the caller returns. For WebSocket: ws_frame_begin/end on it. Marks the
- * connection for the next net_flush(). */
+ * it when the caller returns. For WebSocket: ws_frame_begin/end on it. Marks
+ * the connection for the next net_flush(). */
 struct bytes *conn_output(struct conn *conn);
 size_t conn_backlog(const struct conn *conn); /* bytes not yet written */
 bool conn_congested(const struct conn *conn);
@@ -131,11 +149,11 @@ void conn_close(struct conn *conn, unsigned ws_code, const char *reason);
 /* At once, unsent output dropped. */
 void conn_abort(struct conn *conn, const char *reason);
 
-/* Hand a connection to another worker: conn_leave() stops its watchers and takes
- * it out of its net (no callbacks any more), conn_enter() on the other thread
- * puts it into that net and goes on, input that had been read included. Legal
- * from within its own callbacks, on_closed apart; a paused connection stays
- * paused. An HTTP request that is not answered yet stays due. */
+/* Hand a connection to another worker: conn_leave() stops its watchers and
+ * takes it out of its net (no callbacks any more), conn_enter() on the other
+ * thread puts it into that net and goes on, input that had been read included.
+ * Legal from within its own callbacks, on_closed apart; a paused connection
+ * stays paused. An HTTP request that is not answered yet stays due. */
 void conn_leave(struct conn *conn);
 void conn_enter(struct conn *conn, struct net *net);
 

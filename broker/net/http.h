@@ -13,7 +13,7 @@
 enum http_method { HTTP_GET, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_HEAD };
 
 struct http_header {
-    struct slice name; /* as sent; compare with http_header_is() */
+    struct slice name;  /* as sent; compare with http_header_is() */
     struct slice value; /* without the white space around it */
 };
 
@@ -21,7 +21,9 @@ struct http_request {
     enum http_method method;
     struct slice path;  /* up to '?', not decoded; begins with '/' */
     struct slice query; /* after '?', or empty */
-    bool keep_alive;
+    unsigned minor;     /* HTTP/1.minor: 0 or 1 */
+    bool keep_alive;    /* as asked for, or the version's default */
+    bool close;         /* Connection: close was there */
     bool expect_continue;
     size_t header_count;
     struct http_header headers[HTTP_HEADER_COUNT_MAX];
@@ -50,8 +52,9 @@ MUST_CHECK enum status http_head_parse(struct slice from,
  * is not there. Doubles of what must be single were refused by the parser. */
 struct slice http_header(const struct http_request *request, const char *name);
 
-/* The value of name= in the query, percent-decoded into `into`. False: not
- * there, or not decodable, or too long. */
+/* The value of name= in the query, percent-decoded ('+' is a space) into `into`
+ * with a NUL behind it. False: not there, or not decodable, or holds a NUL, or
+ * does not fit. */
 bool http_query(const struct http_request *request, const char *name,
                 char *into, size_t into_len);
 
