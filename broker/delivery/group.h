@@ -161,6 +161,10 @@ struct lane_books {
 bool group_books(const struct group *group, uint32_t topic,
                  struct lane_books *out);
 
+/* Count it all again from the lane's parts and compare: false is an alarm.
+ * Costs a look at everything in flight. True when there is no such lane. */
+bool group_audit(const struct group *group, uint32_t topic);
+
 struct group_figures {
     uint64_t delivered, redelivered, acked, nacked, released, expired, late;
 };

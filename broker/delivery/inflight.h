@@ -1,7 +1,8 @@
 /* The ack transactions of one worker: one entry for each message in flight, by
- * (group, topic, seq). This is the heap tier: a hash on 64-bit keys, packed
- * entries in an array, a timer wheel for the lease ends; the direct and the
- * file tier come behind the same calls. One thread. */
+ * (group, topic, seq), all groups of the worker under one budget. This is the
+ * heap tier: a hash on mixed keys and packed entries in one mapping; the direct
+ * and the file tier come behind the same calls. Each group has its own part,
+ * and in it a wheel of lease ends. One thread. */
 #ifndef GODWIT_BROKER_DELIVERY_INFLIGHT_H
 #define GODWIT_BROKER_DELIVERY_INFLIGHT_H
 
@@ -12,7 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct inflight;
+struct inflight;       /* the worker's table */
+struct inflight_group; /* one group's part of it */
 
 struct transaction {
     uint32_t group;
@@ -29,45 +31,61 @@ struct inflight_config {
     uint64_t now_us;
 };
 
+/* NULL: no memory. */
 struct inflight *inflight_new(const struct inflight_config *config);
-void inflight_free(struct inflight *inflight); /* accepts NULL */
+void inflight_free(
+    struct inflight *inflight); /* accepts NULL; groups are gone */
 
+/* Room for one more, of any group? */
 bool inflight_has_room(const struct inflight *inflight);
-/* STATUS_AGAIN: at its budget. The key must not be in it. */
-MUST_CHECK enum status inflight_begin(struct inflight *inflight,
-                                      const struct transaction *t);
-/* NULL: not in flight. Valid until the next begin, end or expired. Change only
- * through inflight_extend(). */
-const struct transaction *inflight_find(const struct inflight *inflight,
-                                        uint32_t group, uint32_t topic,
-                                        uint64_t seq);
-void inflight_extend(struct inflight *inflight, uint32_t group, uint32_t topic,
-                     uint64_t seq, uint64_t lease_end_us);
-/* It ended, whatever the outcome. CHECKs that it is there. */
-void inflight_end(struct inflight *inflight, uint32_t group, uint32_t topic,
-                  uint64_t seq);
-/* The next one whose lease ended at or before now_us; it stays in the table
- * until inflight_end(). False: none. */
-bool inflight_expired(struct inflight *inflight, uint64_t now_us,
-                      struct transaction *out);
-/* A time at or before the earliest lease end; UINT64_MAX: empty. */
-uint64_t inflight_due_us(const struct inflight *inflight);
-
-/* All entries of one holder in one group, in no order; fn may end them. */
-void inflight_each_of(struct inflight *inflight, uint32_t group,
-                      uint64_t holder,
-                      void (*fn)(void *arg, const struct transaction *t),
-                      void *arg);
-/* All entries of one lane; fn may end them. */
-void inflight_each_in(struct inflight *inflight, uint32_t group, uint32_t topic,
-                      void (*fn)(void *arg, const struct transaction *t),
-                      void *arg);
 
 struct inflight_figures {
     uint64_t heap_count, heap_bytes, heap_bytes_max;
-    uint64_t begun, ended, expired, refused;
+    uint64_t begun, ended, refused;
 };
 void inflight_figures(const struct inflight *inflight,
                       struct inflight_figures *out);
+
+/* ---- one group's part; only group.c calls these ---- */
+
+struct inflight_group *inflight_group_new(struct inflight *inflight,
+                                          uint32_t group); /* NULL: no memory */
+void inflight_group_free(struct inflight_group *part); /* ends what is in it */
+size_t inflight_group_count(const struct inflight_group *part);
+
+/* What one holder has: a list through the entries, so that a member that leaves
+ * costs what it held. Zero-initialised is empty; kept by the holder's owner. */
+struct inflight_list {
+    uint32_t first; /* entry + 1 */
+    uint32_t count;
+};
+
+/* t->group is the part's. STATUS_AGAIN: at the budget, or no memory for a
+ * larger index. The key must not be in it. */
+MUST_CHECK enum status inflight_begin(struct inflight_group *part,
+                                      const struct transaction *t,
+                                      struct inflight_list *list);
+/* NULL: not in flight. Transactions stay where they are until they end; they
+ * change only through inflight_extend(). */
+const struct transaction *inflight_find(const struct inflight_group *part,
+                                        uint32_t topic, uint64_t seq);
+void inflight_extend(struct inflight_group *part, const struct transaction *t,
+                     uint64_t lease_end_us);
+/* It ended, whatever the outcome; `list` is the one it began with. */
+void inflight_end(struct inflight_group *part, const struct transaction *t,
+                  struct inflight_list *list);
+/* Any one of a holder's; NULL: it holds nothing. */
+const struct transaction *inflight_first(const struct inflight_group *part,
+                                         const struct inflight_list *list);
+/* Any one whose lease ended at or before now_us, up to INFLIGHT_TICK_US late;
+ * it stays until inflight_end(). NULL: none. */
+enum { INFLIGHT_TICK_US = 64 * 1000 };
+const struct transaction *inflight_expired(struct inflight_group *part,
+                                           uint64_t now_us);
+/* When to ask again; nothing expires before. UINT64_MAX: empty. */
+uint64_t inflight_due_us(const struct inflight_group *part);
+
+/* How many are of this topic. Looks at every entry: for audits. */
+size_t inflight_count_in(const struct inflight_group *part, uint32_t topic);
 
 #endif

@@ -1,0 +1,50 @@
+/* The members of a group as group.c sees them: credit, what each holds, whose
+ * turn it is. A member that left or retired stays until what it holds is
+ * settled or taken back, so every transaction in flight has one. One thread. */
+#ifndef GODWIT_BROKER_DELIVERY_MEMBER_H
+#define GODWIT_BROKER_DELIVERY_MEMBER_H
+
+#include "broker/delivery/group.h"
+#include "broker/delivery/hash.h"
+#include "broker/delivery/list.h"
+
+struct members {
+    struct hash by_lease;
+    struct link able; /* who may be given a message now, next one first */
+    size_t joined;    /* neither left nor retired */
+    struct member *last_found;
+};
+
+struct member {
+    struct members *of;
+    uint64_t lease;
+    void *user;
+    uint64_t credit_messages;
+    uint64_t credit_bytes;
+    uint64_t held_bytes;
+    struct inflight_list held;
+    bool paused;
+    bool retired;
+    struct link able;
+};
+
+void members_init(struct members *members);
+void members_fini(struct members *members); /* nobody is joined any more */
+
+/* STATUS_NOMEM; STATUS_EXISTS: the lease number is in use. */
+MUST_CHECK enum status members_join(struct members *members, uint64_t lease,
+                                    struct member **out);
+/* NULL: nobody. */
+struct member *members_find(struct members *members, uint64_t lease);
+/* Whose turn it is; NULL: nobody may have one. */
+struct member *members_turn(const struct members *members);
+
+/* A message was given to it: the next one's turn. Its `held` list is up to date
+ * already. */
+void member_charge(struct member *member, size_t bytes);
+/* One less. A retired member with nothing left is freed: *member may be gone. */
+void member_credit(struct member *member, size_t bytes);
+/* No more for it, and free it if it holds nothing. */
+void member_retire(struct member *member);
+
+#endif
