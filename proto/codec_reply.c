@@ -396,6 +396,8 @@ static enum status read_delivery(struct slice from, struct wire_delivery *out)
                                                      : (uint32_t)item.value;
         } else if (item.number == DELIVERY_TIME) {
             out->time_us = item.value;
+        } else if (out->message.at != NULL) {
+            return STATUS_INVALID; /* two would have to be merged */
         } else {
             out->message = item.slice;
         }

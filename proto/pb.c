@@ -58,12 +58,13 @@ static bool read_len(struct pb_reader *r, struct slice *out)
 
 bool pb_next(struct pb_reader *r, struct pb_item *item)
 {
+    const uint8_t *begin = r->at;
     uint64_t tag;
 
     if (r->at == r->end || !pb_varint(r, &tag)) {
         return false;
     }
-    if (tag > UINT32_MAX || tag >> 3 == 0) {
+    if (tag > UINT32_MAX || tag >> 3 == 0 || r->at - begin > PB_TAG_LEN_MAX) {
         r->fault = "a field has an impossible number";
         return false;
     }

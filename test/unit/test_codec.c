@@ -445,6 +445,9 @@ Test(codec, numbers_have_64_bits_and_not_one_more)
     cr_expect_eq(READ("\x32\x02\x00\x07", &r), STATUS_INVALID, "field 0");
     cr_expect_eq(READ("\x32\x07\x80\x80\x80\x80\x80\x01\x07", &r),
                  STATUS_INVALID, "a field number past 29 bits");
+    cr_expect_eq(READ("\x32\x06\x88\x80\x80\x80\x00\x07", &r), STATUS_OK);
+    cr_expect_eq(READ("\x32\x07\x88\x80\x80\x80\x80\x00\x07", &r),
+                 STATUS_INVALID, "a tag of six bytes");
 }
 
 Test(codec, a_wrong_type_is_refused_and_the_id_told)

@@ -481,6 +481,15 @@ Test(codec_reply, a_first_attempt_is_left_out_and_read_as_one)
     cr_expect_eq(r.deliver.deliveries[1].attempt, 2);
 }
 
+/* Found by fuzzing: the generated code merges the two. */
+Test(codec_reply, a_delivery_with_two_messages_is_refused)
+{
+    struct wire_reply r;
+
+    cr_expect_eq(READ("\x32\x04\x12\x02\x22\x00", &r), STATUS_OK);
+    cr_expect_eq(READ("\x32\x06\x12\x04\x22\x00\x22\x00", &r), STATUS_INVALID);
+}
+
 Test(codec_reply, an_outcome_that_is_none_is_refused)
 {
     struct wire_reply r;
