@@ -20,6 +20,7 @@ enum {
     LANE_BURST_MAX = 64,       /* messages of one lane in a row */
     DUE_MAX = 64,              /* delayed made ready by one group_next() */
     EXPIRY_AGAIN_US = 1000000, /* no memory to take it back: once more then */
+    RETRY_BACKLOG_MAX = 256 * 1024, /* untold failures; then no deliveries */
     JITTER_PERCENT = 20
 };
 
@@ -40,6 +41,7 @@ struct group {
     struct lane_ring redo;
     struct lane_ring fresh;
     struct link effects;
+    size_t retry_backlog; /* failures the log has not been told */
     struct group_figures figures;
 };
 
@@ -144,6 +146,7 @@ static enum status take_retry(struct group *group, struct lane *lane,
         return status;
     }
     w = schedule_add(&group->schedule, lane, retry->seq, retry->attempts);
+    inflight_keep_place(group->inflight);
     schedule_delay(&group->schedule, w, retry->due_us);
     lane_move(lane, LANE_READY, LANE_DELAYED, 1);
     return STATUS_OK;
@@ -272,6 +275,7 @@ static enum status give_back(struct group *group, struct lane *lane,
     }
     end_transaction(group, t);
     w = schedule_add(&group->schedule, lane, retry.seq, retry.attempts);
+    inflight_keep_place(group->inflight);
     if (how->due_us == 0) {
         lane_move(lane, LANE_IN_FLIGHT, LANE_READY, 1);
         mark_redo(group, lane);
@@ -281,6 +285,7 @@ static enum status give_back(struct group *group, struct lane *lane,
     }
     if (how->counted) {
         lane_note_retry(lane, &retry);
+        group->retry_backlog++;
         mark_effects(group, lane);
     }
     return STATUS_OK;
@@ -303,6 +308,13 @@ void group_leave(struct group *group, struct member *member, uint64_t now_us)
     member_retire(member);
 }
 
+/* It waits no more: it is delivered, settled or gone. */
+static void stop_waiting(struct group *group, struct waiting *w)
+{
+    schedule_remove(&group->schedule, w);
+    inflight_leave_place(group->inflight);
+}
+
 static void drop_open(struct group *group, struct lane *lane, uint64_t seq)
 {
     const struct transaction *t =
@@ -311,8 +323,7 @@ static void drop_open(struct group *group, struct lane *lane, uint64_t seq)
     if (t != NULL) {
         end_transaction(group, t);
     } else {
-        schedule_remove(&group->schedule,
-                        schedule_find(&group->schedule, lane->topic, seq));
+        stop_waiting(group, schedule_find(&group->schedule, lane->topic, seq));
     }
 }
 
@@ -333,6 +344,7 @@ void group_drop_lane(struct group *group, uint32_t topic)
         }
         seq = stretch.range.last + 1;
     }
+    group->retry_backlog -= lane->new_retry_count - lane->new_retry_begin;
     lane_forget(group, lane);
     hash_remove(&group->lanes, topic, 0);
     lane_free(lane);
@@ -393,7 +405,8 @@ bool group_next(struct group *group, uint64_t now_us, struct offer *out)
     uint32_t attempt = 1;
     struct lane *lane;
 
-    if (member == NULL || in_flight >= group->config.in_flight_max) {
+    if (member == NULL || in_flight >= group->config.in_flight_max
+        || group->retry_backlog >= RETRY_BACKLOG_MAX) {
         return false;
     }
     if (waiting > 0) {
@@ -434,10 +447,9 @@ static void count_burst(struct lane_ring *ring, struct lane *lane)
 }
 
 /* It leaves the ready ones, again or fresh. */
-static void take_ready(struct group *group, struct lane *lane, uint64_t seq)
+static void take_ready(struct group *group, struct lane *lane,
+                       struct waiting *w, uint64_t seq)
 {
-    struct waiting *w = schedule_find(&group->schedule, lane->topic, seq);
-
     if (w == NULL) {
         CHECK(seq == lane->cursor);
         lane_take_fresh(lane);
@@ -445,7 +457,7 @@ static void take_ready(struct group *group, struct lane *lane, uint64_t seq)
         return;
     }
     CHECK(!w->delayed);
-    schedule_remove(&group->schedule, w);
+    stop_waiting(group, w);
     count_burst(&group->redo, lane);
     group->figures.redelivered++;
 }
@@ -455,9 +467,14 @@ enum status group_delivered(struct group *group, const struct offer *offer,
 {
     struct lane *lane = find_lane(group, offer->topic);
     struct member *member = offer->member;
+    struct waiting *w;
     enum status status;
 
     CHECK(lane != NULL && bytes <= UINT32_MAX);
+    w = schedule_find(&group->schedule, offer->topic, offer->seq);
+    if (w == NULL && !inflight_has_room(group->config.inflight)) {
+        return STATUS_AGAIN; /* what waits has its place already */
+    }
     status = inflight_begin(group->inflight,
                             &(struct transaction) {
                                 .group = group->config.id,
@@ -472,7 +489,7 @@ enum status group_delivered(struct group *group, const struct offer *offer,
     if (status != STATUS_OK) {
         return status;
     }
-    take_ready(group, lane, offer->seq);
+    take_ready(group, lane, w, offer->seq);
     lane_move(lane, LANE_READY, LANE_IN_FLIGHT, 1);
     member_charge(member, bytes);
     group->figures.delivered++;
@@ -494,7 +511,7 @@ static enum status settle_waiting(struct group *group, struct lane *lane,
     if (status == STATUS_OK) {
         lane_move(lane, w->delayed ? LANE_DELAYED : LANE_READY,
                   lost ? LANE_GAP : LANE_ACKED, 1);
-        schedule_remove(&group->schedule, w);
+        stop_waiting(group, w);
         mark_effects(group, lane);
     }
     return status;
@@ -810,16 +827,22 @@ void group_take_effects(struct group *group,
 
     while ((first = list_first(&group->effects)) != NULL) {
         struct lane *lane = container_of(first, struct lane, effects);
+        struct lane_effects part;
         struct effects effects = { .topic = lane->topic,
-                                   .acked = &lane->new_acked,
-                                   .gaps = &lane->new_gaps,
-                                   .retries = lane->new_retries,
-                                   .retry_count = lane->new_retry_count };
-        if (lane_has_effects(lane) && !fn(arg, &effects)) {
+                                   .acked = &part.acked,
+                                   .gaps = &part.gaps };
+
+        lane_effects(lane, &part);
+        effects.retries = part.retries;
+        effects.retry_count = part.retry_count;
+        if (!fn(arg, &effects)) {
             return;
         }
-        lane_clear_effects(lane);
-        link_remove(first);
+        lane_effects_told(lane, &part);
+        group->retry_backlog -= part.retry_count;
+        if (!lane_has_effects(lane)) {
+            link_remove(first);
+        }
     }
 }
 

@@ -28,7 +28,8 @@ struct member;
 struct group_config {
     uint32_t id;
     uint64_t lease_us;
-    size_t in_flight_max;      /* of the whole group */
+    size_t in_flight_max;      /* of the whole group; what waits for
+                                * redelivery counts against fresh messages */
     uint64_t seed;             /* for jitter */
     struct inflight *inflight; /* the worker's table; outlives the group */
 };
@@ -143,8 +144,11 @@ struct effects {
     size_t retry_count;
 };
 bool group_has_effects(const struct group *group);
-/* Give them lane by lane; a lane whose fn returns true is cleared, at the first
- * false (no room in the submission ring) it stops and keeps the rest. */
+/* Give them lane by lane, a long lane in parts of at most EFFECTS_COUNT_MAX
+ * ranges acked, ranges lost and retries each. What fn returns true for is told;
+ * at the first false (no room in the submission ring) it stops and keeps the
+ * rest. While very much is untold, group_next() gives nothing. */
+enum { EFFECTS_COUNT_MAX = 16384 };
 void group_take_effects(struct group *group,
                         bool (*fn)(void *arg, const struct effects *effects),
                         void *arg);

@@ -50,6 +50,7 @@ struct inflight {
     size_t index_len; /* power of two */
     size_t index_len_max;
     size_t count;
+    size_t places_kept;
     size_t bytes_max;
     uint64_t now_us; /* at the start */
     uint64_t begun, ended, refused;
@@ -59,6 +60,7 @@ struct inflight_group {
     struct inflight *table;
     uint32_t group;
     size_t count;
+    size_t places_kept;
     uint64_t tick; /* of the wheel */
     uint64_t used[WHEEL_LEVELS];
     uint32_t slots[WHEEL_LEVELS * WHEEL_SLOTS]; /* first entry + 1 */
@@ -134,7 +136,7 @@ void inflight_free(struct inflight *table)
 
 bool inflight_has_room(const struct inflight *table)
 {
-    return table->count < table->entries_max;
+    return table->count + table->places_kept < table->entries_max;
 }
 
 void inflight_figures(const struct inflight *table,
@@ -145,6 +147,7 @@ void inflight_figures(const struct inflight *table,
         .heap_bytes = table->entries_touched * sizeof(struct entry)
                       + table->index_len * sizeof *table->index,
         .heap_bytes_max = table->bytes_max,
+        .places_kept = table->places_kept,
         .begun = table->begun,
         .ended = table->ended,
         .refused = table->refused,
@@ -447,7 +450,21 @@ void inflight_group_free(struct inflight_group *part)
             entry_free(part->table, number);
         }
     }
+    part->table->places_kept -= part->places_kept;
     free(part);
+}
+
+void inflight_keep_place(struct inflight_group *part)
+{
+    part->places_kept++;
+    part->table->places_kept++;
+}
+
+void inflight_leave_place(struct inflight_group *part)
+{
+    CHECK(part->places_kept > 0);
+    part->places_kept--;
+    part->table->places_kept--;
 }
 
 size_t inflight_group_count(const struct inflight_group *part)
@@ -514,7 +531,7 @@ enum status inflight_begin(struct inflight_group *part,
     uint32_t number;
 
     CHECK(t->group == part->group);
-    if (!inflight_has_room(table) || !index_make_room(table)) {
+    if (table->count == table->entries_max || !index_make_room(table)) {
         table->refused++;
         return STATUS_AGAIN;
     }

@@ -36,11 +36,13 @@ struct inflight *inflight_new(const struct inflight_config *config);
 void inflight_free(
     struct inflight *inflight); /* accepts NULL; groups are gone */
 
-/* Room for one more, of any group? */
+/* Room for one more message, of any group? Those that were given back and wait
+ * for redelivery keep their places. */
 bool inflight_has_room(const struct inflight *inflight);
 
 struct inflight_figures {
     uint64_t heap_count, heap_bytes, heap_bytes_max;
+    uint64_t places_kept;
     uint64_t begun, ended, refused;
 };
 void inflight_figures(const struct inflight *inflight,
@@ -60,8 +62,9 @@ struct inflight_list {
     uint32_t count;
 };
 
-/* t->group is the part's. STATUS_AGAIN: at the budget, or no memory for a
- * larger index. The key must not be in it. */
+/* t->group is the part's. STATUS_AGAIN: every place has a message in flight
+ * (places kept do not count), or no memory for a larger index. The key must not
+ * be in it. */
 MUST_CHECK enum status inflight_begin(struct inflight_group *part,
                                       const struct transaction *t,
                                       struct inflight_list *list);
@@ -74,6 +77,12 @@ void inflight_extend(struct inflight_group *part, const struct transaction *t,
 /* It ended, whatever the outcome; `list` is the one it began with. */
 void inflight_end(struct inflight_group *part, const struct transaction *t,
                   struct inflight_list *list);
+/* A message that is not in flight any more but will be again keeps a place in
+ * the budget, so that giving back cannot fill the memory. At a start there may
+ * be more such messages than places. */
+void inflight_keep_place(struct inflight_group *part);
+void inflight_leave_place(struct inflight_group *part);
+
 /* Any one of a holder's; NULL: it holds nothing. */
 const struct transaction *inflight_first(const struct inflight_group *part,
                                          const struct inflight_list *list);

@@ -199,14 +199,47 @@ bool lane_has_effects(const struct lane *lane)
 {
     return seqset_range_count(&lane->new_acked) > 0
            || seqset_range_count(&lane->new_gaps) > 0
-           || lane->new_retry_count > 0;
+           || lane->new_retry_count > lane->new_retry_begin;
 }
 
-void lane_clear_effects(struct lane *lane)
+static struct seqset first_ranges(const struct seqset *set)
 {
-    seqset_clear(&lane->new_acked);
-    seqset_clear(&lane->new_gaps);
-    lane->new_retry_count = 0;
+    struct seqset view = *set;
+
+    if (seqset_range_count(set) > EFFECTS_COUNT_MAX) {
+        view.end = view.begin + EFFECTS_COUNT_MAX;
+    }
+    return view;
+}
+
+void lane_effects(const struct lane *lane, struct lane_effects *out)
+{
+    size_t count = lane->new_retry_count - lane->new_retry_begin;
+
+    *out = (struct lane_effects) {
+        .acked = first_ranges(&lane->new_acked),
+        .gaps = first_ranges(&lane->new_gaps),
+        .retries =
+            count == 0 ? NULL : lane->new_retries + lane->new_retry_begin,
+        .retry_count = count > EFFECTS_COUNT_MAX ? EFFECTS_COUNT_MAX : count,
+    };
+}
+
+static void drop_told(struct seqset *set, const struct seqset *told)
+{
+    if (seqset_range_count(told) > 0) {
+        seqset_drop_through(set, told->ranges[told->end - 1].last);
+    }
+}
+
+void lane_effects_told(struct lane *lane, const struct lane_effects *told)
+{
+    drop_told(&lane->new_acked, &told->acked);
+    drop_told(&lane->new_gaps, &told->gaps);
+    lane->new_retry_begin += told->retry_count;
+    if (lane->new_retry_begin == lane->new_retry_count) {
+        lane->new_retry_begin = lane->new_retry_count = 0;
+    }
 }
 
 /* ---- stretches ---- */

@@ -43,7 +43,8 @@ struct lane {
     /* what the log has not been told */
     struct seqset new_acked;
     struct seqset new_gaps;
-    struct retry *new_retries;
+    struct retry *new_retries; /* begin..count are still to tell */
+    size_t new_retry_begin;
     size_t new_retry_count;
     size_t new_retry_capacity;
 
@@ -75,7 +76,16 @@ MUST_CHECK enum status lane_settle(struct lane *lane, uint64_t first,
 MUST_CHECK enum status lane_reserve_retry(struct lane *lane);
 void lane_note_retry(struct lane *lane, const struct retry *retry);
 bool lane_has_effects(const struct lane *lane);
-void lane_clear_effects(struct lane *lane);
+/* The first of them, at most EFFECTS_COUNT_MAX of each kind; lent until the
+ * lane changes. The sets are views. Then: they were told. */
+struct lane_effects {
+    struct seqset acked;
+    struct seqset gaps;
+    const struct retry *retries;
+    size_t retry_count;
+};
+void lane_effects(const struct lane *lane, struct lane_effects *out);
+void lane_effects_told(struct lane *lane, const struct lane_effects *told);
 
 /* The longest stretch from `first`, up to `last`, that is all the same. */
 enum stretch_kind {
