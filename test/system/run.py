@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Runs the system tests: every test_*.py beside this file, two topics at a time.
+
+    run.py --build build/release [--set short|normal|long] [--only TOPIC]... [--jobs N]
+
+Each topic can also be run by itself: test_http.py --build build/release [--case NAME].
+Exit code 0: all passed; 1: some failed; 2: nothing could run.
+"""
+import argparse
+import glob
+import os
+import signal
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+TOP = os.path.realpath(os.path.join(HERE, "../.."))
+TOPIC_SECONDS_MAX = 900
+
+
+class Topic:
+    """One running test_*.py in a process group of its own."""
+
+    def __init__(self, path, options):
+        self.name = os.path.basename(path)[5:-3]
+        self.log_path = os.path.join(options.logs, f"{self.name}.out")
+        self.log = open(self.log_path, "w")
+        self.began = time.monotonic()
+        words = [sys.executable, path, "--build", options.build, "--set", options.set,
+                 "--logs", options.logs, "--name", options.name]
+        if options.results:
+            words += ["--results", options.results]
+        self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.log,
+                                        stderr=subprocess.STDOUT, start_new_session=True)
+
+    def ended(self):
+        if self.process.poll() is None:
+            if time.monotonic() - self.began < TOPIC_SECONDS_MAX:
+                return False
+            self.end()
+        return True
+
+    def end(self):
+        """Its brokers die with it."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+    def show(self, options):
+        """Print what it printed; 0, 1 or 2 for the verdict."""
+        self.log.close()
+        with open(self.log_path, errors="replace") as log:
+            text = log.read().rstrip()
+        if text:
+            print(text, flush=True)
+        code = self.process.returncode
+        if code in (0, 1):
+            return code
+        print(f"FAIL {self.name}: the topic ended with {code}", flush=True)
+        if options.results:
+            with open(options.results, "a") as results:
+                results.write(f"fail\t1\t{options.name}/{self.name}\tended with {code}\n")
+        return 1
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", default=os.path.join(TOP, "build/release"))
+    parser.add_argument("--set", default="normal", choices=["short", "normal", "long"])
+    parser.add_argument("--logs", default=os.path.join(TOP, "build/test-logs/system"))
+    parser.add_argument("--results")
+    parser.add_argument("--name", default="system")
+    parser.add_argument("--only", action="append")
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    for program in ("broker/godwitd", "tools/godwit/godwit"):
+        if not os.access(os.path.join(options.build, program), os.X_OK):
+            print(f"{options.build}/{program} is not built")
+            sys.exit(2)
+    os.makedirs(options.logs, exist_ok=True)
+    waiting = sorted(glob.glob(os.path.join(HERE, "test_*.py")))
+    if options.only:
+        waiting = [w for w in waiting if os.path.basename(w)[5:-3] in options.only]
+    if not waiting:
+        print("no such topic")
+        sys.exit(2)
+    sys.exit(run(waiting, options))
+
+
+def run(waiting, options):
+    running = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    worst = 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < options.jobs:
+                running.append(Topic(waiting.pop(0), options))
+            for topic in [t for t in running if t.ended()]:
+                running.remove(topic)
+                worst = max(worst, topic.show(options))
+            time.sleep(0.05)
+    finally:
+        for topic in running:
+            topic.end()
+    return worst
+
+
+main()

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""A full disk, on a small tmpfs: producers are refused, consumers go on, and it
+comes back by itself when there is room."""
+import os
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
+
+from harness import Failed, Skip, case, check, check_equal, main, wait_until
+from session import RefusedReply
+
+
+def small_disk(env, mib):
+    path = env.path("disk")
+    os.mkdir(path)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m", "none", path],
+                          capture_output=True)
+    if done.returncode != 0:
+        raise Skip("mount is not permitted: " + done.stderr.decode().strip())
+    env.at_end(lambda: unmount(env, path))
+    return path
+
+
+def unmount(env, path):
+    for broker in env.brokers:
+        if broker.process is not None:
+            broker.stop()
+    subprocess.run(["umount", path], check=True)
+
+
+def fill(session, size=100000):
+    """Publish until refused; (confirmed, refusal)."""
+    confirmed = 0
+    for _ in range(5000):
+        try:
+            session.publish("orders", ["x" * size])
+            confirmed += 1
+        except RefusedReply as refused:
+            return confirmed, refused
+    raise Failed("never full")
+
+
+@case(short=True, timeout=120)
+def producers_wait_consumers_go_on(env):
+    disk = small_disk(env, 96)
+    ballast = os.path.join(disk, "ballast")
+    with open(ballast, "wb") as file:
+        file.write(bytes(32 << 20))
+    broker = env.broker(data_dir=os.path.join(disk, "data"),
+                        config={"store": {"segment_mib": 16, "checkpoint_ms": 200}})
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    session = broker.session()
+    confirmed, refused = fill(session)
+    check(confirmed > 20, f"only {confirmed} messages fit")
+    check_equal(refused.status, "no_space", "status")
+    check(int(refused.reply.get("retry_after_ms", 0)) > 0, f"no retry_after_ms in {refused.reply}")
+    answer = http.publish("orders", "over http")
+    check_equal((answer.code, answer.refused["status"]), (507, "no_space"), "over HTTP")
+    health = http.get("/health")
+    check(health.json["status"] in ("yellow", "red"), f"health {health}")
+
+    # Consumers and their acks still work.
+    reader = broker.session()
+    reader.attach("work", credit_bytes=64 << 20, credit_messages=10000)
+    reader.take(confirmed, 30)
+    ranges = reader.settle("orders", "ack", ranges=[(1, confirmed - 5)])
+    check_equal({r[2] for r in ranges}, {"accepted"}, "acks on a full disk")
+
+    # Room again: publishing resumes without a restart.
+    os.unlink(ballast)
+
+    def try_publish():
+        try:
+            return session.publish("orders", ["there is room"])
+        except RefusedReply:
+            time.sleep(0.1)
+            return None
+    seq = wait_until(try_publish, 20, "publishing to resume")[0].seq
+    check_equal(seq, confirmed + 1, "its seq: what was refused is not there")
+    wait_until(lambda: http.get("/health").json["status"] == "green", 10, "health green again")
+
+    broker.kill()
+    broker.start()
+    reader = broker.session()
+    reader.attach("work", credit_bytes=64 << 20)
+    check_equal(sorted(d.seq for d in reader.take(6, 20)),
+                list(range(confirmed - 4, confirmed + 2)), "left after the restart")
+
+
+@case()
+def no_room_at_the_start_is_said(env):
+    disk = small_disk(env, 4)
+    broker = env.broker(start=False, data_dir=os.path.join(disk, "data"))
+    broker.spawn()
+    check(broker.wait_exit() > 0, "exit code 0")
+    check("space" in broker.log(), broker.log())
+
+
+@case(timeout=120)
+def a_disk_filled_by_others_up_to_the_last_byte(env):
+    disk = small_disk(env, 64)
+    broker = env.broker(data_dir=os.path.join(disk, "data"),
+                        config={"store": {"segment_mib": 16, "checkpoint_ms": 200}})
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    session = broker.session()
+    session.publish("orders", ["before"] * 100)
+    with open(os.path.join(disk, "ballast"), "wb") as file:
+        try:
+            while True:
+                file.write(bytes(65536))
+                file.flush()
+        except OSError:
+            pass
+    session.attach("work")
+    session.take(100)
+    check_equal([r[2] for r in session.settle("orders", "ack", ranges=[(1, 100)])], ["accepted"],
+                "ack")
+    confirmed, _ = fill(session)
+    broker.kill()
+    os.unlink(os.path.join(disk, "ballast"))
+    broker.start()
+    session = broker.session()
+    session.attach("work", credit_bytes=64 << 20, credit_messages=10000)
+    if confirmed:
+        check_equal([d.seq for d in session.take(confirmed)],
+                    list(range(101, 101 + confirmed)), "what was confirmed")
+    check(session.none_comes(0.5), "something else came")
+
+
+main()
