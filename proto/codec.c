@@ -275,10 +275,12 @@ static enum status add_range(struct codec *codec, const struct pb_item *item,
     if (status != STATUS_OK) {
         return status;
     }
-    if (range.first == 0 || range.last < range.first) {
+    /* The largest number is no seq: whoever counts to last + 1 may. */
+    if (range.first == 0 || range.last < range.first
+        || range.last == UINT64_MAX) {
         return refuse(refusal, STATUS_INVALID, "range",
-                      "a range must begin at 1 or above and not end before it "
-                      "begins");
+                      "a range must begin at 1 or above, not end before it "
+                      "begins, and end below 2^64 - 1");
     }
     ((struct seq_range *)codec->ranges.at)[out->count++] = range;
     return STATUS_OK;

@@ -112,7 +112,7 @@ static struct wire_request random_request(enum request_kind kind)
         };
         for (size_t i = 0; i < r.settle.count; i++) {
             ranges[i].first = 1 + (input_u64(in) >> 1);
-            ranges[i].last = ranges[i].first + (input_u64(in) >> 1);
+            ranges[i].last = ranges[i].first + (input_u64(in) >> 2);
         }
     }
     return r;
@@ -595,6 +595,8 @@ Test(codec, a_settle_must_make_sense)
     struct seq_range one = { 1, 1 };
     struct seq_range zero = { 0, 4 };
     struct seq_range back = { 5, 4 };
+    struct seq_range wide = { 1, UINT64_MAX - 1 };
+    struct seq_range wider = { 1, UINT64_MAX };
     struct wire_settle s = { .action = SETTLE_NACK,
                              .ranges = &one,
                              .count = 1 };
@@ -611,6 +613,10 @@ Test(codec, a_settle_must_make_sense)
     cr_expect_eq(settle_with(s, &r), STATUS_INVALID);
     cr_expect_str_eq(refusal.limit, "range");
     s.ranges = &back;
+    cr_expect_eq(settle_with(s, &r), STATUS_INVALID);
+    s.ranges = &wide;
+    cr_expect_eq(settle_with(s, &r), STATUS_OK);
+    s.ranges = &wider;
     cr_expect_eq(settle_with(s, &r), STATUS_INVALID);
     s.ranges = &one;
     s.action = (enum settle_action)0;
