@@ -83,7 +83,14 @@ class Http:
         return self.post(f"/v1/topics/{topic}/messages", body, headers=sent)
 
     def pull(self, group, most=100, wait=0):
-        return self.must(self.post(f"/v1/groups/{group}/pull?max={most}&wait={wait}"), 200, 204)
+        """(lease, messages, gaps)"""
+        pulled = self.must(self.post(f"/v1/groups/{group}/pull?max={most}&wait={wait}"), 200).json
+        return pulled.get("lease"), pulled["messages"], pulled.get("gaps", [])
+
+    def settle(self, group, lease, topic, action="ack", **what):
+        """The ranges of the answer; `what` is seqs or ranges and so on."""
+        asked = {"lease": lease, "topic": topic, "action": action, **what}
+        return self.must(self.post(f"/v1/groups/{group}/settle", asked), 200).json["ranges"]
 
     def close(self):
         self.http.close()

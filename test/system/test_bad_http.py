@@ -128,7 +128,7 @@ def bodies_over_their_limit(env):
 
 @case()
 def chunked_bodies(env):
-    """Either understood to the letter or refused; never guessed."""
+    """Not offered: refused, never guessed."""
     broker = env.broker()
     http = broker.http()
     http.make_topic("orders")
@@ -136,12 +136,12 @@ def chunked_bodies(env):
     lines = [b"POST /v1/topics/orders/messages HTTP/1.1", b"Host: x", auth,
              b"Transfer-Encoding: chunked", b"Connection: close"]
     good, _ = raw(broker, head(lines, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), seconds=5)
-    check(code_of(good) in (200, 201, 411, 501), f"a good chunked body: {good[:300]!r}")
+    check_equal(code_of(good), 411, "a good chunked body")
     for body in (b"3\nabc\n0\n\n", b"3\r\nabcd\r\n0\r\n\r\n", b"0x3\r\nabc\r\n0\r\n\r\n",
                  b"-3\r\nabc\r\n0\r\n\r\n", b"\r\n", b"fffffffffffffffff\r\nabc", b" 3\r\nabc\r\n0\r\n\r\n",
                  b"3 ;x\r\nab\r\n0\r\n\r\n"):
         refused(broker, head(lines, body), 400, 411, 413, 501, name=body)
-    check(int(http.get("/v1/topics/orders").json["last_seq"]) <= 1, "a bad chunked body was stored")
+    check_equal(http.get("/v1/topics/orders").json["last_seq"], "0", "stored")
 
 
 @case()
@@ -153,7 +153,7 @@ def expect_continue(env):
     got, _ = raw(broker, head([b"POST /v1/topics/orders/messages HTTP/1.1", b"Host: x", auth,
                                b"Content-Length: 3", b"Expect: 100-continue",
                                b"Connection: close"], b"abc"), seconds=5)
-    check(b"HTTP/1.1 200" in got or b"HTTP/1.1 201" in got, f"{got[:300]!r}")
+    check(b"HTTP/1.1 200" in got, f"{got[:300]!r}")
 
 
 @case()
@@ -168,7 +168,7 @@ def paths_that_climb(env):
     http.make_topic("t")
     http.make_group("g", "t")
     for query in ("max=0", "max=1001", "max=x", "wait=61", "wait=-1", "max=1&max=2",
-                  "max=99999999999999999999", "colour=blue"):
+                  "max=99999999999999999999"):
         answer = http.post(f"/v1/groups/g/pull?{query}")
         check(answer.code == 400, f"pull?{query}: {answer}")
         check(answer.refused["text"], f"pull?{query}: no text")

@@ -332,9 +332,14 @@ def requests_out_of_turn_are_refused(env):
     check_equal(refusal_of(lambda: session.ack("orders", 1)).status in
                 ("invalid", "closed", "not_found"), True, "settle without attach")
     check_equal(refusal_of(lambda: session.attach("nobody")).status, "not_found", "attach")
-    session.attach("work")
-    check_equal(refusal_of(lambda: session.attach("work")).status in ("exists", "busy", "invalid"),
-                True, "second attach")
+    session.attach("work", credit_messages=1)
+    session.attach("work", credit_messages=5)  # only changes the credit
+    broker.http().make_group("other", "orders")
+    refused = refusal_of(lambda: session.attach("other"))
+    check(refused.text, f"attach to a second group: {refused.reply}")
+    for credit in (0, 65537):
+        refused = refusal_of(lambda: session.attach("work", credit_messages=credit))
+        check_equal(refused.limit, "credit_messages", f"limit for {credit}")
     check_equal(session.ping()["type"], "pong", "still alive")
 
 

@@ -132,20 +132,14 @@ class Puller(Consumer):
 
     def work(self, http):
         while not self.stop.is_set():
-            answer = http.pull(self.group, most=200, wait=1)
-            if answer.code == 204:
-                continue
-            pulled = answer.json
-            for deliver in pulled.get("deliver", []):
-                seqs = []
-                for d in deliver["deliveries"]:
-                    self.took(int(d["seq"]), d["body"].encode())
-                    seqs.append(d["seq"])
-                done = http.must(http.post(f"/v1/groups/{self.group}/settle", {
-                    "lease": pulled["lease"], "topic": deliver["topic"], "action": "ack",
-                    "seqs": seqs})).json
-                self.settled([(int(r["first"]), int(r["last"]), r["outcome"], 0)
-                              for r in done["ranges"]])
+            lease, messages, gaps = http.pull(self.group, most=200, wait=1)
+            self.faults += [f"{self.group}: {gap}" for gap in gaps]
+            for m in messages:
+                self.took(int(m["seq"]), m["body"].encode())
+            if messages:
+                done = http.settle(self.group, lease, self.topic,
+                                   seqs=[m["seq"] for m in messages])
+                self.settled([(int(r["first"]), int(r["last"]), r["outcome"], 0) for r in done])
 
 
 def start(env, *ledgers):
