@@ -61,6 +61,8 @@ struct session *session_new(struct worker *worker, struct conn *conn,
 void session_set_door(struct session *session, const struct door *door);
 
 struct conn *session_conn(const struct session *session);
+/* The worker's codec; what it decoded lives until its next decode. */
+struct codec *session_codec(const struct session *session);
 struct worker *session_worker(const struct session *session);
 void *session_door_state(const struct session *session);
 void session_set_door_state(struct session *session, void *state);

@@ -1,0 +1,105 @@
+/* From commits to deliveries: the groups of one worker, their lanes on the
+ * topics, and the pump that reads durable messages from the store and gives
+ * them to members. What a member is (a session) stays outside: it is given back
+ * through struct dispatch_out. One thread: the worker's. */
+#ifndef GODWIT_BROKER_DELIVERY_DISPATCH_H
+#define GODWIT_BROKER_DELIVERY_DISPATCH_H
+
+#include "broker/delivery/group.h"
+#include "broker/delivery/submission.h"
+#include "broker/metrics.h"
+#include "broker/router/catalog.h"
+#include "storage/store.h"
+
+struct dispatch;
+
+/* How members are reached; `member` is what they joined with. */
+struct dispatch_out {
+    /* Consecutive deliveries of one topic. The slices live until it returns. */
+    void (*deliver)(void *member, const char *topic,
+                    const struct wire_delivery *deliveries, size_t count);
+    void (*gap)(void *member, const char *topic, struct seq_range range);
+    /* No more for now: its output is full. It will say when it has drained. */
+    bool (*congested)(void *member);
+    /* Its group was deleted; it is a member no more. */
+    void (*evicted)(void *member, const char *reason);
+};
+
+struct dispatch_config {
+    struct store *store;
+    size_t worker;       /* this one's number ... */
+    size_t worker_count; /* ... of these */
+    uint64_t in_flight_bytes;
+    uint64_t now_us;  /* monotonic */
+    uint64_t wall_us; /* for the due times the log holds */
+    uint64_t seed;
+    struct dispatch_out out;
+    struct worker_metrics *metrics;
+};
+
+/* Reads facts and lanes from the store; before the threads run. */
+MUST_CHECK enum status dispatch_new(struct dispatch **out,
+                                    const struct dispatch_config *config,
+                                    struct error *err);
+void dispatch_free(struct dispatch *dispatch); /* accepts NULL */
+
+/* This thread's replica, kept current by dispatch_commit(). */
+struct catalog *dispatch_catalog(const struct dispatch *dispatch);
+/* Which worker owns this group. */
+size_t dispatch_owner(const struct dispatch *dispatch,
+                      const struct group_fact *group);
+uint64_t dispatch_last_seq(const struct topic *topic);
+
+/* A batch has become durable, in log order. A store that cannot be read any
+ * more is reported once in the log and the topic waits. */
+void dispatch_commit(struct dispatch *dispatch,
+                     const struct store_commit *commit);
+
+/* Give out what can be given, within the budget of one loop turn. True: there
+ * is more to do at once. */
+bool dispatch_pump(struct dispatch *dispatch, uint64_t now_us);
+
+/* Write the groups' effects as records. False: the ring is full, go on later. */
+bool dispatch_log(struct dispatch *dispatch, struct submission *to,
+                  uint64_t now_us, uint64_t wall_us);
+
+/* Leases and backoffs. */
+void dispatch_tick(struct dispatch *dispatch, uint64_t now_us);
+uint64_t dispatch_due_us(const struct dispatch *dispatch);
+
+/* ---- members; `group` belongs to this worker ---- */
+
+MUST_CHECK enum status dispatch_join(struct dispatch *dispatch,
+                                     const struct group_fact *group,
+                                     uint64_t lease, uint64_t credit_messages,
+                                     uint64_t credit_bytes, void *user,
+                                     struct member **out);
+void dispatch_credit(struct dispatch *dispatch, const struct group_fact *group,
+                     struct member *member, uint64_t messages, uint64_t bytes);
+void dispatch_resume(struct dispatch *dispatch, const struct group_fact *group,
+                     struct member *member);
+void dispatch_leave(struct dispatch *dispatch, const struct group_fact *group,
+                    struct member *member, uint64_t now_us);
+void dispatch_retire(struct dispatch *dispatch, const struct group_fact *group,
+                     struct member *member);
+MUST_CHECK enum status dispatch_settle(struct dispatch *dispatch,
+                                       const struct group_fact *group,
+                                       const struct settlement *settlement,
+                                       uint64_t now_us, settled_fn fn,
+                                       void *arg);
+
+/* ---- to look at ---- */
+
+bool dispatch_books(const struct dispatch *dispatch,
+                    const struct group_fact *group, const struct topic *topic,
+                    struct lane_books *out);
+bool dispatch_figures(const struct dispatch *dispatch,
+                      const struct group_fact *group, struct group_figures *out,
+                      size_t *members);
+/* Put the figures of the in-flight table into the metrics. */
+void dispatch_show(const struct dispatch *dispatch,
+                   struct worker_metrics *metrics);
+/* Compare each lane's books; the number of lanes that do not balance. */
+size_t dispatch_check_books(const struct dispatch *dispatch);
+
+#endif

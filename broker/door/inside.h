@@ -1,0 +1,86 @@
+/* What the files of a session share among themselves: session.c (its life, who it
+ * is, groups), publish.c, pending.c, change.c. Nobody else includes this. */
+#ifndef GODWIT_BROKER_DOOR_INSIDE_H
+#define GODWIT_BROKER_DOOR_INSIDE_H
+
+#include "broker/door/session.h"
+#include "broker/worker.h"
+
+/* A publish that found no room in the submission ring: a copy. */
+struct held;
+
+enum move_kind { MOVE_NONE, MOVE_ATTACH, MOVE_ARRIVE };
+
+struct session {
+    struct worker *worker;
+    struct conn *conn; /* NULL: the connection has gone */
+    const struct door *door;
+    void *door_state;
+    uint32_t app;      /* id, 0: nobody yet */
+    uint64_t producer; /* the client's, 0: none */
+    /* answers that wait for the sync or another thread; while there are any the
+     * session stays, even without its connection, and on this worker */
+    uint32_t pending;
+    bool choked; /* not read: too many of them */
+    /* membership */
+    uint32_t group; /* id, 0: none */
+    struct member *member;
+    uint64_t lease;
+    /* a pull */
+    bool pulling;
+    bool pull_got; /* something; on the worker's list */
+    uint64_t pull_id;
+    ev_timer timer; /* a pull's wait, or a stream's hello */
+    /* publishes held back */
+    struct held *held;
+    struct session *next_stalled;
+    /* on its way to another worker */
+    enum move_kind move;
+    size_t move_to;
+    uint64_t move_id;
+    char move_group[NAME_LEN_MAX];
+    size_t move_group_len;
+    uint64_t move_credit_messages;
+    uint64_t move_credit_bytes;
+    /* lists */
+    struct session *next_pulled;
+    struct session *next;
+    struct session *previous;
+};
+
+/* ---- session.c ---- */
+void session_closed(struct session *session); /* its connection has gone */
+void session_drained(struct session *session); /* its output has room again */
+/* The end of a worker: all that is left, with nothing answered. */
+void sessions_free(struct worker *worker);
+void session_hello_within(struct session *session, uint64_t ms);
+void session_pending_add(struct session *session);
+void session_pending_done(struct session *session); /* may free the session */
+/* struct dispatch_out */
+void session_deliver(void *member, const char *topic,
+                     const struct wire_delivery *deliveries, size_t count);
+void session_gap(void *member, const char *topic, struct seq_range range);
+bool session_congested(void *member);
+void session_evicted(void *member, const char *reason);
+/* End of a turn: answer the pulls that got something. */
+void session_finish_pulls(struct worker *worker);
+/* All records of the settlements so far are written: let them wait. */
+void session_place_settles(struct worker *worker);
+void session_settle_reply_done(struct worker *worker,
+                               struct settle_reply *reply);
+
+/* ---- publish.c ---- */
+/* There may be room again. */
+void publish_retry(struct worker *worker);
+void publish_answer(struct worker *worker, const struct pending *pending);
+void publish_forget_held(struct session *session);
+
+/* ---- change.c ---- */
+/* Worker 0: go on with the waiting changes. */
+void change_next(struct worker *worker);
+/* Its fact is durable and applied. */
+void change_durable(struct worker *worker, struct change *change);
+void change_refuse(struct worker *worker, struct change *change,
+                   const struct refusal *refusal);
+
+#endif

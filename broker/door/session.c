@@ -1,0 +1,908 @@
+/* The life of a session: made with its connection, told who it is by hello,
+ * perhaps moved to the worker of the group it wants, freed when its connection
+ * has gone and nothing waits in its name any more. Publishing is in publish.c,
+ * catalog changes in change.c, what waits for the sync in pending.c. */
+#include "broker/door/inside.h"
+
+#include "broker/clock.h"
+#include "broker/log.h"
+#include "proto/name.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    PENDING_HIGH = 8192, /* answers a session may wait for; then it is not read */
+    PENDING_LOW = 4096,
+    PULL_BYTES = 3 * 1024 * 1024 /* of one pull's answer */
+};
+
+/* ---- making and ending ---- */
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events);
+
+struct session *session_new(struct worker *w, struct conn *conn,
+                            const struct door *door)
+{
+    struct session *s = calloc(1, sizeof *s);
+
+    if (s == NULL) {
+        return NULL;
+    }
+    s->worker = w;
+    s->conn = conn;
+    s->door = door;
+    ev_init(&s->timer, on_timer);
+    s->next = w->sessions;
+    if (w->sessions != NULL) {
+        w->sessions->previous = s;
+    }
+    w->sessions = s;
+    conn_set_context(conn, s);
+    return s;
+}
+
+static void unlink_session(struct session *s)
+{
+    if (s->previous != NULL) {
+        s->previous->next = s->next;
+    } else {
+        s->worker->sessions = s->next;
+    }
+    if (s->next != NULL) {
+        s->next->previous = s->previous;
+    }
+    s->next = s->previous = NULL;
+}
+
+static struct group_fact *session_group(const struct session *s)
+{
+    return catalog_group_by_id(dispatch_catalog(s->worker->dispatch), s->group);
+}
+
+static void leave_group(struct session *s)
+{
+    struct group_fact *group = session_group(s);
+
+    if (s->member != NULL && group != NULL) {
+        dispatch_leave(s->worker->dispatch, group, s->member,
+                       s->worker->now_us);
+        metric_set(&s->worker->metrics->attached_members,
+                   s->worker->metrics->attached_members - 1);
+    }
+    s->member = NULL;
+    s->group = 0;
+}
+
+void session_closed(struct session *s)
+{
+    ev_timer_stop(s->worker->loop, &s->timer);
+    leave_group(s);
+    publish_forget_held(s);
+    s->pulling = false;
+    s->move = MOVE_NONE;
+    s->door->closed(s);
+    s->conn = NULL;
+    if (s->pending == 0 && !s->pull_got) {
+        unlink_session(s);
+        free(s);
+    }
+}
+
+void session_pending_add(struct session *s)
+{
+    s->pending++;
+    if (s->pending >= PENDING_HIGH && !s->choked && s->conn != NULL) {
+        s->choked = true;
+        conn_pause(s->conn);
+    }
+}
+
+static void go(struct session *s);
+
+void session_pending_done(struct session *s)
+{
+    CHECK(s->pending > 0);
+    s->pending--;
+    if (s->choked && s->pending <= PENDING_LOW && s->conn != NULL) {
+        s->choked = false;
+        if (s->held == NULL && s->move == MOVE_NONE) {
+            conn_resume(s->conn);
+        }
+    }
+    if (s->pending > 0) {
+        return;
+    }
+    if (s->conn == NULL) {
+        if (!s->pull_got) {
+            unlink_session(s);
+            free(s);
+        }
+    } else if (s->move != MOVE_NONE) {
+        go(s);
+    }
+}
+
+void sessions_free(struct worker *w)
+{
+    /* Their connections are gone already. */
+    for (struct session *s = w->sessions; s != NULL; s = s->next) {
+        if (s->conn != NULL) {
+            s->door->closed(s);
+            s->conn = NULL;
+        }
+        s->member = NULL; /* the dispatch frees them */
+        s->pull_got = true; /* freed below, not by what follows */
+        publish_forget_held(s);
+    }
+    session_place_settles(w);
+    while (!pending_empty(&w->pending)) {
+        struct pending p = *pending_first(&w->pending);
+        w->pending.begin++;
+        if (p.kind == PENDING_SETTLE) {
+            session_settle_reply_done(w, p.settle);
+        }
+    }
+    while (w->sessions != NULL) {
+        struct session *s = w->sessions;
+        unlink_session(s);
+        free(s);
+    }
+}
+
+/* ---- small questions ---- */
+
+void session_set_door(struct session *s, const struct door *door)
+{
+    s->door = door;
+}
+
+struct conn *session_conn(const struct session *s)
+{
+    return s->conn;
+}
+
+struct codec *session_codec(const struct session *s)
+{
+    return s->worker->codec;
+}
+
+struct worker *session_worker(const struct session *s)
+{
+    return s->worker;
+}
+
+void *session_door_state(const struct session *s)
+{
+    return s->door_state;
+}
+
+void session_set_door_state(struct session *s, void *state)
+{
+    s->door_state = state;
+}
+
+const struct catalog *session_catalog(const struct session *s)
+{
+    return dispatch_catalog(s->worker->dispatch);
+}
+
+const struct app *session_app(const struct session *s)
+{
+    return s->app == 0 ? NULL : catalog_app_by_id(session_catalog(s), s->app);
+}
+
+uint64_t session_topic_last_seq(const struct session *s,
+                                const struct topic *topic)
+{
+    (void)s;
+    return dispatch_last_seq(topic);
+}
+
+/* ---- who is it? ---- */
+
+static enum status identify(struct session *s, const struct credentials *c,
+                            struct refusal *r)
+{
+    const struct app *app = NULL;
+    struct worker *w = s->worker;
+    bool trusted = conn_secure(s->conn) || conn_loopback(s->conn);
+    enum status status
+        = authenticate(session_catalog(s), w->all->nonces, c, trusted,
+                       clock_wall_us() / 1000, &app, r);
+
+    if (status != STATUS_OK) {
+        metric_add(&w->metrics->authentication_failures, 1);
+        log_warn("login refused conn=%llu peer=%s door=%s app=%.*s "
+                 "reason=\"%s\"",
+                 (unsigned long long)conn_id(s->conn), conn_peer(s->conn),
+                 s->door->name, name_valid(c->app) ? (int)c->app.len : 1,
+                 name_valid(c->app) ? (const char *)c->app.at : "?", r->text);
+        return status;
+    }
+    s->app = app->id;
+    return STATUS_OK;
+}
+
+enum status session_authorize(struct session *s, struct slice authorization,
+                              struct refusal *r)
+{
+    struct credentials credentials;
+    uint8_t signature[32];
+    enum status status
+        = credentials_parse(authorization, &credentials, signature, r);
+
+    return status == STATUS_OK ? identify(s, &credentials, r) : status;
+}
+
+static void welcome(struct session *s, uint64_t id)
+{
+    const struct wire_welcome welcome = {
+        .broker = slice_text("godwit/" GODWIT_VERSION),
+        .body_len_max = BODY_LEN_MAX,
+        .frame_len_max = FRAME_LEN_MAX,
+    };
+
+    ev_timer_stop(s->worker->loop, &s->timer);
+    log_debug("login conn=%llu peer=%s door=%s app=%u",
+              (unsigned long long)conn_id(s->conn), conn_peer(s->conn),
+              s->door->name, s->app);
+    s->door->welcome(s, id, &welcome);
+}
+
+void session_hello(struct session *s, uint64_t id,
+                   const struct wire_hello *hello)
+{
+    const struct credentials credentials = {
+        .app = hello->app,
+        .secret = hello->secret,
+        .timestamp_ms = hello->timestamp_ms,
+        .nonce = hello->nonce,
+        .signature = hello->signature,
+    };
+    struct refusal r;
+
+    if (s->pending > 0 || s->member != NULL) {
+        refuse(&r, STATUS_INVALID, "hello",
+               "say hello before anything else, not in between");
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    /* After a login by the handshake's header, hello needs no credentials. */
+    if (!(s->app != 0 && hello->app.len == 0)
+        && identify(s, &credentials, &r) != STATUS_OK) {
+        s->door->refused(s, id, 1, &r);
+        if (s->conn != NULL) {
+            conn_close(s->conn, 1008, "login refused");
+        }
+        return;
+    }
+    s->producer = hello->producer;
+    welcome(s, id);
+}
+
+void session_set_producer(struct session *s, uint64_t producer)
+{
+    s->producer = producer;
+}
+
+void session_hello_within(struct session *s, uint64_t ms)
+{
+    ev_timer_set(&s->timer, (double)ms / 1000.0, 0.0);
+    ev_timer_start(s->worker->loop, &s->timer);
+}
+
+/* ---- to another worker ---- */
+
+struct move {
+    struct letter letter;
+    struct session *session;
+};
+
+static void take_up(struct session *s);
+
+static void arrive(struct letter *letter, void *receiver)
+{
+    struct move *move = container_of(letter, struct move, letter);
+    struct session *s = move->session;
+    struct worker *w = receiver;
+
+    free(move);
+    s->worker = w;
+    s->next = w->sessions;
+    if (w->sessions != NULL) {
+        w->sessions->previous = s;
+    }
+    w->sessions = s;
+    conn_enter(s->conn, w->net);
+    conn_resume(s->conn);
+    take_up(s);
+}
+
+/* Nothing waits in its name here any more: hand it over. */
+static void go(struct session *s)
+{
+    struct move *move = malloc(sizeof *move);
+    struct refusal r;
+
+    if (move == NULL) {
+        s->move = MOVE_NONE;
+        refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
+        conn_resume(s->conn);
+        s->door->refused(s, s->move_id, 1, &r);
+        return;
+    }
+    *move = (struct move){ .letter.deliver = arrive, .session = s };
+    ev_timer_stop(s->worker->loop, &s->timer);
+    conn_leave(s->conn);
+    unlink_session(s);
+    mailbox_push(s->worker->all->at[s->move_to]->inbox, &move->letter);
+}
+
+static void request_move(struct session *s, enum move_kind kind, uint64_t id,
+                         const struct group_fact *group)
+{
+    s->move = kind;
+    s->move_id = id;
+    s->move_group_len = strlen(group->name);
+    memcpy(s->move_group, group->name, s->move_group_len);
+    s->move_to = dispatch_owner(s->worker->dispatch, group);
+    if (s->move_to == s->worker->index) {
+        take_up(s);
+        return;
+    }
+    conn_pause(s->conn);
+    if (s->pending == 0) {
+        go(s);
+    }
+}
+
+/* May this session use that group? */
+static enum status find_group(struct session *s, struct slice name,
+                              struct group_fact **out, struct refusal *r)
+{
+    const struct app *app = session_app(s);
+    struct group_fact *group;
+
+    if (app == NULL) {
+        return refuse(r, STATUS_UNAUTHENTICATED, "hello",
+                      "say hello with an app and its secret first");
+    }
+    group = catalog_group(session_catalog(s), name);
+    if (group == NULL) {
+        return refuse(r, STATUS_NOT_FOUND, "group",
+                      "there is no group %.*s; create it first",
+                      name_valid(name) ? (int)name.len : 1,
+                      name_valid(name) ? (const char *)name.at : "?");
+    }
+    if (group->app != app->id && !app->admin) {
+        return refuse(r, STATUS_FORBIDDEN, "owner",
+                      "group %s belongs to another app", group->name);
+    }
+    *out = group;
+    return STATUS_OK;
+}
+
+/* ---- groups: attach ---- */
+
+static enum status check_attach(struct session *s,
+                                const struct wire_attach *attach,
+                                struct group_fact **group, struct refusal *r)
+{
+    enum status status = find_group(s, attach->group, group, r);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (worker_draining(s->worker)) {
+        return refuse(r, STATUS_CLOSED, "draining",
+                      "the broker is being stopped; connect again");
+    }
+    if (attach->credit_messages < 1
+        || attach->credit_messages > CREDIT_MESSAGES_MAX) {
+        refuse(r, STATUS_INVALID, "credit_messages",
+               "a credit of 1 to %d messages is allowed", CREDIT_MESSAGES_MAX);
+        r->used = attach->credit_messages;
+        r->allowed = CREDIT_MESSAGES_MAX;
+        return STATUS_INVALID;
+    }
+    if (attach->credit_bytes < 1 || attach->credit_bytes > CREDIT_BYTES_MAX) {
+        refuse(r, STATUS_INVALID, "credit_bytes",
+               "a credit of 1 to %d bytes is allowed", CREDIT_BYTES_MAX);
+        r->used = attach->credit_bytes;
+        r->allowed = CREDIT_BYTES_MAX;
+        return STATUS_INVALID;
+    }
+    if (s->move != MOVE_NONE || s->pulling
+        || (s->member != NULL && s->group != (*group)->id)) {
+        return refuse(r, STATUS_BUSY, "one_group",
+                      "this connection is attached to a group already; detach "
+                      "first or open another connection");
+    }
+    return STATUS_OK;
+}
+
+static void attached(struct session *s, uint64_t id,
+                     const struct group_fact *group)
+{
+    const struct wire_attached attached = {
+        .group = slice_text(group->name),
+        .lease_ms = group->lease_ms,
+        .lease = s->lease,
+    };
+
+    s->door->attached(s, id, &attached);
+}
+
+static void join(struct session *s, uint64_t id, struct group_fact *group)
+{
+    struct worker *w = s->worker;
+    struct refusal r;
+    enum status status;
+
+    s->lease = worker_lease(w);
+    status = dispatch_join(w->dispatch, group, s->lease,
+                           s->move_credit_messages, s->move_credit_bytes, s,
+                           &s->member);
+    if (status != STATUS_OK) {
+        refuse(&r, status, "memory", "the broker is out of memory");
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    s->group = group->id;
+    metric_add(&w->metrics->attached_members, 1);
+    attached(s, id, group);
+}
+
+/* On the group's worker: go on with what it came for. */
+static void take_up(struct session *s)
+{
+    enum move_kind kind = s->move;
+    struct slice name = slice_of(s->move_group, s->move_group_len);
+    struct group_fact *group = NULL;
+    struct refusal r;
+
+    s->move = MOVE_NONE;
+    worker_drain_commits(s->worker); /* the group may be news here */
+    if (find_group(s, name, &group, &r) != STATUS_OK) {
+        s->door->refused(s, s->move_id, 1, &r);
+    } else if (kind == MOVE_ATTACH) {
+        join(s, s->move_id, group);
+    } else {
+        s->door->arrived(s, s->move_id);
+    }
+}
+
+void session_attach(struct session *s, uint64_t id,
+                    const struct wire_attach *attach)
+{
+    struct group_fact *group = NULL;
+    struct refusal r;
+
+    if (check_attach(s, attach, &group, &r) != STATUS_OK) {
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    if (s->member != NULL) {
+        dispatch_credit(s->worker->dispatch, group, s->member,
+                        attach->credit_messages, attach->credit_bytes);
+        attached(s, id, group);
+        return;
+    }
+    s->move_credit_messages = attach->credit_messages;
+    s->move_credit_bytes = attach->credit_bytes;
+    request_move(s, MOVE_ATTACH, id, group);
+}
+
+void session_detach(struct session *s, uint64_t id)
+{
+    struct refusal r;
+
+    if (s->member == NULL) {
+        refuse(&r, STATUS_INVALID, "attach", "not attached to a group");
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    leave_group(s);
+    s->door->detached(s, id, "");
+}
+
+void session_go_to_group(struct session *s, uint64_t id, struct slice name)
+{
+    struct group_fact *group = NULL;
+    struct refusal r;
+
+    if (find_group(s, name, &group, &r) != STATUS_OK) {
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    request_move(s, MOVE_ARRIVE, id, group);
+}
+
+/* ---- what the group sends ---- */
+
+static void pull_got_something(struct session *s)
+{
+    if (s->pulling && !s->pull_got) {
+        s->pull_got = true;
+        s->next_pulled = s->worker->pulled;
+        s->worker->pulled = s;
+    }
+}
+
+void session_deliver(void *member, const char *topic,
+                     const struct wire_delivery *deliveries, size_t count)
+{
+    struct session *s = member;
+
+    pull_got_something(s);
+    s->door->deliver(s, topic, deliveries, count);
+}
+
+void session_gap(void *member, const char *topic, struct seq_range range)
+{
+    struct session *s = member;
+
+    pull_got_something(s);
+    s->door->gap(s, topic, range);
+}
+
+bool session_congested(void *member)
+{
+    const struct session *s = member;
+
+    return conn_congested(s->conn);
+}
+
+void session_drained(struct session *s)
+{
+    struct group_fact *group = session_group(s);
+
+    if (s->member != NULL && group != NULL) {
+        dispatch_resume(s->worker->dispatch, group, s->member);
+    }
+}
+
+void session_evicted(void *member, const char *reason)
+{
+    struct session *s = member;
+    struct refusal r;
+
+    s->member = NULL;
+    s->group = 0;
+    metric_set(&s->worker->metrics->attached_members,
+               s->worker->metrics->attached_members - 1);
+    if (s->pulling) {
+        s->pulling = false;
+        ev_timer_stop(s->worker->loop, &s->timer);
+        refuse(&r, STATUS_NOT_FOUND, "group", "%s", reason);
+        s->door->refused(s, s->pull_id, 1, &r);
+    } else {
+        s->door->detached(s, 0, reason);
+    }
+}
+
+/* ---- pull ---- */
+
+static void end_pull(struct session *s, bool got)
+{
+    struct group_fact *group = session_group(s);
+    uint64_t lease_ms = group == NULL ? 0 : group->lease_ms;
+
+    s->pulling = false;
+    ev_timer_stop(s->worker->loop, &s->timer);
+    if (s->member != NULL && group != NULL) {
+        dispatch_retire(s->worker->dispatch, group, s->member);
+        metric_set(&s->worker->metrics->attached_members,
+                   s->worker->metrics->attached_members - 1);
+    }
+    s->member = NULL;
+    s->group = 0;
+    s->door->pulled(s, s->pull_id, got ? s->lease : 0, lease_ms);
+}
+
+void session_finish_pulls(struct worker *w)
+{
+    while (w->pulled != NULL) {
+        struct session *s = w->pulled;
+
+        w->pulled = s->next_pulled;
+        s->pull_got = false;
+        if (s->pulling) {
+            end_pull(s, true);
+        } else if (s->conn == NULL && s->pending == 0) {
+            unlink_session(s);
+            free(s);
+        }
+    }
+}
+
+static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct session *s = container_of(timer, struct session, timer);
+
+    (void)loop;
+    (void)events;
+    if (s->pulling) {
+        end_pull(s, false);
+    } else if (s->app == 0 && s->conn != NULL) {
+        conn_close(s->conn, 1008, "no hello in time");
+    }
+}
+
+void session_pull(struct session *s, uint64_t id, struct slice name,
+                  uint64_t count_max, uint64_t wait_ms)
+{
+    struct worker *w = s->worker;
+    struct group_fact *group = NULL;
+    struct refusal r;
+    enum status status = find_group(s, name, &group, &r);
+
+    if (status == STATUS_OK && (s->member != NULL || s->pulling)) {
+        status = refuse(&r, STATUS_BUSY, "one_group", "attached already");
+    }
+    if (status == STATUS_OK) {
+        s->lease = worker_lease(w);
+        status = dispatch_join(w->dispatch, group, s->lease, count_max,
+                               PULL_BYTES, s, &s->member);
+        if (status != STATUS_OK) {
+            refuse(&r, status, "memory", "the broker is out of memory");
+        }
+    }
+    if (status != STATUS_OK) {
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    s->group = group->id;
+    s->pulling = true;
+    s->pull_id = id;
+    metric_add(&w->metrics->attached_members, 1);
+    /* Even with no wait one turn of the loop looks what there is. */
+    ev_timer_set(&s->timer, (double)wait_ms / 1000.0 + 0.001, 0.0);
+    ev_timer_start(w->loop, &s->timer);
+}
+
+/* ---- settling ---- */
+
+static struct settle_reply *settle_reply_new(struct worker *w)
+{
+    struct settle_reply *reply = w->settle_pool;
+
+    if (reply != NULL) {
+        w->settle_pool = reply->next;
+        reply->next = NULL;
+        reply->count = 0;
+        reply->failed = false;
+        return reply;
+    }
+    return calloc(1, sizeof *reply);
+}
+
+void session_settle_reply_done(struct worker *w, struct settle_reply *reply)
+{
+    struct session *s = reply->session;
+
+    reply->session = NULL;
+    reply->next = w->settle_pool;
+    w->settle_pool = reply;
+    session_pending_done(s);
+}
+
+static _Atomic uint64_t *outcome_metric(struct worker *w,
+                                        enum settle_outcome outcome)
+{
+    switch (outcome) {
+    case OUTCOME_ACCEPTED:
+        return &w->metrics->settled_accepted;
+    case OUTCOME_LATE:
+        return &w->metrics->settled_late;
+    case OUTCOME_UNKNOWN:
+        break;
+    }
+    return &w->metrics->settled_unknown;
+}
+
+static void on_outcome(void *arg, const struct wire_settled_range *range)
+{
+    struct settle_reply *reply = arg;
+
+    metric_add(outcome_metric(reply->session->worker, range->outcome),
+               range->last - range->first + 1);
+    if (reply->count == reply->capacity) {
+        size_t capacity = reply->capacity * 2 + 4;
+        struct wire_settled_range *ranges
+            = realloc(reply->ranges, capacity * sizeof *ranges);
+        if (ranges == NULL) {
+            reply->failed = true;
+            return;
+        }
+        reply->ranges = ranges;
+        reply->capacity = capacity;
+    }
+    reply->ranges[reply->count++] = *range;
+}
+
+static void settle_ranges(struct session *s, struct group_fact *group,
+                          const struct wire_settle *settle, uint64_t lease,
+                          struct settle_reply *reply)
+{
+    const struct topic *topic
+        = catalog_topic(session_catalog(s), settle->topic);
+    struct settlement settlement = {
+        .lease = lease,
+        .topic = topic == NULL ? 0 : topic->id,
+        .action = settle->action,
+        .delay_us = settle->delay_ms * 1000,
+    };
+
+    for (size_t i = 0; i < settle->count; i++) {
+        settlement.range = settle->ranges[i];
+        if (dispatch_settle(s->worker->dispatch, group, &settlement,
+                            s->worker->now_us, on_outcome, reply)
+            != STATUS_OK) {
+            reply->failed = true;
+        }
+    }
+}
+
+static enum status check_settle(const struct session *s,
+                                const struct wire_settle *settle,
+                                struct refusal *r)
+{
+    if (store_frozen(s->worker->all->store)) {
+        return refuse(r, STATUS_FROZEN, "store_frozen",
+                      "the store stopped after an I/O error; no outcome can be "
+                      "made durable until the broker is restarted");
+    }
+    if (settle->topic.len > NAME_LEN_MAX) {
+        return refuse(r, STATUS_INVALID, "topic", "no such topic");
+    }
+    if (settle->delay_ms > DELAY_MS_MAX) {
+        refuse(r, STATUS_INVALID, "delay_ms", "a delay of at most %d ms is "
+               "allowed", DELAY_MS_MAX);
+        r->used = settle->delay_ms;
+        r->allowed = DELAY_MS_MAX;
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
+}
+
+static void settle_in(struct session *s, uint64_t id, struct group_fact *group,
+                      const struct wire_settle *settle, uint64_t lease)
+{
+    struct worker *w = s->worker;
+    struct settle_reply *reply;
+    struct refusal r;
+    enum status status = check_settle(s, settle, &r);
+
+    reply = status == STATUS_OK ? settle_reply_new(w) : NULL;
+    if (status == STATUS_OK && reply == NULL) {
+        status = refuse(&r, STATUS_NOMEM, "memory",
+                        "the broker is out of memory");
+    }
+    if (status != STATUS_OK) {
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    reply->session = s;
+    reply->id = id;
+    reply->topic_len = settle->topic.len;
+    memcpy(reply->topic, settle->topic.at, settle->topic.len);
+    session_pending_add(s);
+    settle_ranges(s, group, settle, lease, reply);
+    *w->unplaced_end = reply;
+    w->unplaced_end = &reply->next;
+}
+
+void session_settle(struct session *s, uint64_t id,
+                    const struct wire_settle *settle)
+{
+    struct group_fact *group = s->member == NULL ? NULL : session_group(s);
+    struct refusal r;
+
+    if (group == NULL) {
+        refuse(&r, STATUS_INVALID, "attach",
+               "attach to a group before settling its messages");
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    settle_in(s, id, group, settle, s->lease);
+}
+
+void session_settle_in(struct session *s, uint64_t id, struct slice name,
+                       const struct wire_settle *settle)
+{
+    struct group_fact *group = NULL;
+    struct refusal r;
+
+    if (find_group(s, name, &group, &r) != STATUS_OK) {
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
+    settle_in(s, id, group, settle, settle->lease);
+}
+
+static void place(struct worker *w, struct settle_reply *reply)
+{
+    const struct pending pending = {
+        .kind = PENDING_SETTLE,
+        .begin = submission_written(w->submission),
+        .end = submission_written(w->submission),
+        .id = reply->id,
+        .session = reply->session,
+        .settle = reply,
+    };
+    struct refusal r;
+
+    if (!reply->failed
+        && pending_push(&w->pending, &pending) == STATUS_OK) {
+        return;
+    }
+    refuse(&r, STATUS_NOMEM, "memory",
+           "the broker ran out of memory; settle again");
+    if (reply->session->conn != NULL) {
+        reply->session->door->refused(reply->session, reply->id, 1, &r);
+    }
+    session_settle_reply_done(w, reply);
+}
+
+void session_place_settles(struct worker *w)
+{
+    while (w->unplaced != NULL) {
+        struct settle_reply *reply = w->unplaced;
+
+        w->unplaced = reply->next;
+        reply->next = NULL;
+        place(w, reply);
+    }
+    w->unplaced_end = &w->unplaced;
+}
+
+/* ---- what the HTTP door shows ---- */
+
+struct viewing {
+    struct session *session;
+    struct group_fact *group;
+    struct group_view *view;
+    void (*lane)(void *arg, const struct lane_view *view);
+    void *arg;
+};
+
+static void view_lane(void *arg, struct topic *topic)
+{
+    struct viewing *v = arg;
+    struct lane_books b;
+
+    if (!dispatch_books(v->session->worker->dispatch, v->group, topic, &b)) {
+        return;
+    }
+    v->view->lane_count++;
+    v->lane(v->arg, &(struct lane_view){ topic->name, b.published, b.acked,
+                                         b.gap, b.ready, b.delayed,
+                                         b.in_flight });
+}
+
+bool session_group_view(struct session *s, struct slice name,
+                        struct group_view *out,
+                        void (*lane)(void *arg, const struct lane_view *view),
+                        void *arg)
+{
+    struct group_fact *group = catalog_group(session_catalog(s), name);
+    struct viewing viewing = { s, group, out, lane, arg };
+    struct group_figures f;
+
+    *out = (struct group_view){ 0 };
+    if (group == NULL
+        || !dispatch_figures(s->worker->dispatch, group, &f, &out->members)) {
+        return false;
+    }
+    out->delivered = f.delivered;
+    out->redelivered = f.redelivered;
+    out->acked = f.acked;
+    out->nacked = f.nacked;
+    out->released = f.released;
+    out->expired = f.expired;
+    out->late = f.late;
+    catalog_each_topic(session_catalog(s), view_lane, &viewing);
+    return true;
+}

@@ -1,0 +1,291 @@
+#include "broker/journal.h"
+
+#include "broker/clock.h"
+#include "broker/log.h"
+#include "proto/limits.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    RIDE_US = 2000,          /* acks wait this long for a publish to ride with */
+    NO_SPACE_RETRY_MS = 100, /* not even the reserve has room */
+    RING_FULL_RETRY_MS = 100 /* a lost wake-up would cost no more than this */
+};
+
+struct journal {
+    struct journal_config config;
+    pthread_t thread;
+    int wake_fd; /* eventfd */
+    _Atomic bool stopping;
+    /* the journal's thread only */
+    struct store_span spans[WORKER_COUNT_MAX];
+    uint64_t riding_since_us; /* 0: no acks wait for a ride */
+    bool reported;            /* the failure it stands at was logged */
+};
+
+static void drain_wakes(struct journal *j)
+{
+    uint64_t count;
+
+    while (read(j->wake_fd, &count, sizeof count) > 0) {
+    }
+}
+
+static void park(struct journal *j, int timeout_ms)
+{
+    struct pollfd fd = { .fd = j->wake_fd, .events = POLLIN };
+
+    if (poll(&fd, 1, timeout_ms) > 0) {
+        drain_wakes(j);
+    }
+}
+
+/* Sleep until a ring has something (for urgent_only: something urgent), or the
+ * time is over. Each ring is told first, then looked at once more. */
+static void sleep_for_records(struct journal *j, bool urgent_only,
+                              uint64_t timeout_us)
+{
+    bool quiet = true;
+    struct pollfd fd = { .fd = j->wake_fd, .events = POLLIN };
+    struct timespec ts = { .tv_sec = (time_t)(timeout_us / 1000000),
+                           .tv_nsec = (long)(timeout_us % 1000000) * 1000 };
+
+    for (size_t w = 0; w < j->config.worker_count; w++) {
+        quiet &= submission_sleep(j->config.submissions[w], urgent_only);
+    }
+    if (quiet && !atomic_load(&j->stopping)
+        && ppoll(&fd, 1, timeout_us == 0 ? NULL : &ts, NULL) > 0) {
+        drain_wakes(j);
+    }
+    for (size_t w = 0; w < j->config.worker_count; w++) {
+        submission_awake(j->config.submissions[w]);
+    }
+}
+
+/* What each worker has to offer. Returns whether there is anything; *urgent
+ * whether somebody waits for it. */
+static bool collect(struct journal *j, bool *urgent)
+{
+    bool any = false;
+
+    *urgent = false;
+    for (size_t w = 0; w < j->config.worker_count; w++) {
+        struct submission *s = j->config.submissions[w];
+        struct store_span *span = &j->spans[w];
+
+        /* Asked first: what is urgent is then surely within the peek. */
+        *urgent |= submission_urgent(s);
+        span->len = submission_peek(s, &span->at);
+        span->taken = 0;
+        any |= span->len > 0;
+    }
+    return any;
+}
+
+/* Acks alone wait a little for a publish whose sync they can share. */
+static bool should_ride(struct journal *j, bool urgent)
+{
+    uint64_t now = clock_monotonic_us();
+
+    if (urgent || atomic_load(&j->stopping)) {
+        j->riding_since_us = 0;
+        return false;
+    }
+    if (j->riding_since_us == 0) {
+        j->riding_since_us = now;
+    }
+    if (now - j->riding_since_us >= RIDE_US) {
+        j->riding_since_us = 0;
+        return false;
+    }
+    sleep_for_records(j, true, RIDE_US - (now - j->riding_since_us));
+    return true;
+}
+
+static void wake_workers(struct journal *j)
+{
+    for (size_t w = 0; w < j->config.worker_count; w++) {
+        j->config.wake_worker(j->config.arg, w);
+    }
+}
+
+/* Whatever it was, nothing that is not durable by now will ever be confirmed.
+ * The workers see store_frozen() and answer what waits. */
+static void froze(struct journal *j, const struct error *err)
+{
+    if (!j->reported) {
+        j->reported = true;
+        log_error("store frozen reason=\"%s\" effect=\"no publish or ack is "
+                  "confirmed any more; reads go on\" do=\"mend the disk, then "
+                  "restart\"",
+                  err->text);
+    }
+    wake_workers(j);
+    park(j, -1);
+}
+
+static void no_space(struct journal *j, const struct error *err)
+{
+    if (!j->reported) {
+        j->reported = true;
+        log_error("disk full reason=\"%s\" effect=\"acks wait too\"",
+                  err->text);
+    }
+    park(j, NO_SPACE_RETRY_MS);
+}
+
+static void count_group(struct journal *j, const struct store_commit *commit,
+                        uint64_t append_us, uint64_t sync_us)
+{
+    struct journal_metrics *m = j->config.metrics;
+
+    metric_add(&m->groups, 1);
+    metric_add(&m->group_records, commit->record_count);
+    metric_add(&m->group_bytes, commit->len);
+    metric_add(&m->append_us, append_us);
+    metric_add(&m->sync_us, sync_us);
+    if (sync_us > atomic_load_explicit(&m->sync_us_max, memory_order_relaxed)) {
+        metric_set(&m->sync_us_max, sync_us);
+    }
+}
+
+static enum status append_and_sync(struct journal *j,
+                                   struct store_commit *commit,
+                                   struct error *err)
+{
+    uint64_t begun = clock_monotonic_us();
+    uint64_t appended;
+    enum status status;
+
+    status = store_append(j->config.store, j->spans, j->config.worker_count,
+                          clock_wall_us(), commit, err);
+    if (status != STATUS_OK || commit->record_count == 0) {
+        return status;
+    }
+    appended = clock_monotonic_us();
+    status = store_sync(j->config.store, err);
+    if (status == STATUS_OK) {
+        count_group(j, commit, appended - begun,
+                    clock_monotonic_us() - appended);
+    }
+    return status;
+}
+
+/* The order matters: a worker that sees its records durable finds the batch on
+ * the ring already, so its replica and its view are current before it answers.
+ * A crash anywhere here loses only confirms: the batch is durable. */
+static void tell(struct journal *j, const struct store_commit *commit)
+{
+    if (commit->record_count > 0) {
+        struct store_commit *slot = ring_claim(j->config.commits);
+        while (slot == NULL) {
+            if (ring_wait_room(j->config.commits)) {
+                park(j, RING_FULL_RETRY_MS);
+            }
+            slot = ring_claim(j->config.commits);
+        }
+        *slot = *commit;
+        ring_publish(j->config.commits);
+    }
+    for (size_t w = 0; w < j->config.worker_count; w++) {
+        if (j->spans[w].taken > 0) {
+            submission_take(j->config.submissions[w], j->spans[w].taken);
+            submission_settle(j->config.submissions[w]);
+        }
+    }
+    wake_workers(j);
+}
+
+static void commit_group(struct journal *j)
+{
+    struct store_commit commit = { 0 };
+    struct error err = { 0 };
+    enum status status = append_and_sync(j, &commit, &err);
+
+    if (status == STATUS_OK) {
+        j->reported = false;
+        tell(j, &commit);
+    } else if (status == STATUS_NO_SPACE) {
+        no_space(j, &err);
+    } else {
+        froze(j, &err);
+    }
+}
+
+static void *journal_run(void *arg)
+{
+    struct journal *j = arg;
+    bool urgent;
+
+    pthread_setname_np(pthread_self(), "journal");
+    for (;;) {
+        bool stopping = atomic_load(&j->stopping);
+        if (stopping && store_frozen(j->config.store)) {
+            return NULL;
+        }
+        if (!collect(j, &urgent)) {
+            j->riding_since_us = 0;
+            if (stopping) {
+                return NULL;
+            }
+            sleep_for_records(j, false, 0);
+        } else if (!should_ride(j, urgent)) {
+            commit_group(j);
+        }
+    }
+}
+
+enum status journal_start(struct journal **out,
+                          const struct journal_config *config,
+                          struct error *err)
+{
+    struct journal *j = calloc(1, sizeof *j);
+    int failed;
+
+    CHECK(config->worker_count > 0 && config->worker_count <= WORKER_COUNT_MAX);
+    if (j == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "journal");
+    }
+    j->config = *config;
+    j->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (j->wake_fd < 0) {
+        free(j);
+        return error_set(err, STATUS_IO, errno, "journal: eventfd");
+    }
+    ring_set_producer_wake(config->commits, (ring_wake_fn)journal_wake, j);
+    failed = pthread_create(&j->thread, NULL, journal_run, j);
+    if (failed != 0) {
+        close(j->wake_fd);
+        free(j);
+        return error_set(err, STATUS_NOMEM, failed, "journal: thread");
+    }
+    *out = j;
+    return STATUS_OK;
+}
+
+void journal_wake(struct journal *journal)
+{
+    const uint64_t one = 1;
+
+    /* Only a counter at its top fails, and then it is awake. */
+    if (write(journal->wake_fd, &one, sizeof one) < 0) {
+        return;
+    }
+}
+
+void journal_stop(struct journal *journal)
+{
+    if (journal == NULL) {
+        return;
+    }
+    atomic_store(&journal->stopping, true);
+    journal_wake(journal);
+    pthread_join(journal->thread, NULL);
+    close(journal->wake_fd);
+    free(journal);
+}

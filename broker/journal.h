@@ -1,0 +1,37 @@
+/* The thread that makes messages durable. It takes whole spans of records from
+ * the workers' submission rings, has the store number and append them as one
+ * batch, syncs once, tells the commit ring, and shows each worker how far its
+ * records are durable. What arrives during a sync is the next group. It knows
+ * nothing of connections. */
+#ifndef GODWIT_BROKER_JOURNAL_H
+#define GODWIT_BROKER_JOURNAL_H
+
+#include "broker/delivery/ring.h"
+#include "broker/delivery/submission.h"
+#include "broker/metrics.h"
+#include "proto/error.h"
+#include "storage/store.h"
+
+struct journal;
+
+struct journal_config {
+    struct store *store;
+    struct ring *commits; /* slots of struct store_commit; we are its producer */
+    struct submission *const *submissions;
+    size_t worker_count;
+    /* Called on the journal's thread after each group: all workers look. */
+    void (*wake_worker)(void *arg, size_t worker);
+    void *arg;
+    struct journal_metrics *metrics;
+};
+
+MUST_CHECK enum status journal_start(struct journal **out,
+                                     const struct journal_config *config,
+                                     struct error *err);
+/* Any thread: submission_publish() said that it must be woken. */
+void journal_wake(struct journal *journal);
+/* Write and sync what is in the rings, then end the thread. The workers publish
+ * nothing any more. Accepts NULL. */
+void journal_stop(struct journal *journal);
+
+#endif

@@ -1,0 +1,214 @@
+#include "broker/keeper.h"
+
+#include "broker/clock.h"
+#include "broker/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    NAP_MS = 10,            /* between two looks while traffic flows */
+    PREPARE_RETRY_MS = 1000 /* when there was no space for a segment */
+};
+/* Log bytes between two checkpoints at most: what a start has to replay. */
+#define PENDING_BYTES_MAX (UINT64_C(128) << 20)
+
+struct keeper {
+    struct keeper_config config;
+    pthread_t thread;
+    int wake_fd; /* eventfd */
+    _Atomic bool stopping;
+    /* the keeper's thread only */
+    uint64_t pending_since_us; /* 0: nothing to checkpoint */
+    bool no_space;
+    bool frozen_told;
+};
+
+static void on_commits(void *arg)
+{
+    struct keeper *k = arg;
+    const uint64_t one = 1;
+
+    if (write(k->wake_fd, &one, sizeof one) < 0) {
+        return; /* a full counter: it is awake */
+    }
+}
+
+static void told_frozen(struct keeper *k, const struct error *err)
+{
+    if (!k->frozen_told) {
+        k->frozen_told = true;
+        log_error("store frozen reason=\"%s\" effect=\"no publish or ack is "
+                  "confirmed any more; reads go on\" do=\"mend the disk, then "
+                  "restart\"",
+                  err->text);
+        k->config.frozen(k->config.arg);
+    }
+}
+
+static void checkpoint(struct keeper *k)
+{
+    struct error err = { 0 };
+
+    k->pending_since_us = 0;
+    if (store_checkpoint(k->config.store, &err) != STATUS_OK) {
+        told_frozen(k, &err);
+    }
+}
+
+static void prepare(struct keeper *k)
+{
+    struct error err = { 0 };
+    enum status status = store_prepare(k->config.store, &err);
+
+    if (status == STATUS_OK && k->no_space) {
+        log_info("disk space is back");
+    } else if (status != STATUS_OK && !k->no_space) {
+        log_warn("no new segment reason=\"%s\" effect=\"publishes are refused "
+                 "when this one is full\"",
+                 err.text);
+    }
+    k->no_space = status != STATUS_OK;
+}
+
+/* Take note of what waits. True if there was anything. */
+static bool apply_waiting(struct keeper *k)
+{
+    struct ring *ring = k->config.commits;
+    size_t count = ring_available(ring, k->config.consumer);
+
+    for (size_t i = 0; i < count; i++) {
+        const struct store_commit *commit
+            = ring_entry(ring, k->config.consumer, 0);
+        enum status status = store_apply(k->config.store, commit);
+
+        if (status == STATUS_AGAIN) {
+            checkpoint(k);
+            status = store_apply(k->config.store, commit);
+        }
+        if (status != STATUS_OK) {
+            /* The log has it: the next start replays it. Checkpoints must not
+             * go on past it, so this is the end of them. */
+            struct error err = { 0 };
+            error_set(&err, status, 0, "keydir: apply: %s",
+                      status_text(status));
+            told_frozen(k, &err);
+        }
+        ring_consumed(ring, k->config.consumer, 1);
+    }
+    if (count > 0 && k->pending_since_us == 0) {
+        k->pending_since_us = clock_monotonic_us();
+    }
+    return count > 0;
+}
+
+static bool checkpoint_is_due(const struct keeper *k)
+{
+    return k->pending_since_us != 0
+           && (clock_monotonic_us() - k->pending_since_us
+                   >= k->config.checkpoint_us
+               || store_pending(k->config.store) >= PENDING_BYTES_MAX);
+}
+
+/* How long nothing but a commit concerns us. */
+static int quiet_ms(const struct keeper *k)
+{
+    uint64_t waited_us;
+
+    if (k->no_space) {
+        return PREPARE_RETRY_MS;
+    }
+    if (k->pending_since_us == 0) {
+        return -1;
+    }
+    waited_us = clock_monotonic_us() - k->pending_since_us;
+    return waited_us >= k->config.checkpoint_us
+               ? 0
+               : (int)((k->config.checkpoint_us - waited_us) / 1000 + 1);
+}
+
+static void wait_for_more(struct keeper *k, bool busy)
+{
+    struct pollfd fd = { .fd = k->wake_fd, .events = POLLIN };
+    uint64_t count;
+
+    if (busy) {
+        /* Traffic: nap without asking for a wake at each commit. */
+        poll(&fd, 1, NAP_MS);
+        return;
+    }
+    if (ring_sleep(k->config.commits, k->config.consumer)
+        && !atomic_load(&k->stopping)) {
+        poll(&fd, 1, quiet_ms(k));
+    }
+    ring_awake(k->config.commits, k->config.consumer);
+    while (read(k->wake_fd, &count, sizeof count) > 0) {
+    }
+}
+
+static void *keeper_run(void *arg)
+{
+    struct keeper *k = arg;
+
+    pthread_setname_np(pthread_self(), "keeper");
+    for (;;) {
+        bool stopping = atomic_load(&k->stopping);
+        bool busy = apply_waiting(k);
+
+        if (!k->frozen_told && checkpoint_is_due(k)) {
+            checkpoint(k);
+        }
+        if (busy || k->no_space) {
+            prepare(k);
+        }
+        if (stopping && !busy) {
+            return NULL;
+        }
+        if (!stopping) {
+            wait_for_more(k, busy);
+        }
+    }
+}
+
+enum status keeper_start(struct keeper **out, const struct keeper_config *config,
+                         struct error *err)
+{
+    struct keeper *k = calloc(1, sizeof *k);
+    int failed;
+
+    if (k == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "keeper");
+    }
+    k->config = *config;
+    k->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (k->wake_fd < 0) {
+        free(k);
+        return error_set(err, STATUS_IO, errno, "keeper: eventfd");
+    }
+    ring_set_wake(config->commits, config->consumer, on_commits, k);
+    failed = pthread_create(&k->thread, NULL, keeper_run, k);
+    if (failed != 0) {
+        close(k->wake_fd);
+        free(k);
+        return error_set(err, STATUS_NOMEM, failed, "keeper: thread");
+    }
+    *out = k;
+    return STATUS_OK;
+}
+
+void keeper_stop(struct keeper *keeper)
+{
+    if (keeper == NULL) {
+        return;
+    }
+    atomic_store(&keeper->stopping, true);
+    on_commits(keeper);
+    pthread_join(keeper->thread, NULL);
+    close(keeper->wake_fd);
+    free(keeper);
+}

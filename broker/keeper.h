@@ -1,0 +1,32 @@
+/* The thread that keeps the keydir: it takes note of every commit, writes what it
+ * noted in whole synced transactions now and then, and has the next segment ready
+ * before the journal needs it. It never stands on the publish path: while traffic
+ * flows it looks at the ring a hundred times a second and is not woken; an idle
+ * broker lets it sleep. */
+#ifndef GODWIT_BROKER_KEEPER_H
+#define GODWIT_BROKER_KEEPER_H
+
+#include "broker/delivery/ring.h"
+#include "proto/error.h"
+#include "storage/store.h"
+
+struct keeper;
+
+struct keeper_config {
+    struct store *store;
+    struct ring *commits;
+    size_t consumer;        /* its number on the ring */
+    uint64_t checkpoint_us; /* between two keydir commits at most */
+    /* Called on the keeper's thread when a checkpoint froze the store. */
+    void (*frozen)(void *arg);
+    void *arg;
+};
+
+MUST_CHECK enum status keeper_start(struct keeper **out,
+                                    const struct keeper_config *config,
+                                    struct error *err);
+/* Apply what is on the ring, then end; the journal has ended before. The last
+ * checkpoint is store_close()'s. Accepts NULL. */
+void keeper_stop(struct keeper *keeper);
+
+#endif

@@ -1,0 +1,530 @@
+#include "broker/worker.h"
+
+#include "broker/clock.h"
+#include "broker/door/doors.h"
+#include "broker/door/inside.h"
+#include "broker/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    LETTERS_PER_TURN = 256,
+    DUE_MS_MIN = 5, /* lease ends and backoffs need no finer clock */
+    BOOKS_SECONDS = 5,
+    OUTPUT_HIGH = 1024 * 1024, /* a connection with more to send waits ... */
+    OUTPUT_LOW = 256 * 1024    /* ... until this */
+};
+
+static const double books_seconds = BOOKS_SECONDS;
+
+/* ---- 1: what became durable ---- */
+
+void worker_drain_commits(struct worker *w)
+{
+    size_t count = ring_available(w->all->commits, w->index);
+
+    for (size_t i = 0; i < count; i++) {
+        const struct store_commit *commit
+            = ring_entry(w->all->commits, w->index, i);
+        dispatch_commit(w->dispatch, commit);
+    }
+    if (count > 0) {
+        ring_consumed(w->all->commits, w->index, count);
+    }
+}
+
+static void take_durable(struct worker *w)
+{
+    /* Read before the ring is: the journal tells the ring first. */
+    uint64_t durable = submission_durable(w->submission);
+
+    worker_drain_commits(w);
+    pending_answer(w, durable);
+    if (store_frozen(w->all->store)
+        && (!pending_empty(&w->pending) || w->unplaced != NULL)) {
+        pending_refuse_all(w);
+    }
+    publish_retry(w);
+    if (w->index == 0) {
+        change_next(w);
+    }
+}
+
+/* ---- 2: letters ---- */
+
+static void take_letters(struct worker *w)
+{
+    for (int i = 0; i < LETTERS_PER_TURN; i++) {
+        struct letter *letter = mailbox_take(w->inbox);
+        if (letter == NULL) {
+            return;
+        }
+        letter->deliver(letter, w);
+    }
+    ev_idle_start(w->loop, &w->more);
+}
+
+static void begin_drain(struct worker *w)
+{
+    if (!w->drain_begun) {
+        w->drain_begun = true;
+        net_stop_listening(w->net);
+    }
+}
+
+static void on_turn_begins(struct ev_loop *loop, ev_check *watcher, int events)
+{
+    struct worker *w = container_of(watcher, struct worker, turn_begins);
+
+    (void)loop;
+    (void)events;
+    w->now_us = clock_monotonic_us();
+    take_durable(w);
+    take_letters(w);
+    if (worker_draining(w)) {
+        begin_drain(w);
+    }
+}
+
+/* ---- 4: what goes out ---- */
+
+static void show_figures(struct worker *w)
+{
+    struct worker_metrics *m = w->metrics;
+    struct net_stats net;
+
+    net_stats(w->net, &net);
+    metric_set(&m->sessions, net.open);
+    metric_set(&m->net_received_bytes, net.received_bytes);
+    metric_set(&m->net_sent_bytes, net.sent_bytes);
+    metric_set(&m->net_requests, net.requests);
+    metric_set(&m->net_frames, net.frames);
+    metric_set(&m->net_bad_requests, net.bad_requests);
+    metric_set(&m->net_bad_frames, net.bad_frames);
+    metric_set(&m->net_accepted, net.accepted);
+    metric_set(&m->net_refused, net.refused);
+    metric_set(&m->pending_confirms, w->pending.end - w->pending.begin);
+    metric_set(&m->submission_bytes,
+               SUBMISSION_LEN - submission_room(w->submission));
+    dispatch_show(w->dispatch, m);
+}
+
+/* All that was taken is answered: let the connections go. */
+static void go_on_draining(struct worker *w)
+{
+    if (w->drain_begun && pending_empty(&w->pending) && w->unplaced == NULL
+        && w->stalled_first == NULL) {
+        net_drain(w->net);
+        if (w->metrics->sessions == 0 && !w->stopping) {
+            w->stopping = true;
+            atomic_fetch_add(&w->all->drained, 1);
+        }
+    }
+}
+
+static void set_due_timer(struct worker *w)
+{
+    uint64_t due = dispatch_due_us(w->dispatch);
+    uint64_t wait_us;
+
+    ev_timer_stop(w->loop, &w->due);
+    if (due == UINT64_MAX) {
+        return;
+    }
+    wait_us = due > w->now_us ? due - w->now_us : 0;
+    if (wait_us < DUE_MS_MIN * 1000) {
+        wait_us = DUE_MS_MIN * 1000;
+    }
+    ev_timer_set(&w->due, (double)wait_us / 1e6, 0.0);
+    ev_timer_start(w->loop, &w->due);
+}
+
+/* The books are checked every few seconds while anything moves; an idle broker
+ * sleeps. */
+static void watch_books(struct worker *w)
+{
+    uint64_t moved = w->metrics->delivered_messages
+                     + w->metrics->settled_accepted
+                     + w->metrics->published_messages;
+
+    if (moved != w->books_mark && !ev_is_active(&w->books)) {
+        ev_timer_set(&w->books, books_seconds, 0.0);
+        ev_timer_start(w->loop, &w->books);
+    }
+}
+
+static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
+{
+    struct worker *w = container_of(watcher, struct worker, turn_ends);
+    bool more;
+
+    (void)events;
+    w->now_us = clock_monotonic_us();
+    more = dispatch_pump(w->dispatch, w->now_us);
+    session_finish_pulls(w);
+    if (!store_frozen(w->all->store)
+        && dispatch_log(w->dispatch, w->submission, w->now_us,
+                        clock_wall_us())) {
+        session_place_settles(w);
+    }
+    if (submission_publish(w->submission)) {
+        journal_wake(w->all->journal);
+    }
+    /* Outcomes that needed no record are durable already. */
+    pending_answer(w, submission_durable(w->submission));
+    net_flush(w->net);
+    show_figures(w);
+    go_on_draining(w);
+    set_due_timer(w);
+    watch_books(w);
+    if (more || !mailbox_empty(w->inbox)) {
+        ev_idle_start(loop, &w->more);
+    } else {
+        ev_idle_stop(loop, &w->more);
+    }
+}
+
+static void on_due(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct worker *w = container_of(timer, struct worker, due);
+
+    (void)loop;
+    (void)events;
+    dispatch_tick(w->dispatch, w->now_us);
+}
+
+static void on_books(struct ev_loop *loop, ev_timer *timer, int events)
+{
+    struct worker *w = container_of(timer, struct worker, books);
+
+    (void)loop;
+    (void)events;
+    w->books_mark = w->metrics->delivered_messages
+                    + w->metrics->settled_accepted
+                    + w->metrics->published_messages;
+    metric_add(&w->metrics->books_differences,
+               dispatch_check_books(w->dispatch));
+}
+
+static void on_more(struct ev_loop *loop, ev_idle *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events; /* the turn itself does the work */
+}
+
+static void on_awake(struct ev_loop *loop, ev_async *watcher, int events)
+{
+    (void)loop;
+    (void)watcher;
+    (void)events; /* the turn itself looks at what there is */
+}
+
+/* ---- connections ---- */
+
+static bool on_accepted(struct conn *conn)
+{
+    return session_new(net_owner(conn_net(conn)), conn, &door_http) != NULL;
+}
+
+static void on_request(struct conn *conn, const struct http_request *request)
+{
+    struct worker *w = net_owner(conn_net(conn));
+
+    http_api_request(conn_context(conn), request, w->all->metrics);
+}
+
+static void refuse_upgrade(struct conn *conn, int code, const char *status,
+                           const char *text)
+{
+    char body[512];
+
+    snprintf(body, sizeof body,
+             "{\"refused\":{\"status\":\"%s\",\"text\":\"%s\"}}\n", status,
+             text);
+    conn_respond(conn, code, "application/json", NULL, slice_text(body));
+}
+
+static void on_upgrade(struct conn *conn, const struct http_request *request)
+{
+    struct session *s = conn_context(conn);
+    struct worker *w = s->worker;
+    struct slice offered = http_header(request, "Sec-WebSocket-Protocol");
+    struct slice authorization = http_header(request, "Authorization");
+    struct refusal r;
+
+    if (!slice_is(request->path, "/v1/stream")) {
+        refuse_upgrade(conn, 404, "not_found", "the stream is at /v1/stream");
+        return;
+    }
+    if (authorization.at != NULL
+        && session_authorize(s, authorization, &r) != STATUS_OK) {
+        refuse_upgrade(conn, 401, status_word(r.status),
+                       "the Authorization header was refused");
+        return;
+    }
+    if (offered.at != NULL && http_list_has(offered, "godwit.v1.proto")) {
+        session_set_door(s, &door_proto);
+        conn_upgrade(conn, "godwit.v1.proto");
+    } else if (offered.at != NULL && http_list_has(offered, "godwit.v1.json")) {
+        session_set_door(s, &door_json);
+        conn_upgrade(conn, "godwit.v1.json");
+    } else {
+        refuse_upgrade(conn, 400, "unsupported",
+                       "offer the subprotocol godwit.v1.proto or "
+                       "godwit.v1.json");
+        return;
+    }
+    if (s->app == 0) {
+        session_hello_within(s, w->all->config->head_ms);
+    }
+}
+
+static void on_message(struct conn *conn, bool text, uint8_t *payload,
+                       size_t len)
+{
+    struct session *s = conn_context(conn);
+    bool json = s->door == &door_json;
+
+    if (json != text) {
+        conn_close(conn, 1003,
+                   json ? "text frames are spoken here"
+                        : "binary frames are spoken here");
+    } else if (json) {
+        stream_json_message(s, payload, len);
+    } else {
+        stream_proto_message(s, payload, len);
+    }
+}
+
+static void on_drained(struct conn *conn)
+{
+    session_drained(conn_context(conn));
+}
+
+static void on_closed(struct conn *conn, const char *reason)
+{
+    struct session *s = conn_context(conn);
+
+    log_debug("conn closed id=%llu peer=%s reason=\"%s\"",
+              (unsigned long long)conn_id(conn), conn_peer(conn), reason);
+    if (s != NULL) {
+        session_closed(s);
+    }
+}
+
+static const struct conn_handler handler = {
+    .on_request = on_request,
+    .on_upgrade = on_upgrade,
+    .on_message = on_message,
+    .on_drained = on_drained,
+    .on_closed = on_closed,
+    .on_accepted = on_accepted,
+};
+
+/* ---- making ---- */
+
+static void on_letter(void *arg)
+{
+    worker_wake(arg);
+}
+
+static void init_watchers(struct worker *w)
+{
+    ev_check_init(&w->turn_begins, on_turn_begins);
+    ev_set_priority(&w->turn_begins, EV_MAXPRI);
+    ev_check_start(w->loop, &w->turn_begins);
+    ev_prepare_init(&w->turn_ends, on_turn_ends);
+    ev_prepare_start(w->loop, &w->turn_ends);
+    ev_idle_init(&w->more, on_more);
+    ev_timer_init(&w->due, on_due, 0.0, 0.0);
+    ev_timer_init(&w->books, on_books, 0.0, 0.0);
+    ev_async_init(&w->awake, on_awake);
+    ev_async_start(w->loop, &w->awake);
+}
+
+static enum status open_net(struct worker *w, struct error *err)
+{
+    const struct config *config = w->all->config;
+    size_t output_max = (size_t)config->output_len_max;
+    const struct net_config net = {
+        .loop = w->loop,
+        .handler = &handler,
+        .owner = w,
+        .tls = w->all->tls,
+        .conn_count_max = config->connections / (uint32_t)w->all->count + 1,
+        .output_high = OUTPUT_HIGH < output_max / 2 ? OUTPUT_HIGH
+                                                    : output_max / 2,
+        .output_low = OUTPUT_LOW < output_max / 4 ? OUTPUT_LOW
+                                                  : output_max / 4,
+        .output_max = output_max,
+        .head_ms = config->head_ms,
+        .body_ms = config->body_ms,
+        .idle_ms = config->idle_ms,
+        .ping_ms = config->ping_ms,
+    };
+
+    return net_open(&w->net, &net, err);
+}
+
+static const struct dispatch_out dispatch_out = {
+    .deliver = session_deliver,
+    .gap = session_gap,
+    .congested = session_congested,
+    .evicted = session_evicted,
+};
+
+static enum status open_dispatch(struct worker *w, struct error *err)
+{
+    const struct dispatch_config config = {
+        .store = w->all->store,
+        .worker = w->index,
+        .worker_count = w->all->count,
+        .in_flight_bytes = w->all->config->in_flight_bytes,
+        .now_us = clock_monotonic_us(),
+        .wall_us = clock_wall_us(),
+        .seed = clock_wall_us(),
+        .out = dispatch_out,
+        .metrics = w->metrics,
+    };
+
+    return dispatch_new(&w->dispatch, &config, err);
+}
+
+enum status worker_new(struct worker **out, struct workers *all, size_t index,
+                       struct submission *submission, struct error *err)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    enum status status;
+
+    if (w == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "worker");
+    }
+    w->all = all;
+    w->index = index;
+    w->submission = submission;
+    w->metrics = &all->metrics->workers[index];
+    w->unplaced_end = &w->unplaced;
+    /* Not the default: its backend may be changed by the environment. */
+    w->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+    w->codec = codec_new();
+    w->inbox = mailbox_new(on_letter, w);
+    if (w->loop == NULL || w->codec == NULL || w->inbox == NULL) {
+        worker_free(w);
+        return error_set(err, STATUS_NOMEM, 0, "worker: loop");
+    }
+    ev_set_userdata(w->loop, w);
+    init_watchers(w);
+    status = open_dispatch(w, err);
+    if (status == STATUS_OK) {
+        status = open_net(w, err);
+    }
+    if (status != STATUS_OK) {
+        worker_free(w);
+        return status;
+    }
+    *out = w;
+    return STATUS_OK;
+}
+
+enum status worker_listen(struct worker *w, const char *host, uint16_t port,
+                          uint16_t *port_out, struct error *err)
+{
+    return net_listen(w->net, host, port, port_out, err);
+}
+
+static void *worker_run(void *arg)
+{
+    struct worker *w = arg;
+    char name[16];
+
+    snprintf(name, sizeof name, "worker-%zu", w->index);
+    pthread_setname_np(pthread_self(), name);
+    w->now_us = clock_monotonic_us();
+    ev_run(w->loop, 0);
+    return NULL;
+}
+
+enum status worker_start(struct worker *w, struct error *err)
+{
+    int failed = pthread_create(&w->thread, NULL, worker_run, w);
+
+    if (failed != 0) {
+        return error_set(err, STATUS_NOMEM, failed, "worker: thread");
+    }
+    w->started = true;
+    return STATUS_OK;
+}
+
+void worker_wake(struct worker *w)
+{
+    ev_async_send(w->loop, &w->awake);
+}
+
+struct stop_letter {
+    struct letter letter;
+};
+
+/* The drain is over, or its time is: end the loop. */
+static void stop_now(struct letter *letter, void *receiver)
+{
+    struct worker *w = receiver;
+
+    (void)letter;
+    ev_break(w->loop, EVBREAK_ALL);
+}
+
+void worker_stop(struct worker *w)
+{
+    struct stop_letter stop = { .letter.deliver = stop_now };
+
+    if (!w->started) {
+        return;
+    }
+    mailbox_push(w->inbox, &stop.letter);
+    pthread_join(w->thread, NULL);
+    w->started = false;
+}
+
+static void free_settle_pool(struct worker *w)
+{
+    while (w->settle_pool != NULL) {
+        struct settle_reply *reply = w->settle_pool;
+        w->settle_pool = reply->next;
+        free(reply->ranges);
+        free(reply);
+    }
+}
+
+void worker_free(struct worker *w)
+{
+    if (w == NULL) {
+        return;
+    }
+    net_close(w->net);
+    sessions_free(w);
+    dispatch_free(w->dispatch);
+    free_settle_pool(w);
+    pending_fini(&w->pending);
+    codec_free(w->codec);
+    if (w->inbox != NULL) {
+        mailbox_free(w->inbox);
+    }
+    if (w->loop != NULL) {
+        ev_loop_destroy(w->loop);
+    }
+    free(w);
+}
+
+uint64_t worker_lease(struct worker *w)
+{
+    w->lease_count++;
+    return w->all->metrics->started_us + w->lease_count * WORKER_COUNT_MAX
+           + w->index;
+}
+
+bool worker_draining(const struct worker *w)
+{
+    return atomic_load_explicit(&w->all->draining, memory_order_relaxed);
+}
