@@ -73,6 +73,7 @@ enum status envelope_read(struct slice payload, const char *name,
     struct pb_item item;
 
     *kind = 0;
+    *inner = slice_of(NULL, 0);
     while (pb_next(&r, &item)) {
         if (item.number > kind_max) {
             if (!pb_skip(&r)) {

@@ -374,35 +374,51 @@ enum status codec_pulled_gap(struct bytes *to, struct slice topic,
 
 /* ---- reading replies: why one is no reply matters to nobody ---- */
 
+/* One of the four known fields. A second message would have to be merged with
+ * the first: refused. */
+static enum status take_delivery(const struct pb_item *item,
+                                 struct wire_delivery *out)
+{
+    bool is_message = item->number == DELIVERY_MESSAGE;
+
+    if (item->wire != (is_message ? PB_LEN : PB_VARINT)
+        || (is_message && out->message.at != NULL)) {
+        return STATUS_INVALID;
+    }
+    switch (item->number) {
+    case DELIVERY_SEQ:
+        out->seq = item->value;
+        break;
+    case DELIVERY_ATTEMPT:
+        out->attempt =
+            item->value < UINT32_MAX ? (uint32_t)item->value : UINT32_MAX;
+        out->attempt += out->attempt == 0;
+        break;
+    case DELIVERY_TIME:
+        out->time_us = item->value;
+        break;
+    default:
+        out->message = item->slice;
+        break;
+    }
+    return STATUS_OK;
+}
+
 static enum status read_delivery(struct slice from, struct wire_delivery *out)
 {
     struct pb_reader r = pb_reader_of(from);
     struct pb_item item;
+    enum status status = STATUS_OK;
 
     *out = (struct wire_delivery) { .attempt = 1 };
-    while (pb_next(&r, &item)) {
-        if (item.number > DELIVERY_MESSAGE) {
-            if (!pb_skip(&r)) {
-                break;
-            }
-        } else if ((item.number == DELIVERY_MESSAGE) != (item.wire == PB_LEN)
-                   || (item.wire != PB_VARINT && item.wire != PB_LEN)) {
-            return STATUS_INVALID;
-        } else if (item.number == DELIVERY_SEQ) {
-            out->seq = item.value;
-        } else if (item.number == DELIVERY_ATTEMPT) {
-            out->attempt = item.value == 0           ? 1
-                           : item.value > UINT32_MAX ? UINT32_MAX
-                                                     : (uint32_t)item.value;
-        } else if (item.number == DELIVERY_TIME) {
-            out->time_us = item.value;
-        } else if (out->message.at != NULL) {
-            return STATUS_INVALID; /* two would have to be merged */
-        } else {
-            out->message = item.slice;
+    while (status == STATUS_OK && pb_next(&r, &item)) {
+        if (item.number <= DELIVERY_MESSAGE) {
+            status = take_delivery(&item, out);
+        } else if (!pb_skip(&r)) {
+            break;
         }
     }
-    return r.fault == NULL ? STATUS_OK : STATUS_INVALID;
+    return r.fault == NULL ? status : STATUS_INVALID;
 }
 
 static enum status add_delivery(struct codec *codec, struct slice from,
@@ -426,6 +442,15 @@ static enum status add_delivery(struct codec *codec, struct slice from,
     return STATUS_OK;
 }
 
+static enum status take_topic(struct slice from, struct slice *topic)
+{
+    if (from.len > NAME_LEN_MAX || !pb_text_valid(from)) {
+        return STATUS_INVALID;
+    }
+    *topic = from;
+    return STATUS_OK;
+}
+
 /* Deliveries go behind the *count that are there already. */
 static enum status read_deliver(struct codec *codec, struct slice from,
                                 struct slice *topic, size_t *count)
@@ -441,14 +466,11 @@ static enum status read_deliver(struct codec *codec, struct slice from,
                 break;
             }
         } else if (item.wire != PB_LEN) {
-            return STATUS_INVALID;
+            status = STATUS_INVALID;
         } else if (item.number == DELIVER_DELIVERIES) {
             status = add_delivery(codec, item.slice, count);
-        } else if (item.slice.len > NAME_LEN_MAX
-                   || !pb_text_valid(item.slice)) {
-            return STATUS_INVALID;
         } else {
-            *topic = item.slice;
+            status = take_topic(item.slice, topic);
         }
     }
     return r.fault == NULL ? status : STATUS_INVALID;
