@@ -68,9 +68,9 @@ static enum status append_fact(struct store *store, struct bytes *body,
 {
     size_t len = record_size(bytes_len(body));
     uint8_t *at = malloc(len);
-    const struct record record
-        = { .kind = RECORD_CATALOG,
-            .body = slice_of(bytes_begin(body), bytes_len(body)) };
+    const struct record record = { .kind = RECORD_CATALOG,
+                                   .body = slice_of(bytes_begin(body),
+                                                    bytes_len(body)) };
     struct store_span span = { .at = at, .len = len };
     struct store_commit commit;
     enum status status;
@@ -94,8 +94,7 @@ static enum status append_fact(struct store *store, struct bytes *body,
     return status;
 }
 
-static enum status decide(struct bytes *body, char *secret,
-                          struct error *err)
+static enum status decide(struct bytes *body, char *secret, struct error *err)
 {
     struct catalog *catalog = catalog_new();
     struct catalog_request request = { .op = CATALOG_CREATE,
@@ -103,8 +102,8 @@ static enum status decide(struct bytes *body, char *secret,
                                        .name = "admin",
                                        .admin = true };
     uint8_t random[24];
-    const struct catalog_context context
-        = { .now_us = clock_wall_us(), .random = random };
+    const struct catalog_context context = { .now_us = clock_wall_us(),
+                                             .random = random };
     struct refusal r = { .text = "out of memory" };
     enum status status = catalog == NULL ? STATUS_NOMEM : STATUS_OK;
 

@@ -43,9 +43,9 @@ struct file {
 };
 
 #define OPTIONAL_PTR (CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL)
-#define TEXT(key, type, member)                                               \
+#define TEXT(key, type, member)                                                \
     CYAML_FIELD_STRING_PTR(key, OPTIONAL_PTR, type, member, 1, 1000)
-#define NUMBER(key, type, member)                                             \
+#define NUMBER(key, type, member)                                              \
     CYAML_FIELD_UINT_PTR(key, OPTIONAL_PTR, type, member)
 
 static const cyaml_schema_field_t tls_fields[] = {
@@ -104,7 +104,7 @@ static uint32_t default_workers(void)
 
 void config_init(struct config *config)
 {
-    *config = (struct config){
+    *config = (struct config) {
         .data_dir = "godwit-data",
         .host = "127.0.0.1",
         .port = 7654,
@@ -198,12 +198,8 @@ static enum status take_numbers(struct config *config, const struct file *file,
           &config->output_len_max },
         { { "limits.head_ms", l->head_ms, 100, 600000 }, 1, &config->head_ms },
         { { "limits.body_ms", l->body_ms, 100, 600000 }, 1, &config->body_ms },
-        { { "limits.idle_ms", l->idle_ms, 100, 86400000 },
-          1,
-          &config->idle_ms },
-        { { "limits.ping_ms", l->ping_ms, 100, 86400000 },
-          1,
-          &config->ping_ms },
+        { { "limits.idle_ms", l->idle_ms, 100, 86400000 }, 1, &config->idle_ms },
+        { { "limits.ping_ms", l->ping_ms, 100, 86400000 }, 1, &config->ping_ms },
         { { "store.segment_mib", s->segment_mib, 16, 1024 },
           1 << 20,
           &config->segment_len },
@@ -213,8 +209,8 @@ static enum status take_numbers(struct config *config, const struct file *file,
     };
 
     for (size_t i = 0; i < COUNT_OF(table); i++) {
-        enum status status
-            = take_number(&table[i].number, table[i].unit, table[i].to, err);
+        enum status status =
+            take_number(&table[i].number, table[i].unit, table[i].to, err);
         if (status != STATUS_OK) {
             return status;
         }
@@ -275,8 +271,8 @@ enum status config_read(struct config *config, const char *path,
     if (access(path, R_OK) != 0) {
         return error_set(err, STATUS_IO, errno, "config %s", path);
     }
-    failed = cyaml_load_file(path, &cyaml, &file_schema,
-                             (cyaml_data_t **)&file, NULL);
+    failed = cyaml_load_file(path, &cyaml, &file_schema, (cyaml_data_t **)&file,
+                             NULL);
     if (failed != CYAML_OK) {
         return error_set(err, STATUS_INVALID, 0, "config %s: %s%s%s", path,
                          cyaml_strerror(failed),

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum {
-    RIDE_US = 2000,          /* acks wait this long for a publish to ride with */
+    RIDE_US = 2000, /* acks wait this long for a publish to ride with */
     NO_SPACE_RETRY_MS = 100, /* not even the reserve has room */
     RING_FULL_RETRY_MS = 100 /* a lost wake-up would cost no more than this */
 };

@@ -83,8 +83,8 @@ static bool apply_waiting(struct keeper *k)
     size_t count = ring_available(ring, k->config.consumer);
 
     for (size_t i = 0; i < count; i++) {
-        const struct store_commit *commit
-            = ring_entry(ring, k->config.consumer, 0);
+        const struct store_commit *commit =
+            ring_entry(ring, k->config.consumer, 0);
         enum status status = store_apply(k->config.store, commit);
 
         if (status == STATUS_AGAIN) {
@@ -175,8 +175,8 @@ static void *keeper_run(void *arg)
     }
 }
 
-enum status keeper_start(struct keeper **out, const struct keeper_config *config,
-                         struct error *err)
+enum status keeper_start(struct keeper **out,
+                         const struct keeper_config *config, struct error *err)
 {
     struct keeper *k = calloc(1, sizeof *k);
     int failed;

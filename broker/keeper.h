@@ -1,8 +1,8 @@
-/* The thread that keeps the keydir: it takes note of every commit, writes what it
- * noted in whole synced transactions now and then, and has the next segment ready
- * before the journal needs it. It never stands on the publish path: while traffic
- * flows it looks at the ring a hundred times a second and is not woken; an idle
- * broker lets it sleep. */
+/* The thread that keeps the keydir: it takes note of every commit, writes what
+ * it noted in whole synced transactions now and then, and has the next segment
+ * ready before the journal needs it. It never stands on the publish path: while
+ * traffic flows it looks at the ring a hundred times a second and is not woken;
+ * an idle broker lets it sleep. */
 #ifndef GODWIT_BROKER_KEEPER_H
 #define GODWIT_BROKER_KEEPER_H
 

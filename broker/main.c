@@ -12,23 +12,24 @@
 
 enum { EXIT_USAGE = 2, EXIT_CONFIG = 3, EXIT_BUSY = 4 };
 
-static const char help[]
-    = "usage: godwitd [--config FILE] [--data-dir DIR] [--listen HOST:PORT]\n"
-      "               [--check-config] [--version]\n"
-      "\n"
-      "The Godwit message broker. A confirm means that the message is on disk.\n"
-      "\n"
-      "  --config FILE        read settings from a YAML file; what is said on\n"
-      "                       the command line wins\n"
-      "  --data-dir DIR       where the messages live (default godwit-data); made\n"
-      "                       at the first start, with DIR/admin.credentials\n"
-      "  --listen HOST:PORT   default 127.0.0.1:7654; port 0 takes a free one\n"
-      "  --check-config       read the settings, say if they are good, and end\n"
-      "  --version            what this is\n"
-      "\n"
-      "SIGTERM or SIGINT stops it in an orderly way: what was taken is answered\n"
-      "and synced. Exit codes: 0 stopped, 1 failed, 2 usage, 3 configuration,\n"
-      "4 another broker has the data folder.\n";
+static const char help[] =
+    "usage: godwitd [--config FILE] [--data-dir DIR] [--listen HOST:PORT]\n"
+    "               [--check-config] [--version]\n"
+    "\n"
+    "The Godwit message broker. A confirm means that the message is on disk.\n"
+    "\n"
+    "  --config FILE        read settings from a YAML file; what is said on\n"
+    "                       the command line wins\n"
+    "  --data-dir DIR       where the messages live (default godwit-data); "
+    "made\n"
+    "                       at the first start, with DIR/admin.credentials\n"
+    "  --listen HOST:PORT   default 127.0.0.1:7654; port 0 takes a free one\n"
+    "  --check-config       read the settings, say if they are good, and end\n"
+    "  --version            what this is\n"
+    "\n"
+    "SIGTERM or SIGINT stops it in an orderly way: what was taken is answered\n"
+    "and synced. Exit codes: 0 stopped, 1 failed, 2 usage, 3 configuration,\n"
+    "4 another broker has the data folder.\n";
 
 struct arguments {
     const char *config_file;
@@ -83,8 +84,10 @@ static void parse_arguments(int argc, char **argv, struct arguments *out)
         }
     }
     if (optind < argc) {
-        fprintf(stderr, "godwitd: unexpected argument \"%s\"\n"
-                        "try: godwitd --help\n", argv[optind]);
+        fprintf(stderr,
+                "godwitd: unexpected argument \"%s\"\n"
+                "try: godwitd --help\n",
+                argv[optind]);
         exit(EXIT_USAGE);
     }
 }
@@ -176,8 +179,8 @@ int main(int argc, char **argv)
     }
     if (arguments.check_config) {
         printf("the configuration is good: listen %s:%u, data_dir %s, workers "
-               "%u\n", config.host, config.port, config.data_dir,
-               config.workers);
+               "%u\n",
+               config.host, config.port, config.data_dir, config.workers);
         return EXIT_SUCCESS;
     }
     log_set_level(config.log_level);

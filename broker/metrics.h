@@ -1,5 +1,6 @@
-/* The broker's counters. Each worker, the journal and the keeper add to their own
- * set with relaxed atomics; whoever answers /metrics or /health reads them all. */
+/* The broker's counters. Each worker, the journal and the keeper add to their
+ * own set with relaxed atomics; whoever answers /metrics or /health reads them
+ * all. */
 #ifndef GODWIT_BROKER_METRICS_H
 #define GODWIT_BROKER_METRICS_H
 
@@ -9,36 +10,36 @@
 #include <stdatomic.h>
 
 /* name, type, help */
-#define WORKER_METRICS(X)                                                     \
-    X(published_messages, counter, "Messages accepted into the log")          \
-    X(published_bytes, counter, "Their encoded bytes")                        \
-    X(confirmed_messages, counter, "Messages confirmed after fdatasync")      \
-    X(duplicate_messages, counter, "Publishes dropped as stored before")      \
-    X(refused_messages, counter, "Messages refused")                          \
-    X(delivered_messages, counter, "Deliveries, redeliveries included")       \
-    X(delivered_bytes, counter, "Their encoded bytes")                        \
-    X(redelivered_messages, counter, "Deliveries with an attempt above 1")    \
-    X(settled_accepted, counter, "Settlements accepted")                      \
-    X(settled_late, counter, "Settlements that came late")                    \
-    X(settled_unknown, counter, "Settlements of what was never delivered")    \
-    X(gap_messages, counter, "Messages reported as gaps")                     \
-    X(authentication_failures, counter, "Refused logins")                     \
-    X(sessions, gauge, "Open connections")                                    \
-    X(attached_members, gauge, "Members attached to groups")                  \
-    X(in_flight_messages, gauge, "Ack transactions, all in the heap tier")    \
-    X(in_flight_bytes, gauge, "Memory of the heap tier")                      \
-    X(in_flight_bytes_max, gauge, "Budget of the heap tier")                  \
-    X(pending_confirms, gauge, "Requests that wait for the sync")             \
-    X(submission_bytes, gauge, "Bytes in the submission ring")                \
-    X(stalled_sessions, gauge, "Connections not read: the ring is full")      \
-    X(books_differences, counter, "Lanes whose books did not balance")        \
-    X(net_received_bytes, counter, "Bytes read from sockets")                 \
-    X(net_sent_bytes, counter, "Bytes written to sockets")                    \
-    X(net_requests, counter, "HTTP requests")                                 \
-    X(net_frames, counter, "WebSocket messages received")                     \
-    X(net_bad_requests, counter, "HTTP requests refused by the parser")       \
-    X(net_bad_frames, counter, "WebSocket frames refused")                    \
-    X(net_accepted, counter, "Connections accepted")                          \
+#define WORKER_METRICS(X)                                                      \
+    X(published_messages, counter, "Messages accepted into the log")           \
+    X(published_bytes, counter, "Their encoded bytes")                         \
+    X(confirmed_messages, counter, "Messages confirmed after fdatasync")       \
+    X(duplicate_messages, counter, "Publishes dropped as stored before")       \
+    X(refused_messages, counter, "Messages refused")                           \
+    X(delivered_messages, counter, "Deliveries, redeliveries included")        \
+    X(delivered_bytes, counter, "Their encoded bytes")                         \
+    X(redelivered_messages, counter, "Deliveries with an attempt above 1")     \
+    X(settled_accepted, counter, "Settlements accepted")                       \
+    X(settled_late, counter, "Settlements that came late")                     \
+    X(settled_unknown, counter, "Settlements of what was never delivered")     \
+    X(gap_messages, counter, "Messages reported as gaps")                      \
+    X(authentication_failures, counter, "Refused logins")                      \
+    X(sessions, gauge, "Open connections")                                     \
+    X(attached_members, gauge, "Members attached to groups")                   \
+    X(in_flight_messages, gauge, "Ack transactions, all in the heap tier")     \
+    X(in_flight_bytes, gauge, "Memory of the heap tier")                       \
+    X(in_flight_bytes_max, gauge, "Budget of the heap tier")                   \
+    X(pending_confirms, gauge, "Requests that wait for the sync")              \
+    X(submission_bytes, gauge, "Bytes in the submission ring")                 \
+    X(stalled_sessions, gauge, "Connections not read: the ring is full")       \
+    X(books_differences, counter, "Lanes whose books did not balance")         \
+    X(net_received_bytes, counter, "Bytes read from sockets")                  \
+    X(net_sent_bytes, counter, "Bytes written to sockets")                     \
+    X(net_requests, counter, "HTTP requests")                                  \
+    X(net_frames, counter, "WebSocket messages received")                      \
+    X(net_bad_requests, counter, "HTTP requests refused by the parser")        \
+    X(net_bad_frames, counter, "WebSocket frames refused")                     \
+    X(net_accepted, counter, "Connections accepted")                           \
     X(net_refused, counter, "Connections refused at the limit")
 
 struct worker_metrics {
@@ -47,12 +48,12 @@ struct worker_metrics {
 #undef X
 };
 
-#define JOURNAL_METRICS(X)                                                    \
-    X(groups, counter, "Group commits")                                       \
-    X(group_records, counter, "Records in them")                              \
-    X(group_bytes, counter, "Bytes in them")                                  \
-    X(sync_us, counter, "Microseconds spent in fdatasync")                    \
-    X(append_us, counter, "Microseconds spent numbering and writing")         \
+#define JOURNAL_METRICS(X)                                                     \
+    X(groups, counter, "Group commits")                                        \
+    X(group_records, counter, "Records in them")                               \
+    X(group_bytes, counter, "Bytes in them")                                   \
+    X(sync_us, counter, "Microseconds spent in fdatasync")                     \
+    X(append_us, counter, "Microseconds spent numbering and writing")          \
     X(sync_us_max, gauge, "Longest fdatasync so far, microseconds")
 
 struct journal_metrics {

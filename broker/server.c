@@ -1,5 +1,5 @@
-/* Start: store, admin app, rings, workers (each reads the catalog and its lanes),
- * journal, keeper, listeners, loops. Stop: the same backwards. */
+/* Start: store, admin app, rings, workers (each reads the catalog and its
+ * lanes), journal, keeper, listeners, loops. Stop: the same backwards. */
 #include "broker/server.h"
 
 #include "broker/admin.h"
@@ -13,10 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    COMMIT_SLOTS = 4096,
-    DRAIN_STEP_MS = 5
-};
+enum { COMMIT_SLOTS = 4096, DRAIN_STEP_MS = 5 };
 
 struct server {
     struct config config;
@@ -49,7 +46,10 @@ static void log_recovery(const struct store_recovery *r, const char *dir)
     log_info("store open dir=%s state=%s segments=%llu replayed_records=%llu "
              "replayed_kib=%llu rescued_records=%llu torn_bytes=%llu "
              "keydir_rebuilt=%d ms=%llu",
-             dir, r->fresh ? "new" : r->clean ? "clean" : "recovered",
+             dir,
+             r->fresh   ? "new"
+             : r->clean ? "clean"
+                        : "recovered",
              (unsigned long long)r->segment_count,
              (unsigned long long)r->replayed_records,
              (unsigned long long)(r->replayed_bytes >> 10),
@@ -105,8 +105,8 @@ static enum status make_rings(struct server *server, struct error *err)
 {
     size_t workers = server->workers.count;
 
-    server->commits
-        = ring_new(sizeof(struct store_commit), COMMIT_SLOTS, workers + 1);
+    server->commits =
+        ring_new(sizeof(struct store_commit), COMMIT_SLOTS, workers + 1);
     if (server->commits == NULL) {
         return error_set(err, STATUS_NOMEM, 0, "commit ring");
     }
@@ -274,8 +274,7 @@ enum status server_start(struct server **out, const struct config *config,
 
 static void drain(struct server *server)
 {
-    uint64_t deadline
-        = clock_monotonic_us() + server->config.drain_ms * 1000;
+    uint64_t deadline = clock_monotonic_us() + server->config.drain_ms * 1000;
 
     atomic_store(&server->workers.draining, true);
     while (atomic_load(&server->workers.drained) < server->workers.count
@@ -283,7 +282,7 @@ static void drain(struct server *server)
         for (size_t i = 0; i < server->workers.count; i++) {
             worker_wake(server->worker_table[i]);
         }
-        nanosleep(&(struct timespec){ 0, DRAIN_STEP_MS * 1000000 }, NULL);
+        nanosleep(&(struct timespec) { 0, DRAIN_STEP_MS * 1000000 }, NULL);
     }
     if (atomic_load(&server->workers.drained) < server->workers.count) {
         log_warn("drain cut short after_ms=%llu",

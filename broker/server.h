@@ -13,8 +13,8 @@ struct server;
 MUST_CHECK enum status server_start(struct server **out,
                                     const struct config *config,
                                     struct error *err);
-/* Take nothing new, answer what was taken, close the connections, sync, write the
- * last checkpoint, end every thread. Bounded by config.drain_ms. */
+/* Take nothing new, answer what was taken, close the connections, sync, write
+ * the last checkpoint, end every thread. Bounded by config.drain_ms. */
 void server_stop(struct server *server);
 
 #endif

@@ -25,8 +25,8 @@ void worker_drain_commits(struct worker *w)
     size_t count = ring_available(w->all->commits, w->index);
 
     for (size_t i = 0; i < count; i++) {
-        const struct store_commit *commit
-            = ring_entry(w->all->commits, w->index, i);
+        const struct store_commit *commit =
+            ring_entry(w->all->commits, w->index, i);
         dispatch_commit(w->dispatch, commit);
     }
     if (count > 0) {
@@ -354,10 +354,9 @@ static enum status open_net(struct worker *w, struct error *err)
         .owner = w,
         .tls = w->all->tls,
         .conn_count_max = config->connections / (uint32_t)w->all->count + 1,
-        .output_high = OUTPUT_HIGH < output_max / 2 ? OUTPUT_HIGH
-                                                    : output_max / 2,
-        .output_low = OUTPUT_LOW < output_max / 4 ? OUTPUT_LOW
-                                                  : output_max / 4,
+        .output_high =
+            OUTPUT_HIGH < output_max / 2 ? OUTPUT_HIGH : output_max / 2,
+        .output_low = OUTPUT_LOW < output_max / 4 ? OUTPUT_LOW : output_max / 4,
         .output_max = output_max,
         .head_ms = config->head_ms,
         .body_ms = config->body_ms,

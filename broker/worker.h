@@ -1,5 +1,5 @@
-/* One event loop thread: its connections and sessions, its groups, its end of the
- * rings. A turn of the loop goes:
+/* One event loop thread: its connections and sessions, its groups, its end of
+ * the rings. A turn of the loop goes:
  *
  *   1. what the journal made durable: commits to the dispatch, then confirms,
  *      outcomes and catalog answers to those who wait for them
@@ -35,13 +35,13 @@ struct workers {
     struct worker **at;
     struct store *store;
     struct ring *commits;
-    struct nonces *nonces;         /* behind its own lock */
+    struct nonces *nonces; /* behind its own lock */
     struct journal *journal;
     const struct config *config;
-    struct tls_context *tls;       /* NULL: plain */
+    struct tls_context *tls; /* NULL: plain */
     struct broker_metrics *metrics;
-    _Atomic bool draining;         /* main sets it: nothing new is taken */
-    _Atomic size_t drained;        /* workers that have nothing left to answer */
+    _Atomic bool draining;  /* main sets it: nothing new is taken */
+    _Atomic size_t drained; /* workers that have nothing left to answer */
 };
 
 struct worker {
@@ -59,28 +59,28 @@ struct worker {
     struct ev_loop *loop;
     ev_check turn_begins;
     ev_prepare turn_ends;
-    ev_idle more;       /* keeps the loop from sleeping while there is more */
-    ev_timer due;       /* leases and backoffs */
-    ev_timer books;     /* checks the books while there is traffic */
+    ev_idle more;        /* keeps the loop from sleeping while there is more */
+    ev_timer due;        /* leases and backoffs */
+    ev_timer books;      /* checks the books while there is traffic */
     uint64_t books_mark; /* what had moved at the last check */
     struct net *net;
     struct dispatch *dispatch;
     struct codec *codec;
     struct pending_queue pending;
-    struct settle_reply *unplaced;      /* their records are not written yet */
+    struct settle_reply *unplaced; /* their records are not written yet */
     struct settle_reply **unplaced_end;
-    struct settle_reply *settle_pool;   /* free ones */
-    struct session *stalled_first;      /* publishes that found no room */
+    struct settle_reply *settle_pool; /* free ones */
+    struct session *stalled_first;    /* publishes that found no room */
     struct session *stalled_last;
     size_t held_bytes;
-    struct session *pulled;             /* pulls that got something this turn */
-    struct session *sessions;           /* all of this worker */
-    struct change *changes_first;       /* worker 0: waiting catalog changes */
+    struct session *pulled;       /* pulls that got something this turn */
+    struct session *sessions;     /* all of this worker */
+    struct change *changes_first; /* worker 0: waiting catalog changes */
     struct change *changes_last;
     struct change *change_active;
     size_t change_count;
     uint64_t lease_count;
-    uint64_t now_us;    /* monotonic, of this turn */
+    uint64_t now_us; /* monotonic, of this turn */
     bool stopping;
     bool drain_begun;
 };

@@ -1,8 +1,9 @@
-/* Changes of the catalog. Any worker may be asked; worker 0 alone decides, one at
- * a time, so that names stay unique without a lock:
+/* Changes of the catalog. Any worker may be asked; worker 0 alone decides, one
+ * at a time, so that names stay unique without a lock:
  *
- *   session_change --letter--> arrive (worker 0) -> decide -> record -> durable,
- *   applied by every replica --letter--> come_back (the asking worker) -> changed
+ *   session_change --letter--> arrive (worker 0) -> decide -> record ->
+ * durable, applied by every replica --letter--> come_back (the asking worker)
+ * -> changed
  */
 #include "broker/door/inside.h"
 
@@ -225,7 +226,7 @@ void session_change(struct session *s, uint64_t id,
     c->id = id;
     c->request = *request;
     c->request.app = app->id;
-    *request = (struct catalog_request){ 0 };
+    *request = (struct catalog_request) { 0 };
     c->letter.deliver = arrive;
     session_pending_add(s);
     mailbox_push(s->worker->all->at[0]->inbox, &c->letter);

@@ -11,7 +11,8 @@ extern const struct door door_json;
 extern const struct door door_http;
 
 /* One WebSocket message. stream_proto.c, stream_json.c. */
-void stream_proto_message(struct session *session, uint8_t *payload, size_t len);
+void stream_proto_message(struct session *session, uint8_t *payload,
+                          size_t len);
 void stream_json_message(struct session *session, const uint8_t *payload,
                          size_t len);
 /* One HTTP request; authenticates each. http_api.c. */

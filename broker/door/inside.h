@@ -1,5 +1,5 @@
-/* What the files of a session share among themselves: session.c (its life, who it
- * is, groups), publish.c, pending.c, change.c. Nobody else includes this. */
+/* What the files of a session share among themselves: session.c (its life, who
+ * it is, groups), publish.c, pending.c, change.c. Nobody else includes this. */
 #ifndef GODWIT_BROKER_DOOR_INSIDE_H
 #define GODWIT_BROKER_DOOR_INSIDE_H
 
@@ -49,7 +49,7 @@ struct session {
 };
 
 /* ---- session.c ---- */
-void session_closed(struct session *session); /* its connection has gone */
+void session_closed(struct session *session);  /* its connection has gone */
 void session_drained(struct session *session); /* its output has room again */
 /* The end of a worker: all that is left, with nothing answered. */
 void sessions_free(struct worker *worker);

@@ -7,14 +7,14 @@ enum { PENDING_CAPACITY_MIN = 256 };
 void pending_fini(struct pending_queue *queue)
 {
     free(queue->at);
-    *queue = (struct pending_queue){ 0 };
+    *queue = (struct pending_queue) { 0 };
 }
 
 enum status pending_reserve(struct pending_queue *queue)
 {
     size_t count = (size_t)(queue->end - queue->begin);
-    size_t capacity = queue->capacity == 0 ? PENDING_CAPACITY_MIN
-                                           : queue->capacity * 2;
+    size_t capacity =
+        queue->capacity == 0 ? PENDING_CAPACITY_MIN : queue->capacity * 2;
     struct pending *at;
 
     if (count < queue->capacity) {

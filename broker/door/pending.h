@@ -62,7 +62,8 @@ static inline struct pending *pending_first(struct pending_queue *queue)
     return &queue->at[queue->begin & (queue->capacity - 1)];
 }
 
-/* Answer all that is durable, release their records. session.c has the answers. */
+/* Answer all that is durable, release their records. session.c has the answers.
+ */
 void pending_answer(struct worker *worker, uint64_t durable);
 /* The store is frozen: refuse all that waits. */
 void pending_refuse_all(struct worker *worker);

@@ -51,15 +51,14 @@ static enum status check_request(struct session *s,
     *topic = catalog_topic(session_catalog(s), publish->topic);
     if (*topic == NULL || !app_may_publish(app, publish->topic)) {
         bool known = *topic != NULL;
-        refuse(r, known ? STATUS_FORBIDDEN : STATUS_NOT_FOUND,
-               known ? "grant" : "topic",
-               known ? "app %s has no grant to publish to topic %.*s"
-                     : "app %s publishes to topic %.*s, which does not exist; "
-                       "create it first",
-               app->name,
-               name_valid(publish->topic) ? (int)publish->topic.len : 1,
-               name_valid(publish->topic) ? (const char *)publish->topic.at
-                                          : "?");
+        refuse(
+            r, known ? STATUS_FORBIDDEN : STATUS_NOT_FOUND,
+            known ? "grant" : "topic",
+            known ? "app %s has no grant to publish to topic %.*s"
+                  : "app %s publishes to topic %.*s, which does not exist; "
+                    "create it first",
+            app->name, name_valid(publish->topic) ? (int)publish->topic.len : 1,
+            name_valid(publish->topic) ? (const char *)publish->topic.at : "?");
         return r->status;
     }
     if (publish->producer_seq != 0 && s->producer == 0) {
@@ -147,10 +146,9 @@ static void write_messages(struct session *s, const struct topic *topic,
         if (pending_reserve(&w->pending) != STATUS_OK) {
             refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
         } else if (codec_message_check(message, NULL, &r) == STATUS_OK) {
-            write_record(s, topic, message,
-                         publish->producer_seq == 0
-                             ? 0
-                             : publish->producer_seq + i);
+            write_record(
+                s, topic, message,
+                publish->producer_seq == 0 ? 0 : publish->producer_seq + i);
             bytes += message.len;
             written++;
             continue;
@@ -256,8 +254,8 @@ static bool retry_one(struct worker *w, struct session *s)
     if (held == NULL) { /* its connection has gone */
         return true;
     }
-    publish = (struct wire_publish){ held->topic, held->producer_seq,
-                                     held->messages, held->count };
+    publish = (struct wire_publish) { held->topic, held->producer_seq,
+                                      held->messages, held->count };
     if (check_request(s, &publish, &topic, &r) != STATUS_OK) {
         refuse_one(s, held->id, held->count, &r);
     } else if (submission_room(w->submission) < records_size(&publish)) {
@@ -383,7 +381,7 @@ void publish_answer(struct worker *w, const struct pending *p)
 
         if (!continues(&stretch, fate, seq)) {
             answer_stretch(p->session, &stretch);
-            stretch = (struct stretch){ fate, p->id + i, 0, seq };
+            stretch = (struct stretch) { fate, p->id + i, 0, seq };
         }
         stretch.count++;
         position += record_size_at(at);

@@ -12,7 +12,8 @@
 #include <stdlib.h>
 
 enum {
-    PENDING_HIGH = 8192, /* answers a session may wait for; then it is not read */
+    PENDING_HIGH =
+        8192, /* answers a session may wait for; then it is not read */
     PENDING_LOW = 4096,
     PULL_BYTES = 3 * 1024 * 1024 /* of one pull's answer */
 };
@@ -131,7 +132,7 @@ void sessions_free(struct worker *w)
             s->door->closed(s);
             s->conn = NULL;
         }
-        s->member = NULL; /* the dispatch frees them */
+        s->member = NULL;   /* the dispatch frees them */
         s->pull_got = true; /* freed below, not by what follows */
         publish_forget_held(s);
     }
@@ -207,9 +208,8 @@ static enum status identify(struct session *s, const struct credentials *c,
     const struct app *app = NULL;
     struct worker *w = s->worker;
     bool trusted = conn_secure(s->conn) || conn_loopback(s->conn);
-    enum status status
-        = authenticate(session_catalog(s), w->all->nonces, c, trusted,
-                       clock_wall_us() / 1000, &app, r);
+    enum status status = authenticate(session_catalog(s), w->all->nonces, c,
+                                      trusted, clock_wall_us() / 1000, &app, r);
 
     if (status != STATUS_OK) {
         metric_add(&w->metrics->authentication_failures, 1);
@@ -229,8 +229,8 @@ enum status session_authorize(struct session *s, struct slice authorization,
 {
     struct credentials credentials;
     uint8_t signature[32];
-    enum status status
-        = credentials_parse(authorization, &credentials, signature, r);
+    enum status status =
+        credentials_parse(authorization, &credentials, signature, r);
 
     return status == STATUS_OK ? identify(s, &credentials, r) : status;
 }
@@ -332,7 +332,7 @@ static void go(struct session *s)
         s->door->refused(s, s->move_id, 1, &r);
         return;
     }
-    *move = (struct move){ .letter.deliver = arrive, .session = s };
+    *move = (struct move) { .letter.deliver = arrive, .session = s };
     ev_timer_stop(s->worker->loop, &s->timer);
     conn_leave(s->conn);
     unlink_session(s);
@@ -441,9 +441,9 @@ static void join(struct session *s, uint64_t id, struct group_fact *group)
     enum status status;
 
     s->lease = worker_lease(w);
-    status = dispatch_join(w->dispatch, group, s->lease,
-                           s->move_credit_messages, s->move_credit_bytes, s,
-                           &s->member);
+    status =
+        dispatch_join(w->dispatch, group, s->lease, s->move_credit_messages,
+                      s->move_credit_bytes, s, &s->member);
     if (status != STATUS_OK) {
         refuse(&r, status, "memory", "the broker is out of memory");
         s->door->refused(s, id, 1, &r);
@@ -710,8 +710,8 @@ static void on_outcome(void *arg, const struct wire_settled_range *range)
                range->last - range->first + 1);
     if (reply->count == reply->capacity) {
         size_t capacity = reply->capacity * 2 + 4;
-        struct wire_settled_range *ranges
-            = realloc(reply->ranges, capacity * sizeof *ranges);
+        struct wire_settled_range *ranges =
+            realloc(reply->ranges, capacity * sizeof *ranges);
         if (ranges == NULL) {
             reply->failed = true;
             return;
@@ -726,8 +726,8 @@ static void settle_ranges(struct session *s, struct group_fact *group,
                           const struct wire_settle *settle, uint64_t lease,
                           struct settle_reply *reply)
 {
-    const struct topic *topic
-        = catalog_topic(session_catalog(s), settle->topic);
+    const struct topic *topic =
+        catalog_topic(session_catalog(s), settle->topic);
     struct settlement settlement = {
         .lease = lease,
         .topic = topic == NULL ? 0 : topic->id,
@@ -758,8 +758,10 @@ static enum status check_settle(const struct session *s,
         return refuse(r, STATUS_INVALID, "topic", "no such topic");
     }
     if (settle->delay_ms > DELAY_MS_MAX) {
-        refuse(r, STATUS_INVALID, "delay_ms", "a delay of at most %d ms is "
-               "allowed", DELAY_MS_MAX);
+        refuse(r, STATUS_INVALID, "delay_ms",
+               "a delay of at most %d ms is "
+               "allowed",
+               DELAY_MS_MAX);
         r->used = settle->delay_ms;
         r->allowed = DELAY_MS_MAX;
         return STATUS_INVALID;
@@ -777,8 +779,8 @@ static void settle_in(struct session *s, uint64_t id, struct group_fact *group,
 
     reply = status == STATUS_OK ? settle_reply_new(w) : NULL;
     if (status == STATUS_OK && reply == NULL) {
-        status = refuse(&r, STATUS_NOMEM, "memory",
-                        "the broker is out of memory");
+        status =
+            refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
     }
     if (status != STATUS_OK) {
         s->door->refused(s, id, 1, &r);
@@ -834,8 +836,7 @@ static void place(struct worker *w, struct settle_reply *reply)
     };
     struct refusal r;
 
-    if (!reply->failed
-        && pending_push(&w->pending, &pending) == STATUS_OK) {
+    if (!reply->failed && pending_push(&w->pending, &pending) == STATUS_OK) {
         return;
     }
     refuse(&r, STATUS_NOMEM, "memory",
@@ -877,9 +878,9 @@ static void view_lane(void *arg, struct topic *topic)
         return;
     }
     v->view->lane_count++;
-    v->lane(v->arg, &(struct lane_view){ topic->name, b.published, b.acked,
-                                         b.gap, b.ready, b.delayed,
-                                         b.in_flight });
+    v->lane(v->arg,
+            &(struct lane_view) { topic->name, b.published, b.acked, b.gap,
+                                  b.ready, b.delayed, b.in_flight });
 }
 
 bool session_group_view(struct session *s, struct slice name,
@@ -891,7 +892,7 @@ bool session_group_view(struct session *s, struct slice name,
     struct viewing viewing = { s, group, out, lane, arg };
     struct group_figures f;
 
-    *out = (struct group_view){ 0 };
+    *out = (struct group_view) { 0 };
     if (group == NULL
         || !dispatch_figures(s->worker->dispatch, group, &f, &out->members)) {
         return false;

@@ -1,6 +1,6 @@
 /* A session: what one connection is to the broker, whichever way it speaks. The
- * doors (stream_proto, stream_json, http_api) turn frames and requests into calls
- * of this file and its answers back into frames and responses.
+ * doors (stream_proto, stream_json, http_api) turn frames and requests into
+ * calls of this file and its answers back into frames and responses.
  *
  *   door  --hello, publish, attach, settle, pull, change-->  session
  *   door  <--struct door: welcome, confirm, deliver, ...---  session, dispatch
@@ -30,7 +30,8 @@ struct door {
     const char *name; /* for logs: "proto", "json", "http" */
     void (*welcome)(struct session *session, uint64_t id,
                     const struct wire_welcome *welcome);
-    void (*confirm)(struct session *session, const struct wire_confirm *confirm);
+    void (*confirm)(struct session *session,
+                    const struct wire_confirm *confirm);
     void (*refused)(struct session *session, uint64_t id, uint64_t count,
                     const struct refusal *refusal);
     void (*attached)(struct session *session, uint64_t id,
@@ -95,8 +96,8 @@ void session_detach(struct session *session, uint64_t id);
 void session_settle(struct session *session, uint64_t id,
                     const struct wire_settle *settle);
 
-/* Ask for the group's worker: `arrived` is called there, at once when it is this
- * one, or refused. HTTP's pull, settle and group show begin with it. */
+/* Ask for the group's worker: `arrived` is called there, at once when it is
+ * this one, or refused. HTTP's pull, settle and group show begin with it. */
 void session_go_to_group(struct session *session, uint64_t id,
                          struct slice group);
 /* After arrived, on the group's worker: */

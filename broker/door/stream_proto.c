@@ -1,6 +1,6 @@
 /* The door of subprotocol godwit.v1.proto: payloads of binary frames to session
- * calls and back. Each answer is written straight into the connection's output as
- * one frame. */
+ * calls and back. Each answer is written straight into the connection's output
+ * as one frame. */
 #include "broker/door/doors.h"
 
 #include "broker/net/conn.h"

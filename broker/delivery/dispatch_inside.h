@@ -1,0 +1,74 @@
+/* What the files of the dispatch share: dispatch.c (commits, the pump,
+ * members), dispatch_lanes.c (which groups and lanes there are), dispatch_log.c
+ * (effects to records). Nobody else includes this. */
+#ifndef GODWIT_BROKER_DELIVERY_DISPATCH_INSIDE_H
+#define GODWIT_BROKER_DELIVERY_DISPATCH_INSIDE_H
+
+#include "broker/delivery/dispatch.h"
+
+enum {
+    GATHER_COUNT = 256 /* deliveries given out together */
+};
+
+/* A topic as this worker sees it; hangs on the catalog's entry. */
+struct topic_state {
+    uint32_t id;
+    uint64_t last_seq; /* durable */
+    struct lane_reader *lanes;
+};
+
+/* Where a group stands on a topic, for reading; the group's lane has the rest. */
+struct lane_reader {
+    struct group_run *run;
+    struct topic_state *topic;
+    const char *topic_name; /* the catalog's */
+    struct store_cursor cursor;
+    struct lane_reader *next; /* of the topic */
+};
+
+/* A group of this worker; hangs on the catalog's entry. */
+struct group_run {
+    struct group *group;
+    const struct group_fact *fact;
+    struct member **members;
+    size_t member_count;
+    size_t member_capacity;
+    bool ready;   /* on the ready list */
+    bool changed; /* on the changed list */
+    bool starved; /* stopped because the in-flight budget was used up */
+    struct group_run *next_ready;
+    struct group_run *next_changed;
+    struct group_run *next; /* of all */
+    struct group_run *previous;
+};
+
+struct dispatch {
+    struct dispatch_config config;
+    struct catalog *catalog;
+    struct store_view *view;
+    struct inflight *inflight;
+    struct group_run *groups;
+    struct group_run *ready_first;
+    struct group_run *ready_last;
+    struct group_run *changed;
+    bool loading; /* lanes come later, from the store */
+    bool failed;  /* memory ran out while loading */
+    bool any_starved;
+    bool read_error_told;
+    uint64_t due_us; /* at or before the earliest of the groups */
+    /* gathered for one member and topic */
+    struct wire_delivery gathered[GATHER_COUNT];
+    size_t gathered_count;
+    size_t gathered_bytes;
+    void *gathered_member;
+    const struct lane_reader *gathered_lane;
+    struct bytes scratch; /* a record body in the making */
+};
+
+/* Something about the group moved: see what follows from it. */
+void dispatch_touched(struct dispatch *d, struct group_run *run);
+void dispatch_mark_ready(struct dispatch *d, struct group_run *run);
+void dispatch_mark_changed(struct dispatch *d, struct group_run *run);
+void dispatch_forget_member(struct group_run *run, const struct member *member);
+
+#endif

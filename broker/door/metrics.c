@@ -1,0 +1,172 @@
+#include "broker/metrics.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+/* One family of one sample; counters end in _total. */
+static enum status put(struct bytes *to, const char *name, const char *type,
+                       const char *help, double value)
+{
+    char text[640];
+    const char *suffix = strcmp(type, "counter") == 0 ? "_total" : "";
+    int len =
+        snprintf(text, sizeof text,
+                 "# HELP godwit_%s%s %s\n# TYPE godwit_%s%s %s\n"
+                 "godwit_%s%s %.17g\n",
+                 name, suffix, help, name, suffix, type, name, suffix, value);
+
+    CHECK(len > 0 && (size_t)len < sizeof text);
+    return bytes_append(to, text, (size_t)len);
+}
+
+/* The workers' sum: which worker it was is nobody's business outside. */
+#define X(name, type, help)                                                    \
+    static uint64_t sum_##name(const struct broker_metrics *metrics)           \
+    {                                                                          \
+        uint64_t sum = 0;                                                      \
+                                                                               \
+        for (size_t i = 0; i < metrics->worker_count; i++) {                   \
+            sum += atomic_load_explicit(&metrics->workers[i].name,             \
+                                        memory_order_relaxed);                 \
+        }                                                                      \
+        return sum;                                                            \
+    }
+WORKER_METRICS(X)
+#undef X
+
+static enum status put_workers(const struct broker_metrics *metrics,
+                               struct bytes *to)
+{
+    static const struct {
+        const char *name, *type, *help;
+        uint64_t (*sum)(const struct broker_metrics *metrics);
+    } rows[] = {
+#define X(name, type, help) { #name, #type, help, sum_##name },
+        WORKER_METRICS(X)
+#undef X
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        enum status status = put(to, rows[i].name, rows[i].type, rows[i].help,
+                                 (double)rows[i].sum(metrics));
+
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status put_journal(const struct broker_metrics *metrics,
+                               struct bytes *to)
+{
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+#define X(name, type, help)                                                    \
+    { "journal_" #name, #type, help,                                           \
+      atomic_load_explicit(&metrics->journal.name, memory_order_relaxed) },
+        JOURNAL_METRICS(X)
+#undef X
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        enum status status = put(to, rows[i].name, rows[i].type, rows[i].help,
+                                 (double)rows[i].value);
+
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status put_store(const struct broker_metrics *metrics,
+                             struct bytes *to)
+{
+    struct store_stats stats = { 0 };
+
+    store_stats(metrics->store, &stats);
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+        { "store_segments", "gauge", "Segment files", stats.segments },
+        { "store_log_bytes", "counter", "Bytes appended since the start",
+          stats.log_bytes },
+        { "store_records", "counter", "Records appended", stats.records },
+        { "store_batches", "counter", "Commit batches appended",
+          stats.batches },
+        { "store_syncs", "counter", "fdatasync calls", stats.syncs },
+        { "store_checkpoints", "counter", "Keydir transactions",
+          stats.checkpoints },
+        { "store_duplicates", "counter", "Publishes stored before",
+          stats.duplicates },
+        { "store_refused", "counter", "Messages refused for want of space",
+          stats.refused },
+        { "store_corrupt_reads", "counter", "Reads that found damage",
+          stats.corrupt_reads },
+        { "store_free_bytes", "gauge", "Free space on the disk",
+          stats.free_bytes },
+        { "store_frozen", "gauge", "1 after an I/O error",
+          store_frozen(metrics->store) },
+        { "store_space_low", "gauge", "1 while messages are refused",
+          store_space_low(metrics->store) },
+    };
+
+    for (size_t i = 0; i < COUNT_OF(rows); i++) {
+        enum status status = put(to, rows[i].name, rows[i].type, rows[i].help,
+                                 (double)rows[i].value);
+
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status put_recovery(const struct broker_metrics *metrics,
+                                struct bytes *to)
+{
+    const struct store_recovery *recovery = metrics->recovery;
+    enum status status =
+        put(to, "recovery_seconds", "gauge",
+            "What the last start took to recover", (double)recovery->us / 1e6);
+
+    if (status == STATUS_OK) {
+        status = put(to, "recovery_replayed_bytes", "gauge",
+                     "Bytes of the log replayed at the last start",
+                     (double)recovery->replayed_bytes);
+    }
+    if (status == STATUS_OK) {
+        status = put(to, "recovery_damaged_bytes", "gauge",
+                     "Bytes found damaged at the last start",
+                     (double)recovery->damaged_bytes);
+    }
+    return status;
+}
+
+enum status metrics_write(const struct broker_metrics *metrics,
+                          struct bytes *to)
+{
+    enum status status = put(to, "start_time_seconds", "gauge",
+                             "When the broker started, since 1970",
+                             (double)metrics->started_us / 1e6);
+
+    if (status == STATUS_OK) {
+        status = put_workers(metrics, to);
+    }
+    if (status == STATUS_OK) {
+        status = put_journal(metrics, to);
+    }
+    if (status == STATUS_OK && metrics->store != NULL) {
+        status = put_store(metrics, to);
+    }
+    if (status == STATUS_OK && metrics->recovery != NULL) {
+        status = put_recovery(metrics, to);
+    }
+    return status;
+}
