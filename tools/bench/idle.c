@@ -1,0 +1,197 @@
+/* bench idle: authenticated connections that do nothing, and what they cost the
+ * broker in memory and processor time. */
+#include "tools/bench/load.h"
+
+#include "tools/godwit/human.h"
+#include "tools/godwit/interrupt.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum { OPTIONS = BENCH_CONNECTIONS | BENCH_SECONDS | BENCH_PID };
+
+static const struct help help = {
+    .usage = "godwit bench idle [options]",
+    .text =
+        "Opens --connections authenticated connections, leaves them alone for\n"
+        "--seconds, and prints how much memory and processor time the broker "
+        "used\n"
+        "for them. The figures come from the broker's /metrics or, with --pid, "
+        "from\n"
+        "/proc on the same machine.\n",
+    .examples = "  godwit bench idle --connections 1000\n"
+                "  godwit bench idle --connections 10k --seconds 30\n",
+};
+
+struct usage {
+    bool known;
+    double rss_bytes;
+    double cpu_seconds;
+};
+
+/* /proc/PID/stat, behind the name in brackets: field 14 and 15 are the times in
+ * ticks, 24 the resident pages. */
+static struct usage usage_of_pid(uint64_t pid)
+{
+    struct usage usage = { 0 };
+    char path[64];
+    char text[1024];
+    FILE *file;
+    const char *at;
+    double fields[25] = { 0 };
+
+    snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", pid);
+    file = fopen(path, "re");
+    if (file == NULL) {
+        return usage;
+    }
+    text[fread(text, 1, sizeof text - 1, file)] = '\0';
+    fclose(file);
+    at = strrchr(text, ')');
+    for (int field = 3; at != NULL && field <= 24; field++) {
+        at = strchr(at, ' ');
+        if (at != NULL) {
+            at++;
+            fields[field] = strtod(at, NULL);
+        }
+    }
+    usage.known = at != NULL;
+    usage.cpu_seconds =
+        (fields[14] + fields[15]) / (double)sysconf(_SC_CLK_TCK);
+    usage.rss_bytes = fields[24] * (double)sysconf(_SC_PAGESIZE);
+    return usage;
+}
+
+/* The value of a metric without labels. */
+static bool metric(const char *text, const char *name, double *value)
+{
+    size_t len = strlen(name);
+
+    for (const char *at = text; at != NULL && *at != '\0';
+         at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, name, len) == 0 && at[len] == ' ') {
+            *value = strtod(at + len, NULL);
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct usage usage_of_broker(struct session *s, uint64_t pid)
+{
+    struct usage usage = { 0 };
+    char *text;
+
+    if (pid != 0) {
+        return usage_of_pid(pid);
+    }
+    text = session_fetch(s, "/metrics");
+    usage.known =
+        text != NULL
+        && metric(text, "process_resident_memory_bytes", &usage.rss_bytes)
+        && metric(text, "process_cpu_seconds_total", &usage.cpu_seconds);
+    free(text);
+    return usage;
+}
+
+static void raise_file_limit(uint64_t wanted)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted + 64) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* Answer pings, else sleep. */
+static int watch(struct crew *crew, const struct bench_options *o)
+{
+    uint64_t end = now_ns() + o->seconds_ms * 1000000;
+    int code = EXIT_OK;
+
+    while (now_ns() < end && !interrupted() && !crew_broken(crew, &code)) {
+        crew_turn(crew, end);
+    }
+    return interrupted() ? EXIT_INTERRUPTED : code;
+}
+
+static void print_report(const struct bench_options *o,
+                         const struct usage *before,
+                         const struct usage *connected,
+                         const struct usage *after)
+{
+    struct report r;
+    double seconds = (double)o->seconds_ms / 1e3;
+
+    report_begin(&r, o, "idle", BENCH_CONNECTIONS);
+    report_real(&r, "watched for", "seconds", seconds, "s");
+    if (before->known && connected->known && after->known) {
+        report_bytes(&r, "broker's memory", "rss_bytes", after->rss_bytes, "");
+        report_bytes(&r, "for a connection", "rss_bytes_per_connection",
+                     (after->rss_bytes - before->rss_bytes)
+                         / (double)o->connections,
+                     "");
+        report_real(&r, "broker's processor", "cpu_percent",
+                    (after->cpu_seconds - connected->cpu_seconds) / seconds
+                        * 100,
+                    "% of a core");
+    }
+    report_end(&r);
+    if (!before->known || !connected->known || !after->known) {
+        fail(EXIT_FAILED, "the broker's memory and processor time are not "
+                          "known: give its process with --pid");
+    }
+}
+
+static int measure(struct crew *crew, struct session *s,
+                   const struct bench_options *o)
+{
+    struct usage before = usage_of_broker(s, o->pid);
+    struct usage connected;
+    struct usage after;
+    int code = EXIT_OK;
+
+    for (uint64_t i = 0; code == EXIT_OK && i < o->connections; i++) {
+        code = crew_add(crew, o, 1);
+    }
+    if (code == EXIT_OK) {
+        code = crew_connect(crew, o);
+    }
+    if (code != EXIT_OK) {
+        return code;
+    }
+    connected = usage_of_broker(s, o->pid);
+    code = watch(crew, o);
+    after = usage_of_broker(s, o->pid);
+    if (code == EXIT_OK) {
+        print_report(o, &before, &connected, &after);
+    }
+    return code;
+}
+
+int bench_idle(int argc, char **argv)
+{
+    struct bench_options o = { .connections = 100, .seconds_ms = 5000 };
+    struct session session = { 0 };
+    struct crew *crew;
+    int code;
+
+    if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
+        return code;
+    }
+    raise_file_limit(o.connections);
+    code = session_open_http(&session, &o.session);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    crew = crew_new(o.connections);
+    code = crew != NULL ? measure(crew, &session, &o)
+                        : fail(EXIT_FAILED, "out of memory");
+    crew_free(crew);
+    session_close(&session);
+    return code;
+}

@@ -1,0 +1,189 @@
+/* bench latency: messages at a fixed rate whether or not the broker keeps up
+ * (open loop), measured from the time each was meant to be sent, so that a
+ * stall counts for every message it delayed. One thread drives producer and
+ * subscriber. */
+#include "tools/bench/load.h"
+
+#include "proto/limits.h"
+#include "tools/godwit/human.h"
+#include "tools/godwit/interrupt.h"
+#include "tools/godwit/progress.h"
+
+#include <stdlib.h>
+
+enum {
+    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_RATE,
+    WINDOW = 65536, /* an open loop does not wait for confirms */
+    DEFAULT_SECONDS = 5
+};
+
+static const struct help help = {
+    .usage = "godwit bench latency [options]",
+    .text = "Publishes at a fixed --rate, whatever the broker does, and "
+            "measures from\n"
+            "the time a message was meant to be sent until the subscriber has "
+            "it. A\n"
+            "pause of the broker counts for every message it held up. The "
+            "first second\n"
+            "is not counted.\n",
+    .examples = "  godwit bench latency --rate 5000\n"
+                "  godwit bench latency --rate 20k --size 128 --count 200k\n",
+};
+
+static struct {
+    uint64_t counted_from_ns;
+    uint64_t sent;
+    uint64_t confirmed;
+    uint64_t failed;
+    uint64_t delivered;
+    struct histogram delivery_ns;
+    struct histogram confirm_ns;
+} run;
+
+static void on_confirm(void *arg, const struct godwit_confirm *confirm)
+{
+    uint64_t intended = (uint64_t)(uintptr_t)arg;
+
+    if (confirm->status != GODWIT_OK) {
+        run.failed++;
+        return;
+    }
+    run.confirmed++;
+    if (intended >= run.counted_from_ns) {
+        histogram_add(&run.confirm_ns, now_ns() - intended);
+    }
+}
+
+static enum godwit_verdict on_delivery(void *arg,
+                                       const struct godwit_delivery *delivery)
+{
+    uint64_t intended = body_time(delivery->body, delivery->body_len);
+
+    (void)arg;
+    if (delivery->attempt == 1) {
+        run.delivered++;
+        if (intended >= run.counted_from_ns) {
+            histogram_add(&run.delivery_ns, now_ns() - intended);
+        }
+    }
+    return GODWIT_ACK;
+}
+
+/* Send what is due; when the next is due. */
+static uint64_t send_due(struct godwit *client, const struct bench_options *o,
+                         const char *topic, char *body, uint64_t begin_ns,
+                         uint64_t total)
+{
+    const struct godwit_message message = { .body = body, .body_len = o->size };
+
+    while (run.sent < total) {
+        uint64_t intended = begin_ns + run.sent * 1000000000U / o->rate;
+
+        if (intended > now_ns()) {
+            return intended;
+        }
+        body_set_time(body, intended);
+        if (godwit_publish(client, topic, &message, on_confirm,
+                           (void *)(uintptr_t)intended)
+            != GODWIT_OK) {
+            return now_ns() + 1000000; /* full: the broker is far behind */
+        }
+        run.sent++;
+    }
+    return UINT64_MAX;
+}
+
+static int flow(struct crew *crew, const struct bench_options *o,
+                const char *topic, char *body)
+{
+    uint64_t total = o->count + o->rate; /* and a second to warm up */
+    uint64_t begin_ns = now_ns() + 1000000;
+    struct progress progress;
+    int code = EXIT_OK;
+
+    run.counted_from_ns = begin_ns + 1000000000U;
+    progress_begin(&progress, "delivered", total);
+    while (run.delivered + run.failed < total && !interrupted()
+           && !crew_broken(crew, &code)) {
+        uint64_t next_ns =
+            send_due(crew_client(crew, 0), o, topic, body, begin_ns, total);
+
+        crew_push(crew, 0);
+        crew_turn(crew, next_ns);
+        progress_show(&progress, run.delivered);
+    }
+    progress_end(&progress);
+    return interrupted() ? EXIT_INTERRUPTED : code;
+}
+
+static void print_report(const struct bench_options *o)
+{
+    struct report r;
+
+    report_begin(&r, o, "latency", OPTIONS);
+    report_count(&r, "measured", "measured", run.delivery_ns.count);
+    if (run.failed > 0 || o->json) {
+        report_count(&r, "not confirmed", "failed", run.failed);
+    }
+    report_latency(&r, "send to push", "delivery_us", &run.delivery_ns);
+    report_latency(&r, "send to confirm", "confirm_us", &run.confirm_ns);
+    report_end(&r);
+}
+
+/* Client 0 publishes, client 1 subscribes. */
+static int prepare(struct crew *crew, const struct bench_options *o,
+                   const struct bench_place *place)
+{
+    char name[64];
+    struct godwit_subscription subscription = {
+        .group = bench_group(place, 0, name),
+        .credit_messages = 10000,
+        .credit_bytes = CREDIT_BYTES_MAX,
+        .handler = on_delivery,
+    };
+    int code = crew_add(crew, o, WINDOW);
+
+    if (code == EXIT_OK) {
+        code = crew_add(crew, o, 0);
+    }
+    if (code == EXIT_OK) {
+        code = crew_connect(crew, o);
+    }
+    if (code == EXIT_OK
+        && godwit_subscribe(crew_client(crew, 1), &subscription) != GODWIT_OK) {
+        code = fail(EXIT_FAILED, "cannot subscribe");
+    }
+    return code;
+}
+
+int bench_latency(int argc, char **argv)
+{
+    struct bench_options o = { .size = 1024, .rate = 5000 };
+    struct bench_place place;
+    struct crew *crew;
+    char *body;
+    int code;
+
+    if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
+        return code;
+    }
+    if (o.count == 0) {
+        o.count = o.rate * DEFAULT_SECONDS;
+    }
+    code = bench_place_open(&place, &o, 1);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    crew = crew_new(2);
+    body = bench_body(o.size);
+    code = crew != NULL && body != NULL ? prepare(crew, &o, &place)
+                                        : fail(EXIT_FAILED, "out of memory");
+    if (code == EXIT_OK) {
+        code = flow(crew, &o, place.topic, body);
+        print_report(&o);
+    }
+    crew_free(crew);
+    free(body);
+    bench_place_close(&place);
+    return code;
+}

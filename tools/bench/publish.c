@@ -1,0 +1,158 @@
+/* bench publish: producers that always have a full window of unconfirmed
+ * messages, driven by one thread. */
+#include "tools/bench/load.h"
+
+#include "tools/godwit/human.h"
+#include "tools/godwit/interrupt.h"
+#include "tools/godwit/progress.h"
+
+#include <stdlib.h>
+
+enum {
+    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_CONNECTIONS,
+    REFILL_NS = 100 * 1000 * 1000
+};
+
+static const struct help help = {
+    .usage = "godwit bench publish [options]",
+    .text = "Publishes as fast as the broker confirms: each connection keeps "
+            "--window\n"
+            "messages unconfirmed. Prints confirmed messages a second and how "
+            "long a\n"
+            "confirm took from the call that published (waiting in the window "
+            "included).\n",
+    .examples =
+        "  godwit bench publish\n"
+        "  godwit bench publish --size 128 --connections 4 --count 2M\n"
+        "  godwit bench publish --window 1 --count 5k    # one at a time\n",
+};
+
+/* One thread does all of it; the confirm's argument is the time of sending. */
+static struct {
+    uint64_t sent;
+    uint64_t confirmed;
+    uint64_t failed;
+    char first_failure[200];
+    struct histogram confirm_ns;
+} run;
+
+static void on_confirm(void *arg, const struct godwit_confirm *confirm)
+{
+    if (confirm->status == GODWIT_OK) {
+        run.confirmed++;
+        histogram_add(&run.confirm_ns, now_ns() - (uint64_t)(uintptr_t)arg);
+        return;
+    }
+    if (run.failed == 0) {
+        snprintf(run.first_failure, sizeof run.first_failure, "%s",
+                 confirm->text != NULL && confirm->text[0] != '\0'
+                     ? confirm->text
+                     : godwit_status_text(confirm->status));
+    }
+    run.failed++;
+}
+
+/* Publish until this client's window is full. */
+static void fill_window(struct godwit *client, const char *topic,
+                        const struct godwit_message *message, uint64_t count)
+{
+    while (run.sent < count
+           && godwit_publish(client, topic, message, on_confirm,
+                             (void *)(uintptr_t)now_ns())
+                  == GODWIT_OK) {
+        run.sent++;
+    }
+}
+
+static int publish_all(struct crew *crew, const struct bench_options *o,
+                       const char *topic, const char *body)
+{
+    const struct godwit_message message = { .body = body, .body_len = o->size };
+    struct progress progress;
+    int code = EXIT_OK;
+
+    progress_begin(&progress, "confirmed", o->count);
+    while (run.confirmed + run.failed < o->count && !interrupted()
+           && !crew_broken(crew, &code)) {
+        for (size_t i = 0; i < crew_count(crew); i++) {
+            fill_window(crew_client(crew, i), topic, &message, o->count);
+            crew_push(crew, i);
+        }
+        crew_turn(crew, now_ns() + REFILL_NS);
+        progress_show(&progress, run.confirmed);
+    }
+    progress_end(&progress);
+    return interrupted() ? EXIT_INTERRUPTED : code;
+}
+
+static void print_report(const struct bench_options *o, double seconds)
+{
+    struct report r;
+    double rate = (double)run.confirmed / seconds;
+
+    report_begin(&r, o, "publish", OPTIONS);
+    report_count(&r, "confirmed", "confirmed", run.confirmed);
+    if (run.failed > 0 || o->json) {
+        report_count(&r, "failed", "failed", run.failed);
+    }
+    report_real(&r, "time", "seconds", seconds, "s");
+    report_real(&r, "rate", "messages_per_second", rate, "msg/s");
+    report_bytes(&r, "bodies", "bytes_per_second", rate * (double)o->size,
+                 "/s");
+    report_latency(&r, "confirm", "confirm_us", &run.confirm_ns);
+    report_end(&r);
+}
+
+static int measure(struct crew *crew, const struct bench_options *o,
+                   const char *topic)
+{
+    char *body = bench_body(o->size);
+    uint64_t begin;
+    int code;
+
+    if (body == NULL) {
+        return fail(EXIT_FAILED, "out of memory");
+    }
+    code = crew_connect(crew, o);
+    if (code == EXIT_OK) {
+        begin = now_ns();
+        code = publish_all(crew, o, topic, body);
+        print_report(o, (double)(now_ns() - begin) / 1e9);
+    }
+    free(body);
+    if (code == EXIT_OK && run.failed > 0) {
+        code =
+            fail(EXIT_FAILED, "not all was confirmed: %s", run.first_failure);
+    }
+    return code;
+}
+
+int bench_publish(int argc, char **argv)
+{
+    struct bench_options o = {
+        .size = 1024, .count = 500000, .window = 1000, .connections = 1
+    };
+    struct bench_place place;
+    struct crew *crew;
+    int code;
+
+    if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
+        return code;
+    }
+    code = bench_place_open(&place, &o, 0);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    crew = crew_new(o.connections);
+    for (uint64_t i = 0; crew != NULL && code == EXIT_OK && i < o.connections;
+         i++) {
+        code = crew_add(crew, &o, (uint32_t)o.window);
+    }
+    if (code == EXIT_OK) {
+        code = crew != NULL ? measure(crew, &o, place.topic)
+                            : fail(EXIT_FAILED, "out of memory");
+    }
+    crew_free(crew);
+    bench_place_close(&place);
+    return code;
+}

@@ -1,0 +1,16 @@
+/* The commands; each in the file of its name. */
+#ifndef GODWIT_TOOLS_COMMANDS_H
+#define GODWIT_TOOLS_COMMANDS_H
+
+#include "tools/godwit/command.h"
+
+int cmd_pub(int argc, char **argv);
+int cmd_sub(int argc, char **argv);
+int cmd_pull(int argc, char **argv);
+int cmd_topic(int argc, char **argv);
+int cmd_group(int argc, char **argv);
+int cmd_app(int argc, char **argv);
+int cmd_health(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
+
+#endif

@@ -1,0 +1,62 @@
+#include "tools/godwit/interrupt.h"
+
+#include "tools/godwit/command.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static atomic_bool asked;
+static int asked_fd = -1;
+static sigset_t waited_for;
+
+static void *wait_for_signals(void *arg)
+{
+    static const char last[] = "\ngodwit: stopped at once\n";
+    int signal_number;
+
+    (void)arg;
+    if (sigwait(&waited_for, &signal_number) != 0) {
+        return NULL;
+    }
+    atomic_store(&asked, true);
+    if (asked_fd >= 0) {
+        (void)!eventfd_write(asked_fd, 1);
+    }
+    if (sigwait(&waited_for, &signal_number) == 0) {
+        (void)!write(STDERR_FILENO, last, sizeof last - 1);
+        _exit(EXIT_INTERRUPTED);
+    }
+    return NULL;
+}
+
+void interrupt_init(void)
+{
+    pthread_t thread;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&waited_for);
+    sigaddset(&waited_for, SIGINT);
+    sigaddset(&waited_for, SIGTERM);
+    asked_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (pthread_sigmask(SIG_BLOCK, &waited_for, NULL) != 0) {
+        return;
+    }
+    if (pthread_create(&thread, NULL, wait_for_signals, NULL) != 0) {
+        pthread_sigmask(SIG_UNBLOCK, &waited_for, NULL);
+        return;
+    }
+    pthread_detach(thread);
+}
+
+bool interrupted(void)
+{
+    return atomic_load(&asked);
+}
+
+int interrupt_fd(void)
+{
+    return asked_fd;
+}

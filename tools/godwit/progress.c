@@ -1,0 +1,51 @@
+#include "tools/godwit/progress.h"
+
+#include "tools/godwit/human.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+enum { SHOW_EVERY_NS = 200 * 1000 * 1000 };
+
+void progress_begin(struct progress *p, const char *what, uint64_t total)
+{
+    *p = (struct progress) { .on = isatty(STDERR_FILENO) == 1,
+                             .what = what,
+                             .total = total,
+                             .last_ns = now_ns() };
+}
+
+void progress_show(struct progress *p, uint64_t count)
+{
+    char text[HUMAN_LEN];
+    char of[HUMAN_LEN + 8] = "";
+    char rate[HUMAN_LEN];
+    uint64_t now;
+
+    if (!p->on) {
+        return;
+    }
+    now = now_ns();
+    if (now - p->last_ns < SHOW_EVERY_NS) {
+        return;
+    }
+    if (p->total > 0) {
+        snprintf(of, sizeof of, " of %s", human_count(text, p->total));
+    }
+    human_real(rate, (double)(count - p->last_count) * 1e9
+                         / (double)(now - p->last_ns));
+    fprintf(stderr, "\r\033[K%s%s %s, %s/s", human_count(text, count), of,
+            p->what, rate);
+    p->shown = true;
+    p->last_ns = now;
+    p->last_count = count;
+}
+
+void progress_end(struct progress *p)
+{
+    if (p->shown) {
+        fputs("\r\033[K", stderr);
+    }
+    p->shown = false;
+    p->on = false;
+}

@@ -1,0 +1,437 @@
+/* godwit pub: every record of the input becomes a message, and every message is
+ * confirmed or counted as failed. */
+#include "tools/godwit/commands.h"
+
+#include "proto/limits.h"
+#include "tools/bench/histogram.h"
+#include "tools/godwit/human.h"
+#include "tools/godwit/input.h"
+#include "tools/godwit/interrupt.h"
+#include "tools/godwit/progress.h"
+#include "tools/godwit/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+enum {
+    WINDOW_MAX = 65536,
+    REASON_COUNT_MAX = 4, /* different refusals told one by one */
+    BAD_RECORDS_TOLD = 5, /* input errors told one by one */
+    FLUSH_STEP_MS = 200,
+    FLUSH_AFTER_STOP_MS = 3000
+};
+
+static const struct help help = {
+    .usage = "godwit pub TOPIC [options]",
+    .text =
+        "Publishes messages from stdin or a file and waits until the broker "
+        "has\n"
+        "every one of them on its disk. The formats:\n"
+        "  lines  each line is a body (the default)\n"
+        "  csv    a header row, then each row is a body, just as it stands\n"
+        "  json   each line is one JSON document and a body, just as it "
+        "stands\n"
+        "Line ends (LF, CR LF) are not part of a body. When the connection "
+        "breaks,\n"
+        "also by a restart of the broker, it comes back and sends what was "
+        "not\n"
+        "confirmed again; the broker drops what it has already.\n"
+        "\n"
+        "Exits with 0 only if all of it was confirmed; the last line says how "
+        "many\n"
+        "were and how many were not.\n",
+    .examples = "  echo hello | godwit pub greetings\n"
+                "  godwit pub orders --file orders.csv --format csv "
+                "--key-field order_id\n"
+                "  tail -f app.log | godwit pub logs --header host=$HOSTNAME\n",
+};
+
+struct reason {
+    char text[200];
+    uint64_t count;
+};
+
+struct options {
+    const char *topic;
+    const char *file;
+    const char *format_name;
+    enum input_format format;
+    const char *key_field;
+    struct arg_list header_words;
+    struct godwit_header headers[HEADER_COUNT_MAX];
+    size_t header_count;
+    uint64_t window;
+    uint64_t give_up_ms;
+    bool json;
+    bool quiet;
+};
+
+/* One per process: the confirm callback's argument is the time of sending,
+ * which leaves no room for a pointer to this. */
+static struct {
+    /* main thread */
+    uint64_t sent;
+    uint64_t bytes;
+    uint64_t bad_records;
+    uint64_t begin_ns;
+    struct progress progress;
+    bool cut_short; /* the input could not be read to its end */
+    bool stopped;   /* Ctrl-C */
+    /* the client's thread, until the client is closed */
+    struct reason reasons[REASON_COUNT_MAX];
+    struct histogram confirm_ns;
+    /* both */
+    _Atomic uint64_t confirmed;
+    _Atomic uint64_t duplicates;
+    _Atomic uint64_t failed;
+} run;
+
+static void note_reason(const struct godwit_confirm *confirm)
+{
+    const char *text = confirm->text != NULL && confirm->text[0] != '\0'
+                           ? confirm->text
+                           : godwit_status_text(confirm->status);
+
+    for (size_t i = 0; i < REASON_COUNT_MAX; i++) {
+        struct reason *reason = &run.reasons[i];
+
+        if (reason->count == 0) {
+            snprintf(reason->text, sizeof reason->text, "%s", text);
+        }
+        if (strncmp(reason->text, text, sizeof reason->text - 1) == 0) {
+            reason->count++;
+            return;
+        }
+    }
+}
+
+static void on_confirm(void *arg, const struct godwit_confirm *confirm)
+{
+    if (confirm->status != GODWIT_OK) {
+        note_reason(confirm);
+        atomic_fetch_add(&run.failed, 1);
+        return;
+    }
+    histogram_add(&run.confirm_ns, now_ns() - (uint64_t)(uintptr_t)arg);
+    if (confirm->duplicate) {
+        atomic_fetch_add(&run.duplicates, 1);
+    }
+    atomic_fetch_add(&run.confirmed, 1);
+}
+
+static void bad_record(const char *text)
+{
+    run.bad_records++;
+    if (run.bad_records <= BAD_RECORDS_TOLD) {
+        fail(EXIT_FAILED, "%s: not published", text);
+    } else if (run.bad_records == BAD_RECORDS_TOLD + 1) {
+        fail(EXIT_FAILED, "(further ones are only counted)");
+    }
+}
+
+static enum godwit_status publish_one(struct session *s,
+                                      const struct options *o,
+                                      const struct input_message *in)
+{
+    struct godwit_message message = { .key = in->key,
+                                      .headers = o->headers,
+                                      .header_count = o->header_count,
+                                      .body = in->body.at,
+                                      .body_len = in->body.len };
+    enum godwit_status status =
+        godwit_publish(s->client, o->topic, &message, on_confirm,
+                       (void *)(uintptr_t)now_ns()); /* 64 bits, see `run` */
+
+    if (status == GODWIT_OK) {
+        run.sent++;
+        run.bytes += in->body.len;
+    }
+    return status;
+}
+
+/* Read and publish until the input ends. Returns an exit code. */
+static int publish_all(struct session *s, const struct options *o,
+                       struct input *input)
+{
+    while (!interrupted() && !atomic_load(&s->ended)) {
+        struct input_message in;
+        struct error err = { 0 };
+        enum status status = input_next(input, &in, &err);
+        enum godwit_status sent;
+
+        if (status == STATUS_CLOSED || status == STATUS_AGAIN) {
+            return EXIT_OK;
+        }
+        if (status == STATUS_INVALID) {
+            bad_record(err.text);
+            continue;
+        }
+        if (status != STATUS_OK) {
+            run.cut_short = true;
+            return fail(EXIT_USAGE, "%s",
+                        err.text[0] != '\0' ? err.text : status_text(status));
+        }
+        sent = publish_one(s, o, &in);
+        if (sent != GODWIT_OK) {
+            run.cut_short = true;
+            return session_failed(s, "publishing stopped", sent);
+        }
+        progress_show(&run.progress, atomic_load(&run.confirmed));
+    }
+    return EXIT_OK;
+}
+
+/* Wait until all is confirmed, refused or given up. */
+static void await_confirms(struct session *s)
+{
+    uint64_t stop_ns = 0;
+
+    while (godwit_flush(s->client, FLUSH_STEP_MS) == GODWIT_TIMEOUT
+           && !atomic_load(&s->ended)) {
+        progress_show(&run.progress, atomic_load(&run.confirmed));
+        if (interrupted()) {
+            stop_ns = stop_ns == 0 ? now_ns() : stop_ns;
+            if (now_ns() - stop_ns > FLUSH_AFTER_STOP_MS * 1000000ULL) {
+                break;
+            }
+        }
+    }
+}
+
+static void print_json_summary(const struct options *o, double seconds,
+                               const struct godwit_figures *figures)
+{
+    struct json_writer w = { 0 };
+    const char *text;
+
+    json_begin(&w, NULL, '{');
+    json_put_text(&w, "topic", slice_text(o->topic));
+    json_put_number(&w, "confirmed", run.confirmed);
+    json_put_number(&w, "failed", run.failed + run.bad_records);
+    json_put_number(&w, "duplicates", run.duplicates);
+    json_put_number(&w, "resent", figures->resent);
+    json_put_number(&w, "connects", figures->connects);
+    json_put_number(&w, "bytes", run.bytes);
+    json_put_real(&w, "seconds", seconds);
+    json_put_real(&w, "messages_per_second", (double)run.confirmed / seconds);
+    json_begin(&w, "confirm_us", '{');
+    json_put_real(&w, "p50",
+                  (double)histogram_percentile(&run.confirm_ns, 50) / 1e3);
+    json_put_real(&w, "p99",
+                  (double)histogram_percentile(&run.confirm_ns, 99) / 1e3);
+    json_put_real(&w, "max", (double)run.confirm_ns.max / 1e3);
+    json_end(&w, '}');
+    json_end(&w, '}');
+    text = json_done(&w);
+    if (text != NULL) {
+        puts(text);
+    }
+    json_writer_fini(&w);
+}
+
+static void print_summary(const struct options *o, double seconds,
+                          const struct godwit_figures *figures)
+{
+    char a[HUMAN_LEN];
+    char b[HUMAN_LEN];
+    char c[HUMAN_LEN];
+
+    fprintf(stderr, "%s: %s %s confirmed in %.2f s", o->topic,
+            human_count(a, run.confirmed),
+            plural(run.confirmed, "message", "messages"), seconds);
+    if (run.confirmed > 0) {
+        fprintf(stderr, ", %s/s, %s/s; confirm p50 %s",
+                human_real(a, (double)run.confirmed / seconds),
+                human_bytes(b, (double)run.bytes / seconds),
+                human_duration(c, histogram_percentile(&run.confirm_ns, 50)));
+        fprintf(stderr, ", p99 %s",
+                human_duration(a, histogram_percentile(&run.confirm_ns, 99)));
+    }
+    fputc('\n', stderr);
+    if (figures->connects > 1) {
+        fprintf(stderr,
+                "%s: the connection came back %s %s; %s sent again, %s of them "
+                "had arrived before\n",
+                o->topic, human_count(a, figures->connects - 1),
+                plural(figures->connects - 1, "time", "times"),
+                human_count(b, figures->resent),
+                human_count(c, run.duplicates));
+    }
+}
+
+static void print_failures(const struct options *o)
+{
+    char a[HUMAN_LEN];
+    uint64_t told = 0;
+
+    for (size_t i = 0; i < REASON_COUNT_MAX && run.reasons[i].count > 0; i++) {
+        fail(EXIT_FAILED, "%s not confirmed: %s",
+             human_count(a, run.reasons[i].count), run.reasons[i].text);
+        told += run.reasons[i].count;
+    }
+    if (run.failed > told) {
+        fail(EXIT_FAILED, "%s not confirmed for other reasons",
+             human_count(a, run.failed - told));
+    }
+    if (run.bad_records > 0) {
+        fail(EXIT_FAILED, "%s %s of the input %s no message",
+             human_count(a, run.bad_records),
+             plural(run.bad_records, "record", "records"),
+             plural(run.bad_records, "is", "are"));
+    }
+    if (run.stopped) {
+        fail(EXIT_FAILED, "%s: interrupted; the rest of the input was not read",
+             o->topic);
+    }
+}
+
+/* Publish it all and tell the outcome. Takes over `s`. */
+static int finish(struct session *s, const struct options *o, int code)
+{
+    struct godwit_figures figures = { 0 };
+    enum status end_status;
+    double seconds;
+
+    run.stopped = interrupted();
+    await_confirms(s);
+    seconds = (double)(now_ns() - run.begin_ns) / 1e9;
+    godwit_figures(s->client, &figures);
+    end_status = atomic_load(&s->end_status);
+    session_close(s); /* what waits is completed as closed, and counted */
+    progress_end(&run.progress);
+    if (o->json) {
+        print_json_summary(o, seconds, &figures);
+    }
+    if (!o->quiet) {
+        print_summary(o, seconds, &figures);
+    }
+    print_failures(o);
+    if (code != EXIT_OK) {
+        return code;
+    }
+    if (run.stopped) {
+        return EXIT_INTERRUPTED;
+    }
+    if (end_status != STATUS_OK) {
+        return exit_code_of(end_status);
+    }
+    return run.failed + run.bad_records > 0 ? EXIT_FAILED : EXIT_OK;
+}
+
+/* "name=value" words into headers; cuts the words in two. */
+static int split_headers(struct options *o)
+{
+    if (o->header_words.count > HEADER_COUNT_MAX) {
+        return fail(EXIT_USAGE, "%zu headers given; allowed are %d",
+                    o->header_words.count, HEADER_COUNT_MAX);
+    }
+    for (size_t i = 0; i < o->header_words.count; i++) {
+        char *word = (char *)(uintptr_t)o->header_words.at[i]; /* argv's own */
+        char *equals = strchr(word, '=');
+
+        if (equals == NULL || equals == word) {
+            return fail(EXIT_USAGE, "--header %s: expected NAME=VALUE", word);
+        }
+        *equals = '\0';
+        o->headers[i] = (struct godwit_header) { word, equals + 1 };
+    }
+    o->header_count = o->header_words.count;
+    return EXIT_OK;
+}
+
+static int check_options(struct options *o)
+{
+    if (!check_name("topic", o->topic)) {
+        return EXIT_USAGE;
+    }
+    if (input_format_of(o->format_name, &o->format) != STATUS_OK) {
+        return fail(EXIT_USAGE, "--format %s: expected lines, csv or json",
+                    o->format_name);
+    }
+    if (o->key_field != NULL && o->format == INPUT_LINES) {
+        return fail(EXIT_USAGE,
+                    "--key-field needs --format csv or json: lines have no "
+                    "fields");
+    }
+    return split_headers(o);
+}
+
+static int open_input(const struct options *o, struct input **input, int *fd)
+{
+    *fd = STDIN_FILENO;
+    if (o->file != NULL && strcmp(o->file, "-") != 0) {
+        *fd = open(o->file, O_RDONLY | O_CLOEXEC);
+        if (*fd < 0) {
+            return fail(EXIT_USAGE, "%s: %s", o->file, strerror(errno));
+        }
+    } else if (isatty(STDIN_FILENO) && !o->quiet) {
+        fputs("godwit: reading messages from the terminal, Ctrl-D ends\n",
+              stderr);
+    }
+    if (input_open(input, *fd, interrupt_fd(), o->format, o->key_field)
+        != STATUS_OK) {
+        return fail(EXIT_FAILED, "out of memory");
+    }
+    return EXIT_OK;
+}
+
+int cmd_pub(int argc, char **argv)
+{
+    struct session_options so;
+    struct options o = { .format_name = "lines",
+                         .window = 1000,
+                         .give_up_ms = 60000 };
+    const struct arg table[] = {
+        { "file", ARG_TEXT, &o.file, "FILE", "read this file, not stdin", 0,
+          0 },
+        { "format", ARG_TEXT, &o.format_name, "lines|csv|json",
+          "how the input is cut into messages; default lines", 0, 0 },
+        { "key-field", ARG_TEXT, &o.key_field, "NAME",
+          "the CSV column or JSON member that is the message's key", 0, 0 },
+        { "header", ARG_LIST, &o.header_words, "NAME=VALUE",
+          "a header of every message; may be repeated", 0, 0 },
+        { "window", ARG_COUNT, &o.window, "N",
+          "unconfirmed messages at most; default 1000", 1, WINDOW_MAX },
+        { "give-up", ARG_SECONDS, &o.give_up_ms, "SECONDS",
+          "end when a lost connection stays away so long; default 60", 100,
+          24 * 3600 * 1000 },
+        { "json", ARG_FLAG, &o.json, NULL, "the summary as JSON on stdout", 0,
+          0 },
+        { "quiet", ARG_FLAG, &o.quiet, NULL, "only errors on stderr", 0, 0 },
+        { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
+    };
+    struct parsed parsed;
+    struct session session = { 0 };
+    struct input *input = NULL;
+    int fd = -1;
+    int code;
+
+    if (!command_parse(&parsed, &help, table, session_args(&so), 1, 1, argc,
+                       argv)) {
+        return parsed.code;
+    }
+    o.topic = parsed.operands.at[0];
+    code = check_options(&o);
+    if (code == EXIT_OK) {
+        code = session_resolve(&so);
+    }
+    if (code == EXIT_OK) {
+        code = open_input(&o, &input, &fd);
+    }
+    if (code == EXIT_OK) {
+        code = session_open_stream(&session, &so, (uint32_t)o.window,
+                                   (uint32_t)o.give_up_ms);
+        if (code == EXIT_OK) {
+            run.begin_ns = now_ns();
+            progress_begin(&run.progress, "confirmed", 0);
+            code = finish(&session, &o, publish_all(&session, &o, input));
+        }
+    }
+    input_close(input);
+    if (fd > STDIN_FILENO) {
+        close(fd);
+    }
+    return code;
+}

@@ -1,0 +1,35 @@
+/* What topics, groups and apps have in common: list, show, delete and create
+ * over the HTTP interface. */
+#ifndef GODWIT_TOOLS_RESOURCE_H
+#define GODWIT_TOOLS_RESOURCE_H
+
+#include "tools/godwit/session.h"
+#include "tools/godwit/table.h"
+
+struct resource_column {
+    struct column shown;
+    const char *field; /* of an item of the answer */
+    enum { AS_TEXT, AS_COUNT, AS_MS } as;
+};
+
+struct resource {
+    const char *word;  /* "topic" */
+    const char *path;  /* "/v1/topics" */
+    const char *field; /* "topics", the list in the answer */
+    const struct resource_column *columns;
+    size_t column_count;
+};
+
+int resource_list(const struct resource *r, int argc, char **argv);
+int resource_show(const struct resource *r, int argc, char **argv);
+int resource_delete(const struct resource *r, int argc, char **argv);
+
+/* POST `body` to the resource's path. Returns an exit code; *answer (may be
+ * NULL) is for json_free(). */
+int resource_post(const struct resource *r, struct session_options *so,
+                  const char *body, struct json **answer);
+
+/* Is each pattern of "a,b.*" valid and are there any? False: said on stderr. */
+bool check_patterns(const char *option, const char *list);
+
+#endif
