@@ -419,6 +419,48 @@ Test(codec, unknown_fields_have_a_bound)
     bytes_fini(&inner);
 }
 
+/* Unknown fields, then the rest, as field `number` of a request. */
+static enum status read_with_unknown(unsigned number, size_t count,
+                                     const char *rest, struct wire_request *r)
+{
+    size_t len = 2 * count + strlen(rest);
+    uint8_t head[3] = { (uint8_t)(number << 3 | 2), (uint8_t)(len | 0x80),
+                        (uint8_t)(len >> 7) };
+
+    bytes_consume(&buffer, bytes_len(&buffer));
+    cr_assert_eq(bytes_append(&buffer, head, sizeof head), STATUS_OK);
+    for (size_t i = 0; i < count; i++) {
+        cr_assert_eq(bytes_append(&buffer, "\x78\x01", 2), STATUS_OK);
+    }
+    cr_assert_eq(bytes_append(&buffer, rest, strlen(rest)), STATUS_OK);
+    return codec_request_read(codec, content(), r, &refusal);
+}
+
+Test(codec, unknown_fields_have_a_bound_inside_each_kind_too)
+{
+    static const char *const rests[] = {
+        [REQUEST_HELLO] = "\x08\x07",
+        [REQUEST_PUBLISH] = "\x08\x07\x22\x03\x1A\x01x",
+        [REQUEST_ATTACH] = "\x08\x07",
+        [REQUEST_DETACH] = "\x08\x07",
+        [REQUEST_SETTLE] = "\x08\x07\x18\x01\x22\x04\x08\x01\x10\x01",
+        [REQUEST_PING] = "\x08\x07",
+    };
+    struct wire_request r;
+
+    for (unsigned kind = REQUEST_HELLO; kind <= REQUEST_PING; kind++) {
+        cr_expect_eq(
+            read_with_unknown(kind, UNKNOWN_FIELD_COUNT_MAX, rests[kind], &r),
+            STATUS_OK, "kind %u: %s", kind, refusal.text);
+        cr_expect_eq(r.id, 7);
+        cr_expect_eq(read_with_unknown(kind, UNKNOWN_FIELD_COUNT_MAX + 1,
+                                       rests[kind], &r),
+                     STATUS_INVALID, "kind %u", kind);
+        cr_expect_not_null(strstr(refusal.text, "too many unknown fields"));
+        cr_expect_eq(r.id, 7, "the id is told all the same");
+    }
+}
+
 Test(codec, of_a_scalar_twice_the_last_is_taken)
 {
     struct wire_request r;

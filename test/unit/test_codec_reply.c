@@ -465,6 +465,105 @@ Test(codec_reply, one_of_a_newer_version_can_be_told_and_ignored)
     cr_expect_eq(r.id, 7);
 }
 
+static void append(const char *bytes, size_t len)
+{
+    cr_assert_eq(bytes_append(&buffer, bytes, len), STATUS_OK);
+}
+
+/* Unknown fields inside the given tags, from the outermost; at most 8 KiB. */
+static void nest_unknown(const char *tags, size_t count)
+{
+    size_t depth = strlen(tags);
+
+    bytes_consume(&buffer, bytes_len(&buffer));
+    for (size_t i = 0; i < depth; i++) {
+        size_t len = 2 * count + 3 * (depth - 1 - i);
+        char head[3] = { tags[i], (char)(len | 0x80), (char)(len >> 7) };
+
+        append(head, sizeof head);
+    }
+    for (size_t i = 0; i < count; i++) {
+        append("\x78\x01", 2);
+    }
+}
+
+Test(codec_reply, unknown_fields_have_a_bound_at_each_depth)
+{
+    static const char *const places[] = {
+        "\x0A", "\x12",     "\x1A", "\x22", "\x2A",
+        "\x32", "\x32\x12", "\x3A", "\x42", "\x4A",
+    };
+    struct wire_reply r;
+
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        nest_unknown(places[i], UNKNOWN_FIELD_COUNT_MAX);
+        cr_expect_eq(codec_reply_read(codec, content(), &r), STATUS_OK,
+                     "place %zu", i);
+        nest_unknown(places[i], UNKNOWN_FIELD_COUNT_MAX + 1);
+        cr_expect_eq(codec_reply_read(codec, content(), &r), STATUS_INVALID,
+                     "place %zu", i);
+    }
+}
+
+Test(codec_reply, unknown_fields_of_a_pull_have_a_bound_too)
+{
+    static const char *const places[] = { "", "\x1A", "\x1A\x12", "\x22" };
+    struct wire_pulled p;
+
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        nest_unknown(places[i], UNKNOWN_FIELD_COUNT_MAX);
+        cr_expect_eq(codec_pulled_read(codec, content(), &p), STATUS_OK,
+                     "place %zu", i);
+        nest_unknown(places[i], UNKNOWN_FIELD_COUNT_MAX + 1);
+        cr_expect_eq(codec_pulled_read(codec, content(), &p), STATUS_INVALID,
+                     "place %zu", i);
+    }
+}
+
+Test(codec_reply, gaps_of_one_pull_have_a_bound)
+{
+    struct wire_pulled p;
+
+    for (size_t i = 0; i < REPLY_ITEM_COUNT_MAX; i++) {
+        append("\x22\x00", 2);
+    }
+    cr_assert_eq(codec_pulled_read(codec, content(), &p), STATUS_OK);
+    cr_expect_eq(p.gap_count, REPLY_ITEM_COUNT_MAX);
+    append("\x22\x00", 2);
+    cr_expect_eq(codec_pulled_read(codec, content(), &p), STATUS_INVALID);
+}
+
+Test(codec_reply, numbers_of_32_bits_have_no_more)
+{
+    struct wire_reply r;
+
+    cr_expect_eq(READ("\x1A\x06\x18\xFF\xFF\xFF\xFF\x0F", &r), STATUS_OK);
+    cr_expect_eq(READ("\x1A\x06\x18\xFF\xFF\xFF\xFF\x1F", &r), STATUS_INVALID);
+    cr_expect_eq(READ("\x32\x08\x12\x06\x10\xFF\xFF\xFF\xFF\x1F", &r),
+                 STATUS_OK);
+    cr_expect_eq(r.deliver.deliveries[0].attempt, UINT32_MAX);
+}
+
+Test(codec_reply, a_name_over_its_bound_is_no_reply)
+{
+    struct wire_reply r;
+    char topic[NAME_LEN_MAX + 1];
+
+    memset(topic, 'a', sizeof topic);
+    for (size_t len = NAME_LEN_MAX; len <= NAME_LEN_MAX + 1; len++) {
+        enum status want = len > NAME_LEN_MAX ? STATUS_INVALID : STATUS_OK;
+
+        bytes_consume(&buffer, bytes_len(&buffer));
+        cr_assert_eq(write_deliver(slice_of(topic, len), 0), STATUS_OK);
+        cr_expect_eq(codec_reply_read(codec, content(), &r), want);
+        bytes_consume(&buffer, bytes_len(&buffer));
+        cr_assert_eq(codec_gap_write(&buffer, slice_of(topic, len),
+                                     (struct seq_range) { 1, 2 }),
+                     STATUS_OK);
+        cr_expect_eq(codec_reply_read(codec, content(), &r), want);
+    }
+}
+
 Test(codec_reply, a_first_attempt_is_left_out_and_read_as_one)
 {
     struct wire_delivery first = { .seq = 3, .attempt = 1, .time_us = 9 };
