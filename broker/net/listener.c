@@ -50,21 +50,25 @@ static void name_peer(struct conn *conn, const union address *from)
  * read first: closing with unread bytes would reset it. */
 static void turn_away(struct net *net, int fd)
 {
-    static const char answer[] =
-        "HTTP/1.1 503 Service Unavailable\r\n"
-        "Server: godwit\r\n"
-        "Content-Length: 89\r\n"
-        "Connection: close\r\n"
-        "Retry-After: 1\r\n"
-        "Content-Type: application/json\r\n"
-        "\r\n"
-        "{\"refused\":{\"status\":\"again\",\"text\":\"this broker has as many "
-        "connections as it may have\"}}\n";
+    static const char body[] =
+        "{\"refused\":{\"status\":\"again\",\"text\":\"this broker has as "
+        "many connections as it may have\"}}\n";
+    char answer[512];
+    int len = snprintf(answer, sizeof answer,
+                       "HTTP/1.1 503 Service Unavailable\r\n"
+                       "Server: godwit\r\n"
+                       "Content-Length: %zu\r\n"
+                       "Connection: close\r\n"
+                       "Content-Type: application/json\r\n"
+                       "Retry-After: 1\r\n"
+                       "\r\n%s",
+                       sizeof body - 1, body);
 
+    CHECK(len > 0 && (size_t)len < sizeof answer);
     net->stats.refused++;
     if (net->config.tls == NULL) {
         (void)recv(fd, net->receive, NET_RECEIVE_LEN, 0);
-        (void)send(fd, answer, sizeof answer - 1, MSG_NOSIGNAL);
+        (void)send(fd, answer, (size_t)len, MSG_NOSIGNAL);
     }
     close(fd);
 }

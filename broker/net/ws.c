@@ -41,18 +41,14 @@ static bool send_frame(struct conn *conn, enum ws_opcode opcode, struct slice a,
                        struct slice b)
 {
     struct bytes *out = conn_output(conn);
-    size_t mark;
 
-    if (ws_frame_begin(out, false, &mark) == STATUS_OK) {
-        if (bytes_append(out, a.at, a.len) == STATUS_OK
-            && bytes_append(out, b.at, b.len) == STATUS_OK
-            && ws_frame_end(out, mark, opcode, NULL) == STATUS_OK) {
-            return true;
-        }
-        ws_frame_abort(out, mark);
+    if (ws_header_write(out, opcode, a.len + b.len, NULL) != STATUS_OK
+        || bytes_append(out, a.at, a.len) != STATUS_OK
+        || bytes_append(out, b.at, b.len) != STATUS_OK) {
+        conn_die(conn, "no_memory");
+        return false;
     }
-    conn_die(conn, "no_memory");
-    return false;
+    return true;
 }
 
 void conn_send(struct conn *conn, enum ws_opcode opcode, struct slice payload)
