@@ -1,7 +1,7 @@
 /* The bytes of one record: what the log is made of. FORMAT.md has the layout
- * byte by byte. Pure functions, any thread. The broker's workers write finished records with this header
- * straight into their submission ring; the store fills in seq, time and the
- * header's checksum when it numbers them. */
+ * byte by byte. Pure functions, any thread. The broker's workers write finished
+ * records with this header straight into their submission ring; the store fills
+ * in seq, time and the header's checksum when it numbers them. */
 #ifndef GODWIT_STORAGE_RECORD_H
 #define GODWIT_STORAGE_RECORD_H
 
@@ -22,20 +22,21 @@ enum record_kind {
 /* Flags, the first two never reach the disk: the store sets them in the
  * submission ring for the worker to read. */
 enum record_flag {
-    RECORD_DUPLICATE = 1, /* its producer sequence was stored before: dropped;
-                           * seq holds the first one's, 0 if not known any more */
-    RECORD_REFUSED = 2    /* no space for it: not written */
+    RECORD_DUPLICATE =
+        1,             /* its producer sequence was stored before: dropped;
+                        * seq holds the first one's, 0 if not known any more */
+    RECORD_REFUSED = 2 /* no space for it: not written */
 };
 
 /* A record as its header says. `body` points into where it was read. */
 struct record {
     enum record_kind kind;
     uint8_t flags;
-    uint32_t topic; /* id; 0 for other kinds than message */
-    uint32_t app;   /* id of the app that caused it; 0: the broker itself */
-    uint64_t seq;   /* of a message in its topic, from 1; 0 otherwise */
-    uint64_t time_us;      /* since 1970, by the journal's wall clock */
-    uint64_t producer;     /* 0: not idempotent */
+    uint32_t topic;    /* id; 0 for other kinds than message */
+    uint32_t app;      /* id of the app that caused it; 0: the broker itself */
+    uint64_t seq;      /* of a message in its topic, from 1; 0 otherwise */
+    uint64_t time_us;  /* since 1970, by the journal's wall clock */
+    uint64_t producer; /* 0: not idempotent */
     uint64_t producer_seq; /* rises from 1 per (app, producer) */
     struct slice body;
 };
@@ -99,10 +100,10 @@ enum catalog_class { CATALOG_APP = 1, CATALOG_TOPIC = 2, CATALOG_GROUP = 3 };
 
 struct record_fact {
     enum catalog_class class;
-    uint32_t id;         /* unique in its class for ever, from 1 */
-    bool deleted;        /* the value is gone */
+    uint32_t id;  /* unique in its class for ever, from 1 */
+    bool deleted; /* the value is gone */
     struct slice name;
-    struct slice value;  /* opaque to the store */
+    struct slice value; /* opaque to the store */
 };
 
 enum { RECORD_RANGES_MAX = 65536, RECORD_RETRIES_MAX = 32768 };
@@ -115,14 +116,15 @@ MUST_CHECK enum status record_retries_write(struct bytes *to,
 MUST_CHECK enum status record_fact_write(struct bytes *to,
                                          const struct record_fact *fact);
 
-/* Each reads a body; arrays are decoded one by one because a body in the log has
- * no alignment. STATUS_CORRUPT when it is not one. */
+/* Each reads a body; arrays are decoded one by one because a body in the log
+ * has no alignment. STATUS_CORRUPT when it is not one. */
 struct ranges_reader {
     uint32_t group, topic;
     size_t count;
     struct reader reader;
 };
-MUST_CHECK enum status ranges_read(struct slice body, struct ranges_reader *out);
+MUST_CHECK enum status ranges_read(struct slice body,
+                                   struct ranges_reader *out);
 struct seq_range ranges_next(struct ranges_reader *r); /* `count` times */
 
 struct retries_reader {

@@ -19,11 +19,11 @@
 struct store;
 
 struct store_config {
-    const char *dir;          /* made when missing; mode 0700 */
-    const struct vfs *vfs;    /* NULL: vfs_system() */
-    uint64_t segment_len;     /* 0: STORE_SEGMENT_LEN; tests take small ones */
-    uint64_t keydir_len_max;  /* LMDB map size; 0: STORE_KEYDIR_LEN_MAX */
-    uint64_t now_us;          /* wall clock at open */
+    const char *dir;         /* made when missing; mode 0700 */
+    const struct vfs *vfs;   /* NULL: vfs_system() */
+    uint64_t segment_len;    /* 0: STORE_SEGMENT_LEN; tests take small ones */
+    uint64_t keydir_len_max; /* LMDB map size; 0: STORE_KEYDIR_LEN_MAX */
+    uint64_t now_us;         /* wall clock at open */
     /* Told now and then while a recovery runs; may be NULL. */
     void (*progress)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
     void *progress_arg;
@@ -40,9 +40,10 @@ struct store_recovery {
     uint64_t replayed_bytes; /* of the log, past the keydir's position */
     uint64_t replayed_records;
     uint64_t rescued_records; /* of a doubtful tail, written again and synced */
-    uint64_t torn_bytes;     /* cut from the end: never confirmed */
+    uint64_t torn_bytes;      /* cut from the end: never confirmed */
     uint64_t damaged_batches; /* durable once, unreadable now */
     uint64_t damaged_bytes;
+    uint64_t missing_segments; /* gone, or files that are not ours */
     uint64_t segment_count;
     uint64_t us; /* left 0; the caller's stopwatch fills it */
 };
@@ -56,8 +57,9 @@ MUST_CHECK enum status store_open(struct store **out,
                                   struct store_recovery *recovery,
                                   struct error *err);
 
-/* Final checkpoint and clean mark if the store is not frozen, then release
- * everything. Accepts NULL. All views must be closed before. */
+/* Sync, apply what the keeper has not, final checkpoint and clean mark if the
+ * store is not frozen, then release everything. Accepts NULL. All views must be
+ * closed before. */
 void store_close(struct store *store);
 
 /* ---- journal ---- */
@@ -72,14 +74,15 @@ struct store_span {
 
 /* Where one commit batch stands, and what is in it. */
 struct store_commit {
-    uint32_t segment; /* from 1 */
-    uint32_t offset;  /* of the batch in it */
-    uint32_t len;     /* of the batch */
+    uint32_t segment;      /* from 1 */
+    uint32_t offset;       /* of the batch in it */
+    uint32_t len;          /* of the batch */
     uint32_t record_count; /* written; dropped and refused ones apart */
 };
 
 /* Number the records of the spans in order (seq per topic), drop duplicates,
- * and append what fits one batch (BATCH_LEN_MAX). Not durable yet. With nothing
+ * and append what fits one batch (BATCH_LEN_MAX) and the segment; `taken` says
+ * how far it came, so call again for the rest. Not durable yet. With nothing
  * to write (all dropped or refused) out->record_count is 0 and no sync is owed.
  * When no room is left for messages each is flagged RECORD_REFUSED and taken;
  * acks and catalog facts go on into the reserve. STATUS_NO_SPACE: not even
@@ -96,7 +99,8 @@ MUST_CHECK enum status store_sync(struct store *store, struct error *err);
 
 /* Any thread. */
 bool store_frozen(const struct store *store);
-bool store_space_low(const struct store *store); /* messages are being refused */
+bool store_space_low(
+    const struct store *store); /* messages are being refused */
 
 /* ---- keeper ---- */
 
@@ -123,12 +127,17 @@ typedef void (*store_fact_fn)(void *arg, const struct record_fact *fact);
 MUST_CHECK enum status store_each_fact(struct store *store, store_fact_fn fn,
                                        void *arg);
 
+/* The highest id a fact of this class ever had, deleted ones included; 0 when
+ * there was none. Ids are never used again. */
+MUST_CHECK enum status store_last_id(struct store *store,
+                                     enum catalog_class class, uint32_t *out);
+
 /* One group's view of one topic, as the log has it. */
 struct store_lane {
     uint32_t group;
     uint32_t topic;
-    const struct seqset *acked; /* settled numbers, from 1 */
-    const struct seqset *gaps;  /* of those, lost to damage */
+    const struct seqset *acked;  /* settled numbers, from 1 */
+    const struct seqset *gaps;   /* of those, lost to damage */
     const struct retry *retries; /* of numbers not settled, by seq */
     size_t retry_count;
 };
@@ -147,6 +156,8 @@ MUST_CHECK enum status store_each_topic(struct store *store, store_topic_fn fn,
  * a table of its own for what came since. */
 struct store_view;
 
+/* It knows what is checkpointed and the commits it is given: open it before the
+ * journal starts, or give it every commit since the last checkpoint. */
 MUST_CHECK enum status store_view_open(struct store_view **out,
                                        struct store *store, struct error *err);
 void store_view_close(struct store_view *view);
@@ -157,8 +168,8 @@ struct store_run {
     uint32_t count;
     uint64_t first_seq;
     uint32_t segment;
-    uint32_t batch;  /* its offset */
-    uint32_t table;  /* offset of the run's table of record offsets */
+    uint32_t batch; /* its offset */
+    uint32_t table; /* offset of the run's table of record offsets */
 };
 
 /* A durable batch has come (in log order). Calls back once for each run of
@@ -193,15 +204,15 @@ MUST_CHECK enum status store_view_message(struct store_view *view,
 /* ---- figures; any thread, each value by itself ---- */
 struct store_stats {
     uint64_t segments;
-    uint64_t log_bytes;        /* appended since open */
+    uint64_t log_bytes; /* appended since open */
     uint64_t records;
     uint64_t batches;
     uint64_t syncs;
     uint64_t checkpoints;
     uint64_t duplicates;
-    uint64_t refused;          /* for want of space */
+    uint64_t refused; /* for want of space */
     uint64_t corrupt_reads;
-    uint64_t free_bytes;       /* on the disk, at the last store_prepare() */
+    uint64_t free_bytes; /* on the disk, at the last store_prepare() */
 };
 void store_stats(const struct store *store, struct store_stats *out);
 

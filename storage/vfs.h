@@ -10,7 +10,8 @@
 #include <sys/uio.h>
 
 struct vfs {
-    int (*open)(const struct vfs *vfs, const char *path, int flags, mode_t mode);
+    int (*open)(const struct vfs *vfs, const char *path, int flags,
+                mode_t mode);
     int (*close)(const struct vfs *vfs, int fd);
     int (*allocate)(const struct vfs *vfs, int fd, off_t len); /* fallocate */
     ssize_t (*pwrite)(const struct vfs *vfs, int fd, const void *from,

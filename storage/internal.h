@@ -1,0 +1,212 @@
+/* The insides of struct store, for the files of storage/ alone: store.c opens
+ * and closes it, append.c is the journal's half, keeper.c the keeper's, view.c
+ * the readers'. */
+#ifndef GODWIT_STORAGE_INTERNAL_H
+#define GODWIT_STORAGE_INTERNAL_H
+
+#include "proto/limits.h"
+#include "storage/keydir.h"
+#include "storage/lanes.h"
+#include "storage/producers.h"
+#include "storage/segment.h"
+#include "storage/store.h"
+
+#include <pthread.h>
+
+enum {
+    TOPIC_ID_MAX = (1 << 24) - 1, /* ids come from the catalog, one by one */
+    GROUP_ID_MAX = (1 << 24) - 1,
+    RESERVE_LEN_MAX = 4 * 1024 * 1024, /* of a segment, kept for acks */
+    RESERVE_SHARE = 8,
+    /* After a failure to make a segment the journal waits before it tries again
+     * by itself; the keeper tries whenever it is asked to. */
+    MAKE_PAUSE_US = 100 * 1000,
+    /* records of one batch, by their least size */
+    BATCH_RECORDS_MAX = BATCH_LEN_MAX / RECORD_HEADER_LEN,
+    RUNS_PENDING_MAX = 1 << 20,
+    FACTS_PENDING_MAX = 1 << 16,
+    LANES_CACHED_MAX = 4096,
+    SWEEP_BUDGET = 10000 /* keys removed for deleted things in a checkpoint */
+};
+
+/* Where the log stands after a batch. */
+struct log_end {
+    uint64_t place;  /* one past the batch */
+    uint64_t number; /* of the batch */
+    uint64_t hash;   /* of its header */
+};
+
+/* A topic as the journal sees it. */
+struct topic_state {
+    uint64_t last_seq;
+    uint64_t batch; /* number of the batch it was last in, */
+    uint32_t run;   /* and which run of it */
+};
+
+struct run_build {
+    uint32_t topic;
+    uint32_t count;
+    uint64_t first_seq;
+};
+
+/* The batch that is being put together. */
+struct build {
+    struct iovec iov[BATCH_RECORDS_MAX + 3];
+    uint32_t offsets[BATCH_RECORDS_MAX]; /* of messages, in the segment */
+    uint32_t run_of[BATCH_RECORDS_MAX];
+    uint32_t visits[BATCH_RECORDS_MAX];
+    struct run_build runs[BATCH_RECORDS_MAX];
+    uint32_t positions[BATCH_RECORDS_MAX]; /* of each run in the table */
+    uint32_t iov_count;
+    uint32_t message_count;
+    uint32_t visit_count;
+    uint32_t run_count;
+    uint32_t record_count;
+    uint32_t records_len;
+    uint32_t room;    /* for records and index */
+    uint32_t reserve; /* what messages leave of the segment */
+    uint64_t duplicates;
+    uint64_t refused;
+    uint8_t header[BATCH_HEADER_LEN];
+    uint8_t *index; /* BATCH_LEN_MAX bytes */
+};
+
+struct journal {
+    struct segment *active;
+    uint32_t offset; /* where the next batch goes */
+    struct log_end end;
+    uint64_t durable; /* place known durable */
+    bool unsynced;
+    bool low; /* messages are refused */
+    uint64_t make_after_us;
+    struct topic_state *topics;
+    uint32_t topic_count;
+    struct producers producers;
+    struct build *build;
+};
+
+struct topic_note {
+    uint64_t last_seq;
+    bool dirty;
+    bool deleted;
+};
+
+struct fact_note {
+    struct record_fact fact; /* name and value point into `bytes` */
+    uint8_t *bytes;
+};
+
+struct keeper {
+    struct log_end applied;
+    uint64_t pending_len; /* bytes applied since the last checkpoint */
+    struct store_run *runs;
+    size_t run_count;
+    size_t run_capacity;
+    struct topic_note *topics;
+    uint32_t topic_count;
+    bool *groups_deleted;
+    uint32_t group_count;
+    struct lanes lanes;
+    struct fact_note *facts;
+    size_t fact_count;
+    size_t fact_capacity;
+    struct producers producers;
+    struct producer *gone; /* producers to remove from the keydir */
+    size_t gone_count;
+    size_t gone_capacity;
+    bool sweeping;            /* deleted things still have keys */
+    uint32_t trimmed_through; /* segment id */
+};
+
+struct figures {
+    _Atomic uint64_t segments;
+    _Atomic uint64_t log_bytes;
+    _Atomic uint64_t records;
+    _Atomic uint64_t batches;
+    _Atomic uint64_t syncs;
+    _Atomic uint64_t checkpoints;
+    _Atomic uint64_t duplicates;
+    _Atomic uint64_t refused;
+    _Atomic uint64_t corrupt_reads;
+    _Atomic uint64_t free_bytes;
+};
+
+struct store {
+    /* fixed once open */
+    const struct vfs *vfs;
+    char dir[PATH_LEN_MAX];
+    uint32_t capacity; /* of a new segment */
+    uint64_t epoch;
+    int lock_fd;
+    struct keydir *keydir;
+    struct log log;
+
+    /* between journal and keeper */
+    pthread_mutex_t make_lock;      /* whoever makes the next segment */
+    _Atomic(struct segment *) next; /* ready, named, not in the table yet */
+    _Atomic uint32_t active_id;
+
+    /* any thread reads */
+    _Atomic bool frozen;
+    _Atomic bool space_low;
+    _Atomic uint64_t checkpointed; /* place the keydir covers */
+    _Atomic uint64_t now_us;       /* wall clock of the last append */
+    struct figures figures;
+
+    struct journal journal;
+    struct keeper keeper;
+};
+
+static inline void figure_add(_Atomic uint64_t *figure, uint64_t by)
+{
+    atomic_fetch_add_explicit(figure, by, memory_order_relaxed);
+}
+
+/* append.c */
+MUST_CHECK enum status journal_init(struct journal *journal, uint64_t seed);
+void journal_fini(struct journal *journal);
+MUST_CHECK enum status journal_topic(struct journal *journal, uint32_t topic,
+                                     uint64_t last_seq);
+void store_freeze(struct store *store);
+/* Have store->next; `after` is the id of the segment before it. */
+MUST_CHECK enum status store_make_next(struct store *store, uint32_t after,
+                                       uint64_t now_us, struct error *err);
+
+/* keeper.c */
+MUST_CHECK enum status keeper_init(struct keeper *keeper, uint64_t seed);
+void keeper_fini(struct keeper *keeper);
+/* What the keydir knows, into the keeper's memory. */
+MUST_CHECK enum status keeper_load(struct store *store);
+/* What the keeper knows, into the journal's memory. */
+MUST_CHECK enum status keeper_teach(struct store *store);
+
+/* How much of a batch the keeper may believe. */
+enum trust {
+    TRUST_ALL,    /* this process wrote it */
+    TRUST_NOTHING /* read from a disk: each record is verified */
+};
+/* Take note of a batch. *lost (may be NULL with TRUST_ALL) grows by the bytes
+ * of records found damaged. STATUS_AGAIN: checkpoint first. */
+MUST_CHECK enum status keeper_apply_batch(struct store *store,
+                                          const struct batch *batch,
+                                          enum trust trust, uint64_t *lost);
+
+enum checkpoint {
+    CHECKPOINT_NOTES, /* when there is something to write */
+    CHECKPOINT_MARK,  /* always: it takes a clean mark away */
+    CHECKPOINT_CLEAN  /* always, with a clean mark */
+};
+MUST_CHECK enum status
+keeper_checkpoint(struct store *store, enum checkpoint kind, struct error *err);
+/* Apply what the log holds past the keeper's position. */
+MUST_CHECK enum status keeper_catch_up(struct store *store, struct error *err);
+
+/* recover.c */
+/* Find out what the log and the keydir hold, make them agree, and leave the
+ * store ready to append. */
+MUST_CHECK enum status store_recover(struct store *store,
+                                     const struct store_config *config,
+                                     struct store_recovery *out,
+                                     struct error *err);
+
+#endif

@@ -1,0 +1,848 @@
+/* The keeper's half of the store: take note in memory of what each batch
+ * changes, and write all of it to the keydir in one synced transaction together
+ * with the place in the log it covers. A crash between two checkpoints loses
+ * notes only; the log has the batches. */
+#include "storage/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum status keeper_init(struct keeper *keeper, uint64_t seed)
+{
+    *keeper = (struct keeper) { .sweeping = true };
+    return producers_init(&keeper->producers, 0, seed);
+}
+
+static void clear_facts(struct keeper *keeper)
+{
+    for (size_t i = 0; i < keeper->fact_count; i++) {
+        free(keeper->facts[i].bytes);
+    }
+    keeper->fact_count = 0;
+}
+
+void keeper_fini(struct keeper *keeper)
+{
+    clear_facts(keeper);
+    free(keeper->facts);
+    free(keeper->runs);
+    free(keeper->topics);
+    free(keeper->groups_deleted);
+    free(keeper->gone);
+    lanes_fini(&keeper->lanes);
+    producers_fini(&keeper->producers);
+    *keeper = (struct keeper) { 0 };
+}
+
+/* Make an array hold `need` entries. */
+static enum status reserve(void **array, size_t *capacity, size_t need,
+                           size_t entry_len)
+{
+    size_t wanted = *capacity == 0 ? 64 : *capacity;
+    void *grown;
+
+    if (need <= *capacity) {
+        return STATUS_OK;
+    }
+    while (wanted < need) {
+        wanted *= 2;
+    }
+    grown = realloc(*array, wanted * entry_len);
+    if (grown == NULL) {
+        return STATUS_NOMEM;
+    }
+    *array = grown;
+    *capacity = wanted;
+    return STATUS_OK;
+}
+
+/* ---- topics and groups ---- */
+
+static struct topic_note *topic_note(struct keeper *keeper, uint32_t topic)
+{
+    size_t capacity = keeper->topic_count;
+    void *topics = keeper->topics;
+
+    if (topic > TOPIC_ID_MAX) {
+        return NULL;
+    }
+    if (topic >= keeper->topic_count) {
+        if (reserve(&topics, &capacity, (size_t)topic + 1,
+                    sizeof *keeper->topics)
+            != STATUS_OK) {
+            return NULL;
+        }
+        keeper->topics = topics;
+        memset(keeper->topics + keeper->topic_count, 0,
+               (capacity - keeper->topic_count) * sizeof *keeper->topics);
+        keeper->topic_count = (uint32_t)capacity;
+    }
+    return &keeper->topics[topic];
+}
+
+static enum status note_last_seq(struct keeper *keeper, uint32_t topic,
+                                 uint64_t seq)
+{
+    struct topic_note *note = topic_note(keeper, topic);
+
+    if (note == NULL) {
+        return topic > TOPIC_ID_MAX ? STATUS_CORRUPT : STATUS_NOMEM;
+    }
+    if (seq > note->last_seq) {
+        note->last_seq = seq;
+        note->dirty = true;
+    }
+    return STATUS_OK;
+}
+
+static bool topic_deleted(const struct keeper *keeper, uint32_t topic)
+{
+    return topic < keeper->topic_count && keeper->topics[topic].deleted;
+}
+
+static bool group_deleted(const struct keeper *keeper, uint32_t group)
+{
+    return group < keeper->group_count && keeper->groups_deleted[group];
+}
+
+static enum status set_group_deleted(struct keeper *keeper, uint32_t group,
+                                     bool deleted)
+{
+    size_t capacity = keeper->group_count;
+    void *groups = keeper->groups_deleted;
+
+    if (group > GROUP_ID_MAX) {
+        return STATUS_CORRUPT;
+    }
+    if (group >= keeper->group_count) {
+        if (!deleted) {
+            return STATUS_OK;
+        }
+        if (reserve(&groups, &capacity, (size_t)group + 1, sizeof(bool))
+            != STATUS_OK) {
+            return STATUS_NOMEM;
+        }
+        keeper->groups_deleted = groups;
+        memset(keeper->groups_deleted + keeper->group_count, 0,
+               (capacity - keeper->group_count) * sizeof(bool));
+        keeper->group_count = (uint32_t)capacity;
+    }
+    keeper->groups_deleted[group] = deleted;
+    return STATUS_OK;
+}
+
+static enum status set_deleted(struct keeper *keeper,
+                               const struct record_fact *fact)
+{
+    struct topic_note *note;
+
+    switch (fact->class) {
+    case CATALOG_APP:
+        return STATUS_OK;
+    case CATALOG_GROUP:
+        return set_group_deleted(keeper, fact->id, fact->deleted);
+    case CATALOG_TOPIC:
+        note = topic_note(keeper, fact->id);
+        if (note == NULL) {
+            return fact->id > TOPIC_ID_MAX ? STATUS_CORRUPT : STATUS_NOMEM;
+        }
+        note->deleted = fact->deleted;
+        return STATUS_OK;
+    }
+    return STATUS_CORRUPT;
+}
+
+/* ---- runs ---- */
+
+static enum status note_run(struct keeper *keeper, const struct store_run *run)
+{
+    void *runs = keeper->runs;
+    enum status status =
+        note_last_seq(keeper, run->topic, run->first_seq + run->count - 1);
+
+    if (status != STATUS_OK || topic_deleted(keeper, run->topic)) {
+        return status;
+    }
+    status = reserve(&runs, &keeper->run_capacity, keeper->run_count + 1,
+                     sizeof *keeper->runs);
+    if (status == STATUS_OK) {
+        keeper->runs = runs;
+        keeper->runs[keeper->run_count++] = *run;
+    }
+    return status;
+}
+
+static enum status note_index(struct keeper *keeper, const struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->run_count; i++) {
+        struct store_run run;
+        enum status status = batch_run(batch, i, &run);
+        if (status == STATUS_OK) {
+            status = note_run(keeper, &run);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* The index is damaged: put the runs together again from the records. Their
+ * table is 0, so that a view looks through the batch instead. */
+static enum status note_without_index(struct keeper *keeper, size_t first,
+                                      const struct batch *batch,
+                                      const struct record *record)
+{
+    struct store_run run = { .topic = record->topic,
+                             .count = 1,
+                             .first_seq = record->seq,
+                             .segment = batch->header.segment,
+                             .batch = batch->header.offset };
+
+    if (record->topic == 0 || record->seq == 0) {
+        return STATUS_CORRUPT;
+    }
+    for (size_t i = keeper->run_count; i > first; i--) {
+        struct store_run *known = &keeper->runs[i - 1];
+        if (known->topic == record->topic
+            && known->first_seq + known->count == record->seq) {
+            known->count++;
+            return note_last_seq(keeper, record->topic, record->seq);
+        }
+    }
+    return note_run(keeper, &run);
+}
+
+/* ---- lanes ---- */
+
+static bool is_this(const void *arg, const struct lane *lane)
+{
+    return arg == lane;
+}
+
+/* NULL with STATUS_OK: its group or topic is gone. */
+static enum status find_lane(struct store *store, uint32_t group,
+                             uint32_t topic, struct lane **out)
+{
+    struct keeper *keeper = &store->keeper;
+    enum status status;
+
+    *out = NULL;
+    if (topic_deleted(keeper, topic) || group_deleted(keeper, group)) {
+        return STATUS_OK;
+    }
+    *out = lanes_find(&keeper->lanes, group, topic);
+    if (*out != NULL) {
+        return STATUS_OK;
+    }
+    *out = lanes_add(&keeper->lanes, group, topic);
+    if (*out == NULL) {
+        return STATUS_NOMEM;
+    }
+    status = keydir_get_lane(store->keydir, *out);
+    if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
+        lanes_drop(&keeper->lanes, is_this, *out);
+        *out = NULL;
+        return status;
+    }
+    return STATUS_OK;
+}
+
+/* Also keeps seqs that were settled from being used again when the batch of the
+ * messages themselves was lost to damage. */
+static enum status note_ranges(struct store *store, const struct record *record)
+{
+    struct ranges_reader r;
+    struct lane *lane;
+    enum status status = ranges_read(record->body, &r);
+
+    if (status == STATUS_OK) {
+        status = find_lane(store, r.group, r.topic, &lane);
+    }
+    if (status != STATUS_OK || lane == NULL) {
+        return status;
+    }
+    for (size_t i = 0; i < r.count && status == STATUS_OK; i++) {
+        struct seq_range range = ranges_next(&r);
+        status = record->kind == RECORD_GAP ? lane_gap(lane, range)
+                                            : lane_ack(lane, range);
+        if (status == STATUS_OK) {
+            status = note_last_seq(&store->keeper, r.topic, range.last);
+        }
+    }
+    return status;
+}
+
+static enum status note_retries(struct store *store,
+                                const struct record *record)
+{
+    struct retries_reader r;
+    struct lane *lane;
+    enum status status = retries_read(record->body, &r);
+
+    if (status == STATUS_OK) {
+        status = find_lane(store, r.group, r.topic, &lane);
+    }
+    if (status != STATUS_OK || lane == NULL) {
+        return status;
+    }
+    for (size_t i = 0; i < r.count && status == STATUS_OK; i++) {
+        struct retry retry = retries_next(&r);
+        status = lane_retry(lane, &retry);
+    }
+    return status;
+}
+
+/* ---- facts ---- */
+
+static bool belongs_to(const void *arg, const struct lane *lane)
+{
+    const struct record_fact *fact = arg;
+
+    return fact->class == CATALOG_TOPIC ? lane->topic == fact->id
+                                        : lane->group == fact->id;
+}
+
+static enum status keep_fact(struct keeper *keeper, const struct record *record)
+{
+    void *facts = keeper->facts;
+    struct fact_note *note;
+    enum status status = reserve(&facts, &keeper->fact_capacity,
+                                 keeper->fact_count + 1, sizeof *keeper->facts);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    keeper->facts = facts;
+    note = &keeper->facts[keeper->fact_count];
+    note->bytes = malloc(record->body.len);
+    if (note->bytes == NULL) {
+        return STATUS_NOMEM;
+    }
+    memcpy(note->bytes, record->body.at, record->body.len);
+    status = fact_read(slice_of(note->bytes, record->body.len), &note->fact);
+    CHECK(status == STATUS_OK);
+    keeper->fact_count++;
+    return STATUS_OK;
+}
+
+static enum status note_fact(struct store *store, const struct record *record)
+{
+    struct keeper *keeper = &store->keeper;
+    struct record_fact fact;
+    enum status status = fact_read(record->body, &fact);
+
+    if (status == STATUS_OK) {
+        status = set_deleted(keeper, &fact);
+    }
+    if (status == STATUS_OK) {
+        status = keep_fact(keeper, record);
+    }
+    if (status == STATUS_OK && fact.deleted && fact.class != CATALOG_APP) {
+        lanes_drop(&keeper->lanes, belongs_to, &fact);
+        keeper->sweeping = true;
+    }
+    return status;
+}
+
+/* ---- producers ---- */
+
+/* Its key has to leave the keydir. If memory is short it stays there until the
+ * next rebuild, which does no harm. */
+static void producer_gone(void *arg, const struct producer *entry)
+{
+    struct keeper *keeper = arg;
+    void *gone = keeper->gone;
+
+    if (reserve(&gone, &keeper->gone_capacity, keeper->gone_count + 1,
+                sizeof *keeper->gone)
+        == STATUS_OK) {
+        keeper->gone = gone;
+        keeper->gone[keeper->gone_count++] = *entry;
+    }
+}
+
+static void note_producer(struct keeper *keeper, const struct record *record,
+                          uint64_t number)
+{
+    struct producer message = { .app = record->app,
+                                .id = record->producer,
+                                .topic = record->topic,
+                                .last = record->producer_seq,
+                                .run_seq = record->seq,
+                                .used = number };
+    struct producer *entry =
+        producers_find(&keeper->producers, record->app, record->producer);
+
+    producers_note(&keeper->producers, entry, &message);
+}
+
+/* ---- a batch ---- */
+
+static enum status note_record(struct store *store, const struct batch *batch,
+                               size_t first_run, const struct record *record)
+{
+    struct keeper *keeper = &store->keeper;
+
+    switch (record->kind) {
+    case RECORD_MESSAGE:
+        if (record->producer != 0) {
+            note_producer(keeper, record, batch->header.number);
+        }
+        return batch->index_lost
+                   ? note_without_index(keeper, first_run, batch, record)
+                   : STATUS_OK;
+    case RECORD_ACK:
+    case RECORD_GAP:
+        return note_ranges(store, record);
+    case RECORD_RETRY:
+        return note_retries(store, record);
+    case RECORD_CATALOG:
+        return note_fact(store, record);
+    }
+    return STATUS_CORRUPT;
+}
+
+static enum status note_records(struct store *store, const struct batch *batch,
+                                enum trust trust, uint64_t *lost)
+{
+    size_t first_run = store->keeper.run_count;
+    struct slice bytes;
+    uint32_t at = 0;
+
+    while (batch_next(batch, &at, &bytes)) {
+        struct record record;
+        enum status status = STATUS_OK;
+        if (trust == TRUST_ALL) {
+            record_fields_at(bytes.at, &record);
+        } else {
+            status = record_read(bytes, &record);
+        }
+        if (status == STATUS_OK) {
+            status = note_record(store, batch, first_run, &record);
+        }
+        if (status == STATUS_CORRUPT && lost != NULL) {
+            *lost += bytes.len;
+        } else if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    if (at == UINT32_MAX && lost != NULL) {
+        *lost += RECORD_HEADER_LEN; /* and what could not be reached after it */
+    }
+    return STATUS_OK;
+}
+
+enum status keeper_apply_batch(struct store *store, const struct batch *batch,
+                               enum trust trust, uint64_t *lost)
+{
+    struct keeper *keeper = &store->keeper;
+    enum status status = STATUS_OK;
+
+    if (keeper->run_count + batch->run_count > RUNS_PENDING_MAX
+        || keeper->fact_count + batch->visit_count > FACTS_PENDING_MAX) {
+        return STATUS_AGAIN;
+    }
+    if (!batch->index_lost) {
+        status = note_index(keeper, batch);
+    }
+    if (status == STATUS_OK) {
+        status = note_records(store, batch, trust, lost);
+    }
+    if (status != STATUS_OK) {
+        return status; /* to note the same batch again does no harm */
+    }
+    keeper->applied.place = place_of(batch->header.segment,
+                                     batch->header.offset + batch->header.len);
+    keeper->applied.number = batch->header.number;
+    keeper->applied.hash = batch->header.hash;
+    keeper->pending_len += batch->header.len;
+    return STATUS_OK;
+}
+
+enum status store_apply(struct store *store, const struct store_commit *commit)
+{
+    struct segment *segment = log_segment(&store->log, commit->segment);
+    struct batch_source source;
+    struct batch batch;
+    enum status status;
+
+    CHECK(segment != NULL);
+    if (place_of(commit->segment, commit->offset)
+        < store->keeper.applied.place) {
+        return STATUS_OK; /* known already */
+    }
+    source = segment_source(segment, &store->log);
+    status = batch_read(&source, commit->offset, &batch);
+    if (status != STATUS_OK) {
+        store_freeze(store);
+        return status;
+    }
+    return keeper_apply_batch(store, &batch, TRUST_ALL, NULL);
+}
+
+uint64_t store_pending(const struct store *store)
+{
+    return store->keeper.pending_len;
+}
+
+/* ---- checkpoint ---- */
+
+static enum status write_lanes(struct store *store)
+{
+    struct lanes *lanes = &store->keeper.lanes;
+    struct bytes value = { 0 };
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; i < lanes->bucket_count; i++) {
+        for (struct lane *lane = lanes->buckets[i]; lane != NULL;
+             lane = lane->chained) {
+            if (!lane->dirty || status != STATUS_OK) {
+                continue;
+            }
+            value.begin = value.end = 0;
+            status = lane_write(lane, &value);
+            if (status == STATUS_OK) {
+                keydir_put_lane(store->keydir, lane->group, lane->topic,
+                                slice_of(value.at, value.end));
+            }
+        }
+    }
+    bytes_fini(&value);
+    return status;
+}
+
+static void write_topics(struct store *store)
+{
+    struct keeper *keeper = &store->keeper;
+
+    for (uint32_t i = 0; i < keeper->topic_count; i++) {
+        if (keeper->topics[i].dirty) {
+            keydir_put_topic(store->keydir, i, keeper->topics[i].last_seq);
+        }
+    }
+}
+
+static void write_producers(struct store *store)
+{
+    struct keeper *keeper = &store->keeper;
+
+    for (size_t i = 0; i < keeper->gone_count; i++) {
+        keydir_remove_producer(store->keydir, &keeper->gone[i]);
+    }
+    for (uint32_t i = 0; i < keeper->producers.count; i++) {
+        if (keeper->producers.entries[i].dirty) {
+            keydir_put_producer(store->keydir, &keeper->producers.entries[i]);
+        }
+    }
+}
+
+static bool is_clean(const void *arg, const struct lane *lane)
+{
+    (void)arg;
+    return !lane->dirty;
+}
+
+static void forget_notes(struct keeper *keeper)
+{
+    keeper->run_count = 0;
+    keeper->gone_count = 0;
+    keeper->pending_len = 0;
+    clear_facts(keeper);
+    for (uint32_t i = 0; i < keeper->topic_count; i++) {
+        keeper->topics[i].dirty = false;
+    }
+    for (uint32_t i = 0; i < keeper->producers.count; i++) {
+        keeper->producers.entries[i].dirty = false;
+    }
+    for (size_t i = 0; i < keeper->lanes.bucket_count; i++) {
+        for (struct lane *lane = keeper->lanes.buckets[i]; lane != NULL;
+             lane = lane->chained) {
+            lane->dirty = false;
+        }
+    }
+    if (keeper->lanes.count > LANES_CACHED_MAX) {
+        lanes_drop(&keeper->lanes, is_clean, NULL);
+    }
+}
+
+static enum status write_notes(struct store *store, enum checkpoint kind,
+                               bool *more, struct error *err)
+{
+    struct keeper *keeper = &store->keeper;
+    struct keydir_meta meta = { .store_id = store->log.store_id,
+                                .place = keeper->applied.place,
+                                .number = keeper->applied.number,
+                                .hash = keeper->applied.hash,
+                                .clean = kind == CHECKPOINT_CLEAN };
+    enum status status = keydir_begin(store->keydir);
+
+    if (status != STATUS_OK) {
+        return error_set(err, status, 0, "keydir: begin");
+    }
+    for (size_t i = 0; i < keeper->run_count; i++) {
+        keydir_put_run(store->keydir, &keeper->runs[i]);
+    }
+    write_topics(store);
+    write_producers(store);
+    status = write_lanes(store);
+    if (status != STATUS_OK) {
+        keydir_abort(store->keydir);
+        return error_set(err, status, 0, "keydir: lanes");
+    }
+    for (size_t i = 0; i < keeper->fact_count; i++) {
+        keydir_put_fact(store->keydir, &keeper->facts[i].fact);
+    }
+    *more = false;
+    if (keeper->sweeping) {
+        keydir_sweep(store->keydir, SWEEP_BUDGET, more);
+    }
+    keydir_put_meta(store->keydir, &meta);
+    return keydir_commit(store->keydir, err);
+}
+
+enum status keeper_checkpoint(struct store *store, enum checkpoint kind,
+                              struct error *err)
+{
+    struct keeper *keeper = &store->keeper;
+    enum status status;
+    bool more;
+
+    if (kind == CHECKPOINT_NOTES && keeper->pending_len == 0
+        && !keeper->sweeping) {
+        return STATUS_OK;
+    }
+    status = write_notes(store, kind, &more, err);
+    if (status != STATUS_OK) {
+        store_freeze(store);
+        return status;
+    }
+    keeper->sweeping = more;
+    forget_notes(keeper);
+    atomic_store_explicit(&store->checkpointed, keeper->applied.place,
+                          memory_order_release);
+    figure_add(&store->figures.checkpoints, 1);
+    return STATUS_OK;
+}
+
+enum status store_checkpoint(struct store *store, struct error *err)
+{
+    if (store_frozen(store)) {
+        return error_set(err, STATUS_FROZEN, 0,
+                         "the store is frozen after an I/O error");
+    }
+    return keeper_checkpoint(store, CHECKPOINT_NOTES, err);
+}
+
+/* ---- following the log ---- */
+
+static enum status apply_here(struct store *store, const struct batch *batch,
+                              struct error *err)
+{
+    enum status status = keeper_apply_batch(store, batch, TRUST_ALL, NULL);
+
+    if (status == STATUS_AGAIN) {
+        status = keeper_checkpoint(store, CHECKPOINT_NOTES, err);
+        if (status == STATUS_OK) {
+            status = keeper_apply_batch(store, batch, TRUST_ALL, NULL);
+        }
+    }
+    return status;
+}
+
+enum status keeper_catch_up(struct store *store, struct error *err)
+{
+    uint64_t place = store->keeper.applied.place;
+
+    while (place < store->journal.end.place) {
+        struct segment *segment =
+            log_segment(&store->log, place_segment(place));
+        struct batch_source source;
+        struct batch batch;
+        enum status status;
+
+        CHECK(segment != NULL);
+        source = segment_source(segment, &store->log);
+        if (place_offset(place) >= source.limit) {
+            place = place_of(place_segment(place) + 1, SEGMENT_BEGIN);
+            continue;
+        }
+        status = batch_read(&source, place_offset(place), &batch);
+        if (status == STATUS_OK && batch.header.kind == BATCH_RECORDS) {
+            status = apply_here(store, &batch, err);
+        }
+        if (status != STATUS_OK) {
+            return error_set(err, status, 0, "segment %u: batch at %u",
+                             place_segment(place), place_offset(place));
+        }
+        place += batch.header.len;
+    }
+    store->keeper.applied = store->journal.end;
+    return STATUS_OK;
+}
+
+/* ---- segments ---- */
+
+/* Give back what full segments did not need. */
+static enum status trim_sealed(struct store *store, struct error *err)
+{
+    struct keeper *keeper = &store->keeper;
+    uint32_t active =
+        atomic_load_explicit(&store->active_id, memory_order_acquire);
+
+    while (keeper->trimmed_through + 1 < active) {
+        struct segment *segment =
+            log_segment(&store->log, keeper->trimmed_through + 1);
+        keeper->trimmed_through++;
+        if (segment != NULL) {
+            enum status status = segment_trim(segment, &store->log, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status store_prepare(struct store *store, struct error *err)
+{
+    enum status status;
+
+    if (store_frozen(store)) {
+        return error_set(err, STATUS_FROZEN, 0,
+                         "the store is frozen after an I/O error");
+    }
+    atomic_store_explicit(&store->figures.free_bytes,
+                          store->vfs->free_bytes(store->vfs, store->dir),
+                          memory_order_relaxed);
+    status = trim_sealed(store, err);
+    if (status != STATUS_OK
+        || atomic_load_explicit(&store->next, memory_order_acquire) != NULL) {
+        return status;
+    }
+    pthread_mutex_lock(&store->make_lock);
+    if (atomic_load_explicit(&store->next, memory_order_acquire) == NULL) {
+        uint32_t active =
+            atomic_load_explicit(&store->active_id, memory_order_acquire);
+        status = store_make_next(
+            store, active,
+            atomic_load_explicit(&store->now_us, memory_order_relaxed), err);
+    }
+    pthread_mutex_unlock(&store->make_lock);
+    if (status == STATUS_IO) {
+        store_freeze(store);
+    }
+    return status;
+}
+
+/* ---- at start ---- */
+
+struct loading {
+    struct store *store;
+    struct producer *producers;
+    size_t count;
+    size_t capacity;
+    enum status status;
+};
+
+static void load_topic(void *arg, uint32_t topic, uint64_t last_seq)
+{
+    struct loading *l = arg;
+
+    if (l->status == STATUS_OK) {
+        l->status = note_last_seq(&l->store->keeper, topic, last_seq);
+    }
+    if (l->status == STATUS_OK) {
+        l->store->keeper.topics[topic].dirty = false;
+    }
+}
+
+static void load_fact(void *arg, const struct record_fact *fact)
+{
+    struct loading *l = arg;
+
+    if (l->status == STATUS_OK && fact->deleted) {
+        l->status = set_deleted(&l->store->keeper, fact);
+    }
+}
+
+static void load_producer(void *arg, const struct producer *entry)
+{
+    struct loading *l = arg;
+    void *producers = l->producers;
+
+    if (l->status == STATUS_OK) {
+        l->status = reserve(&producers, &l->capacity, l->count + 1,
+                            sizeof *l->producers);
+    }
+    if (l->status == STATUS_OK) {
+        l->producers = producers;
+        l->producers[l->count++] = *entry;
+    }
+}
+
+static int by_use(const void *a, const void *b)
+{
+    uint64_t x = ((const struct producer *)a)->used;
+    uint64_t y = ((const struct producer *)b)->used;
+
+    return (x > y) - (x < y);
+}
+
+static enum status load_producers(struct loading *l)
+{
+    struct keeper *keeper = &l->store->keeper;
+    enum status status =
+        keydir_each_producer(l->store->keydir, load_producer, l);
+
+    if (status == STATUS_OK) {
+        status = l->status;
+    }
+    if (status == STATUS_OK && l->count > 0) {
+        qsort(l->producers, l->count, sizeof *l->producers, by_use);
+    }
+    for (size_t i = 0; i < l->count && status == STATUS_OK; i++) {
+        status = producers_put(&keeper->producers, &l->producers[i]);
+    }
+    free(l->producers);
+    return status;
+}
+
+enum status keeper_load(struct store *store)
+{
+    struct loading l = { .store = store };
+    enum status status = keydir_each_topic(store->keydir, load_topic, &l);
+
+    if (status == STATUS_OK) {
+        status = keydir_each_fact(store->keydir, load_fact, &l);
+    }
+    if (status == STATUS_OK) {
+        status = l.status;
+    }
+    if (status == STATUS_OK) {
+        status = load_producers(&l);
+    }
+    store->keeper.producers.gone = producer_gone;
+    store->keeper.producers.gone_arg = &store->keeper;
+    return status;
+}
+
+enum status keeper_teach(struct store *store)
+{
+    struct keeper *keeper = &store->keeper;
+    enum status status = STATUS_OK;
+
+    for (uint32_t i = 0; i < keeper->topic_count && status == STATUS_OK; i++) {
+        if (keeper->topics[i].last_seq != 0) {
+            status =
+                journal_topic(&store->journal, i, keeper->topics[i].last_seq);
+        }
+    }
+    for (uint32_t i = keeper->producers.oldest;
+         i != UINT32_MAX && status == STATUS_OK;
+         i = keeper->producers.entries[i].newer) {
+        status = producers_put(&store->journal.producers,
+                               &keeper->producers.entries[i]);
+    }
+    return status;
+}

@@ -1,0 +1,1122 @@
+/* From files that a crash, a failed sync or a bad disk left behind to a store
+ * that may append.
+ *
+ *   list the segments, open the keydir (or make it anew)
+ *   clean mark, and nothing after it?  go on where the log ended
+ *   else replay: every segment but the last that holds batches was synced
+ * before the next one was written, so all in it was durable once: what is
+ * unreadable there is damage, counted and stepped over in the last one a
+ * watermark W parts what is known to have been durable (said by later batches,
+ * the keydir or the header) from the doubtful tail the tail's whole batches are
+ * written again into a new segment with a new epoch, synced, named; its header
+ * says where the old one ends; what is torn after them was never confirmed and
+ * is cut
+ *
+ * Files are read with pread into memory of our own after the page cache was
+ * told to forget them: after a failed sync the cache may show what the disk
+ * does not have, and a read error comes back as a code instead of a signal. A
+ * read error ends the start: an error is no proof that the bytes are gone. */
+#include "storage/internal.h"
+
+#include "storage/checksum.h"
+#include "storage/io.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { READ_CHUNK_LEN = 1024 * 1024, NAME_DIGITS = 10 };
+
+/* A file of the log as it was found. */
+struct found_segment {
+    uint32_t id;
+    struct segment *segment; /* NULL: foreign; once in the table not ours */
+    uint64_t file_len;
+    bool in_table;
+};
+
+/* A whole batch of the last segment. */
+struct found_batch {
+    uint32_t offset;
+    uint32_t len;
+    bool whole; /* its records too */
+};
+
+struct recovery {
+    struct store *store;
+    const struct store_config *config;
+    struct store_recovery *out;
+    struct found_segment *found; /* by id */
+    size_t found_count;
+    size_t found_capacity;
+    enum status status; /* of the listing */
+    uint64_t total_bytes;
+    uint64_t done_bytes;
+    uint64_t epoch; /* the highest seen */
+    size_t last;    /* index of the last segment with something in it */
+    /* the segment being looked at, in memory of our own */
+    uint8_t *memory;
+    size_t memory_len;
+    uint32_t limit;
+    uint64_t memory_epoch; /* its batches must carry; 0: not known yet */
+    uint32_t memory_id;    /* which; 0 none */
+    struct found_batch *batches;
+    size_t batch_count;
+    size_t batch_capacity;
+};
+
+/* ---- listing ---- */
+
+/* "0000000012.seg": its id, 0 when it is no such name. */
+static uint32_t id_of_name(const char *name, const char *ending)
+{
+    uint64_t id = 0;
+
+    for (int i = 0; i < NAME_DIGITS; i++) {
+        if (name[i] < '0' || name[i] > '9') {
+            return 0;
+        }
+        id = id * 10 + (uint64_t)(name[i] - '0');
+    }
+    if (strcmp(name + NAME_DIGITS, ending) != 0 || id > SEGMENT_ID_MAX) {
+        return 0;
+    }
+    return (uint32_t)id;
+}
+
+static void on_name(void *arg, const char *name)
+{
+    struct recovery *r = arg;
+    uint32_t made = id_of_name(name, ".tmp");
+    uint32_t id = id_of_name(name, ".seg");
+
+    if (made != 0) {
+        char path[PATH_LEN_MAX];
+        segment_path(&r->store->log, made, "tmp", path);
+        (void)r->store->vfs->unlink(r->store->vfs, path);
+    }
+    if (id == 0 || r->status != STATUS_OK) {
+        return;
+    }
+    if (r->found_count == r->found_capacity) {
+        size_t capacity = r->found_capacity == 0 ? 16 : r->found_capacity * 2;
+        void *found = realloc(r->found, capacity * sizeof *r->found);
+        if (found == NULL) {
+            r->status = STATUS_NOMEM;
+            return;
+        }
+        r->found = found;
+        r->found_capacity = capacity;
+    }
+    r->found[r->found_count++] = (struct found_segment) { .id = id };
+}
+
+static int by_id(const void *a, const void *b)
+{
+    uint32_t x = ((const struct found_segment *)a)->id;
+    uint32_t y = ((const struct found_segment *)b)->id;
+
+    return (x > y) - (x < y);
+}
+
+static enum status list_segments(struct recovery *r, struct error *err)
+{
+    const struct store *store = r->store;
+
+    if (store->vfs->list(store->vfs, store->log.dir, on_name, r) != 0) {
+        return error_set(err, STATUS_IO, errno, "list %.200s", store->log.dir);
+    }
+    if (r->status != STATUS_OK) {
+        return error_set(err, r->status, 0, "list %.200s", store->log.dir);
+    }
+    if (r->found_count > 0) {
+        qsort(r->found, r->found_count, sizeof *r->found, by_id);
+    }
+    for (size_t i = 1; i < r->found_count; i++) {
+        r->out->missing_segments += r->found[i].id - r->found[i - 1].id - 1;
+    }
+    return STATUS_OK;
+}
+
+static enum status open_segments(struct recovery *r, struct error *err)
+{
+    for (size_t i = 0; i < r->found_count; i++) {
+        struct found_segment *f = &r->found[i];
+        bool damaged = false;
+        enum status status = segment_open(&f->segment, &r->store->log, f->id,
+                                          &f->file_len, &damaged, err);
+
+        if (status == STATUS_CORRUPT) { /* foreign: left alone, and reported */
+            f->segment = NULL;
+            r->out->missing_segments++;
+            continue;
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (damaged) {
+            r->out->damaged_bytes += BLOCK_LEN;
+        }
+        segment_let_go(f->segment, &r->store->log);
+        if (f->segment->header.epoch > r->epoch) {
+            r->epoch = f->segment->header.epoch;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* ---- a segment in memory ---- */
+
+static void unload(struct recovery *r)
+{
+    if (r->memory != NULL) {
+        munmap(r->memory, r->memory_len);
+    }
+    r->memory = NULL;
+    r->memory_id = 0;
+}
+
+static bool all_zero(const uint8_t *at, size_t len)
+{
+    return len == 0 || (at[0] == 0 && memcmp(at, at + 1, len - 1) == 0);
+}
+
+/* Zeros are not copied, so that an empty tail takes no memory. */
+static enum status read_all(struct recovery *r, const struct found_segment *f,
+                            struct error *err)
+{
+    const struct vfs *vfs = r->store->vfs;
+    uint8_t *chunk = malloc(READ_CHUNK_LEN);
+    enum status status = STATUS_OK;
+
+    if (chunk == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "segment %u: read", f->id);
+    }
+    for (size_t at = 0; at < r->limit && status == STATUS_OK;) {
+        size_t len =
+            r->limit - at < READ_CHUNK_LEN ? r->limit - at : READ_CHUNK_LEN;
+        ssize_t have = io_read(vfs, f->segment->fd, chunk, len, (off_t)at);
+        if (have < 0) {
+            status = error_set(err, STATUS_IO, errno, "segment %u: read at %zu",
+                               f->id, at);
+        } else if (have > 0 && !all_zero(chunk, (size_t)have)) {
+            memcpy(r->memory + at, chunk, (size_t)have);
+        }
+        at += len;
+    }
+    free(chunk);
+    return status;
+}
+
+static enum status load(struct recovery *r, const struct found_segment *f,
+                        struct error *err)
+{
+    const struct vfs *vfs = r->store->vfs;
+    enum status status;
+    void *memory;
+
+    if (r->memory_id == f->id) {
+        return STATUS_OK;
+    }
+    unload(r);
+    status = segment_hold(f->segment, &r->store->log, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    r->limit =
+        f->file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX : (uint32_t)f->file_len;
+    r->memory_len = (size_t)r->limit + BLOCK_LEN;
+    memory = mmap(NULL, r->memory_len, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return error_set(err, STATUS_NOMEM, errno, "segment %u: memory", f->id);
+    }
+    r->memory = memory;
+    (void)vfs->drop_cache(vfs, f->segment->fd, 0, (off_t)f->file_len);
+    status = read_all(r, f, err);
+    segment_let_go(f->segment, &r->store->log);
+    if (status != STATUS_OK) {
+        unload(r);
+        return status;
+    }
+    r->memory_id = f->id;
+    r->memory_epoch = f->segment->header_lost ? 0 : f->segment->header.epoch;
+    return STATUS_OK;
+}
+
+static struct batch_source memory_source(const struct recovery *r)
+{
+    return (struct batch_source) { .base = r->memory,
+                                   .limit = r->limit,
+                                   .segment = r->memory_id,
+                                   .seed = r->store->log.store_id };
+}
+
+/* A batch of this life of the segment stands at `offset`; with_index: whole. */
+static bool batch_at(struct recovery *r, uint32_t offset, bool with_index,
+                     struct batch *out)
+{
+    struct batch_source source = memory_source(r);
+
+    if (offset < SEGMENT_BEGIN
+        || batch_read_header(&source, offset, out) != STATUS_OK
+        || (r->memory_epoch != 0 && out->header.epoch != r->memory_epoch)) {
+        return false;
+    }
+    if (with_index && batch_read(&source, offset, out) != STATUS_OK) {
+        return false;
+    }
+    r->memory_epoch = out->header.epoch;
+    if (out->header.epoch > r->epoch) {
+        r->epoch = out->header.epoch;
+    }
+    return true;
+}
+
+/* The first batch at or after `from`, by its header. */
+static bool find_batch(struct recovery *r, uint32_t from, struct batch *out)
+{
+    for (uint64_t at = from; at + BATCH_HEADER_LEN <= r->limit;
+         at += BATCH_ALIGN) {
+        if (batch_may_begin(r->memory + at)
+            && batch_at(r, (uint32_t)at, false, out)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One past the last byte at or after `from` that is not zero. */
+static uint32_t data_end(const struct recovery *r, uint32_t from)
+{
+    uint32_t end = r->limit > from ? r->limit : from;
+
+    while (end > from && r->memory[end - 1] == 0) {
+        end--;
+    }
+    return end;
+}
+
+/* ---- replay ---- */
+
+static enum status apply(struct recovery *r, struct batch *batch,
+                         struct error *err)
+{
+    struct store *store = r->store;
+    struct batch_source source = memory_source(r);
+    enum status status;
+    uint64_t lost = 0;
+
+    if (batch_read(&source, batch->header.offset, batch) != STATUS_OK) {
+        r->out->damaged_bytes += batch->header.index_len;
+    }
+    status = keeper_apply_batch(store, batch, TRUST_NOTHING, &lost);
+    if (status == STATUS_AGAIN) {
+        status = keeper_checkpoint(store, CHECKPOINT_NOTES, err);
+        if (status == STATUS_OK) {
+            status = keeper_apply_batch(store, batch, TRUST_NOTHING, &lost);
+        }
+    }
+    if (status != STATUS_OK) {
+        return error_set(err, status, 0, "segment %u: batch at %u: replay",
+                         r->memory_id, batch->header.offset);
+    }
+    r->out->damaged_bytes += lost;
+    r->out->replayed_bytes += batch->header.len;
+    r->out->replayed_records += batch->header.record_count;
+    return STATUS_OK;
+}
+
+static void damage(struct recovery *r, uint64_t bytes)
+{
+    r->out->damaged_batches++;
+    r->out->damaged_bytes += bytes;
+}
+
+/* Where the segment at index `i` ends when the next one was made by a recovery,
+ * else 0. */
+static uint32_t fixed_end(const struct recovery *r, size_t i)
+{
+    for (size_t next = i + 1; next < r->found_count; next++) {
+        const struct segment *segment = r->found[next].segment;
+        if (segment != NULL) {
+            uint64_t end = segment->header.previous_end;
+            return place_segment(end) == r->found[i].id ? place_offset(end) : 0;
+        }
+    }
+    return 0;
+}
+
+static void progress(struct recovery *r, uint64_t bytes)
+{
+    r->done_bytes += bytes;
+    if (r->config->progress != NULL) {
+        r->config->progress(r->config->progress_arg, r->done_bytes,
+                            r->total_bytes);
+    }
+}
+
+static void set_end(struct found_segment *f, uint32_t end)
+{
+    atomic_store(&f->segment->end, end);
+}
+
+/* A segment with others after it: all that was in it was durable. */
+static enum status replay_durable(struct recovery *r, size_t i, uint32_t from,
+                                  struct error *err)
+{
+    uint32_t end = fixed_end(r, i);
+    struct batch batch = { 0 };
+    uint32_t at = from;
+
+    if (end != 0 && end < r->limit) {
+        r->limit = end;
+    }
+    while (find_batch(r, at, &batch)) {
+        enum status status;
+        if (batch.header.offset != at) {
+            damage(r, batch.header.offset - at);
+        }
+        at = batch.header.offset + batch.header.len;
+        if (batch.header.kind == BATCH_SEAL) {
+            set_end(&r->found[i], at);
+            return STATUS_OK;
+        }
+        status = apply(r, &batch, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    if (end == 0) { /* the seal at least is lost */
+        uint32_t last = data_end(r, at);
+        damage(r, last - at);
+    } else if (at < end) {
+        damage(r, end - at);
+    }
+    set_end(&r->found[i], at);
+    return STATUS_OK;
+}
+
+/* ---- the last segment ---- */
+
+static bool records_whole(const struct batch *batch)
+{
+    struct slice bytes;
+    struct record record;
+    uint32_t count = 0;
+    uint32_t at = 0;
+
+    while (batch_next(batch, &at, &bytes)) {
+        if (record_read(bytes, &record) != STATUS_OK) {
+            return false;
+        }
+        count++;
+    }
+    return at != UINT32_MAX && count == batch->header.record_count;
+}
+
+static enum status note_batch(struct recovery *r, const struct batch *batch,
+                              bool whole)
+{
+    if (r->batch_count == r->batch_capacity) {
+        size_t capacity = r->batch_capacity == 0 ? 256 : r->batch_capacity * 2;
+        void *batches = realloc(r->batches, capacity * sizeof *r->batches);
+        if (batches == NULL) {
+            return STATUS_NOMEM;
+        }
+        r->batches = batches;
+        r->batch_capacity = capacity;
+    }
+    r->batches[r->batch_count++] =
+        (struct found_batch) { batch->header.offset, batch->header.len, whole };
+    return STATUS_OK;
+}
+
+/* Collect its batches, and what they say was durable. */
+static enum status survey(struct recovery *r, uint32_t from,
+                          uint64_t *watermark, struct error *err)
+{
+    struct batch batch = { 0 };
+    uint32_t at = from;
+
+    r->batch_count = 0;
+    while (find_batch(r, at, &batch)) {
+        struct batch whole;
+        bool good = batch_at(r, batch.header.offset, true, &whole)
+                    && records_whole(&whole);
+        if (batch.header.durable > *watermark
+            && batch.header.durable
+                   <= place_of(r->memory_id, batch.header.offset)) {
+            *watermark = batch.header.durable;
+        }
+        if (batch.header.kind == BATCH_SEAL) {
+            break;
+        }
+        if (note_batch(r, &batch, good) != STATUS_OK) {
+            return error_set(err, STATUS_NOMEM, 0, "segment %u: survey",
+                             r->memory_id);
+        }
+        at = batch.header.offset + batch.header.len;
+    }
+    return STATUS_OK;
+}
+
+/* What the last segment came to. */
+struct tail {
+    size_t first; /* of the doubtful batches to be written again, */
+    size_t stop;  /* one past the last */
+    uint32_t end; /* where the segment ends for good */
+    uint32_t len; /* of those batches */
+};
+
+/* Apply what was durable; find the doubtful batches that stand whole, one
+ * behind the other, right after it. */
+static enum status replay_last(struct recovery *r, uint32_t from,
+                               uint64_t watermark, struct tail *tail,
+                               struct error *err)
+{
+    uint32_t durable = place_offset(watermark);
+    uint32_t at = from;
+    size_t i = 0;
+
+    for (; i < r->batch_count && r->batches[i].offset < durable; i++) {
+        struct batch batch;
+        enum status status;
+        if (r->batches[i].offset != at) {
+            damage(r, r->batches[i].offset - at);
+        }
+        at = r->batches[i].offset + r->batches[i].len;
+        CHECK(batch_at(r, r->batches[i].offset, false, &batch));
+        status = apply(r, &batch, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    if (at < durable) {
+        damage(r, durable - at);
+        at = durable;
+    }
+    *tail = (struct tail) { .first = i, .stop = i, .end = at };
+    while (i < r->batch_count && r->batches[i].offset == at
+           && r->batches[i].whole) {
+        at += r->batches[i].len;
+        tail->len += r->batches[i].len;
+        tail->stop = ++i;
+    }
+    r->out->torn_bytes += data_end(r, at) - at;
+    return STATUS_OK;
+}
+
+/* ---- writing a doubtful tail again ---- */
+
+/* Offsets in the index count from the segment's start: shift them. */
+static void shift_index(uint8_t *index, const struct batch *batch,
+                        uint32_t from, uint32_t to)
+{
+    uint8_t *at = index + BATCH_INDEX_HEAD_LEN;
+    uint64_t entries = batch->visit_count;
+
+    for (uint32_t i = 0; i < batch->run_count; i++, at += BATCH_RUN_LEN) {
+        entries += get_u32(at + 4);
+        put_u32(at + 16, get_u32(at + 16) - from + to);
+    }
+    for (uint64_t i = 0;
+         i < entries && at + 4 <= index + batch->header.index_len;
+         i++, at += 4) {
+        put_u32(at, get_u32(at) - from + to);
+    }
+}
+
+static enum status write_again(struct recovery *r, struct segment *segment,
+                               uint32_t from, uint32_t to, struct log_end *end,
+                               struct error *err)
+{
+    struct store *store = r->store;
+    struct batch batch;
+    struct batch_header header;
+    uint8_t *bytes;
+
+    CHECK(batch_at(r, from, true, &batch));
+    bytes = r->memory + from;
+    header = batch.header;
+    shift_index(bytes + BATCH_HEADER_LEN + header.records_len, &batch, from,
+                to);
+    header.segment = segment->header.id;
+    header.offset = to;
+    header.epoch = segment->header.epoch;
+    header.durable = segment->header.previous_end;
+    header.previous = end->hash;
+    header.number = end->number + 1;
+    header.index_hash =
+        checksum_seeded(bytes + BATCH_HEADER_LEN + header.records_len,
+                        header.index_len, store->log.store_id);
+    batch_header_write(bytes, &header, store->log.store_id);
+    if (io_write(store->vfs, segment->fd, bytes, header.len, to) != 0) {
+        int sys = errno;
+        return error_set(err, status_of_errno(sys), sys,
+                         "segment %u: write the tail again",
+                         segment->header.id);
+    }
+    end->place = place_of(segment->header.id, to + header.len);
+    end->number = header.number;
+    end->hash = header.hash;
+    r->out->rescued_records += header.record_count;
+    return STATUS_OK;
+}
+
+static enum status write_tail(struct recovery *r, struct segment *segment,
+                              const struct tail *tail, struct error *err)
+{
+    struct log_end end = r->store->keeper.applied;
+    uint32_t to = SEGMENT_BEGIN;
+
+    for (size_t i = tail->first; i < tail->stop; i++) {
+        enum status status =
+            write_again(r, segment, r->batches[i].offset, to, &end, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        to += r->batches[i].len;
+    }
+    atomic_store(&segment->end, to);
+    return STATUS_OK;
+}
+
+/* Segments that were prepared and never used: gone before the new one is made,
+ * so that it finds their space. */
+static enum status remove_unused(struct recovery *r, struct error *err)
+{
+    struct store *store = r->store;
+
+    while (r->found_count > r->last + 1) {
+        struct found_segment *f = &r->found[r->found_count - 1];
+        char path[PATH_LEN_MAX];
+        if (f->segment == NULL || f->segment->header_lost) {
+            break; /* not ours to remove */
+        }
+        segment_path(&store->log, f->id, "seg", path);
+        if (store->vfs->unlink(store->vfs, path) != 0) {
+            return error_set(err, STATUS_IO, errno, "segment %u: remove",
+                             f->id);
+        }
+        segment_free(f->segment, &store->log);
+        r->found_count--;
+    }
+    return STATUS_OK;
+}
+
+/* The segment of the new epoch, with the tail in it. */
+static enum status begin_epoch(struct recovery *r, const struct tail *tail,
+                               uint64_t previous_end, struct error *err)
+{
+    struct store *store = r->store;
+    uint64_t need = (uint64_t)SEGMENT_BEGIN + tail->len + SEGMENT_LEN_MIN;
+    struct segment_header header = {
+        .id = 1,
+        .epoch = r->epoch + 1,
+        .time_us = r->config->now_us,
+        .capacity = need > store->capacity ? (uint32_t)need : store->capacity,
+        .previous_end = previous_end,
+        .synced_end = SEGMENT_BEGIN + tail->len,
+    };
+    struct segment *segment;
+    enum status status;
+
+    if (r->found_count > 0) {
+        header.id = r->found[r->found_count - 1].id + 1;
+    }
+    if (header.id > SEGMENT_ID_MAX) {
+        return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
+    }
+    status = segment_make(&segment, &store->log, &header, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = write_tail(r, segment, tail, err);
+    if (status == STATUS_OK) {
+        status = segment_publish(segment, &store->log, err);
+    }
+    if (status == STATUS_OK) {
+        status = log_add(&store->log, segment);
+    }
+    if (status != STATUS_OK) {
+        segment_discard(segment, &store->log);
+        return status;
+    }
+    store->epoch = header.epoch;
+    store->journal.active = segment;
+    store->journal.offset = header.synced_end;
+    return STATUS_OK;
+}
+
+/* The rescued batches, from the new segment's own map. */
+static enum status apply_rescued(struct recovery *r, struct error *err)
+{
+    struct store *store = r->store;
+    struct segment *active = store->journal.active;
+    struct batch_source source = segment_source(active, &store->log);
+    uint32_t at = SEGMENT_BEGIN;
+
+    while (at < source.limit) {
+        struct batch batch;
+        enum status status = batch_read(&source, at, &batch);
+        uint64_t lost = 0;
+        if (status == STATUS_OK) {
+            status = keeper_apply_batch(store, &batch, TRUST_NOTHING, &lost);
+        }
+        if (status == STATUS_AGAIN) {
+            status = keeper_checkpoint(store, CHECKPOINT_NOTES, err);
+            if (status == STATUS_OK) {
+                continue;
+            }
+        }
+        if (status != STATUS_OK || lost != 0) {
+            return error_set(err, status == STATUS_OK ? STATUS_IO : status, 0,
+                             "segment %u: what was written again at %u does "
+                             "not read back",
+                             active->header.id, at);
+        }
+        at += batch.header.len;
+    }
+    return STATUS_OK;
+}
+
+/* ---- the table ---- */
+
+/* Map it and let readers see it. Its end is what replay found, or for segments
+ * the keydir covers the whole file. */
+static enum status add_segment(struct recovery *r, size_t i, struct error *err)
+{
+    struct found_segment *f = &r->found[i];
+    enum status status;
+
+    if (f->segment == NULL || f->in_table) {
+        return STATUS_OK;
+    }
+    if (atomic_load(&f->segment->end) > f->file_len) {
+        set_end(f, (uint32_t)f->file_len);
+    }
+    if (f->file_len > 0) {
+        size_t len = f->file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX
+                                                   : (size_t)f->file_len;
+        status = segment_hold(f->segment, &r->store->log, err);
+        if (status == STATUS_OK) {
+            status = segment_map(f->segment, &r->store->log, len, err);
+        }
+        segment_let_go(f->segment, &r->store->log);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    status = log_add(&r->store->log, f->segment);
+    if (status != STATUS_OK) {
+        return error_set(err, status, 0, "segment %u", f->id);
+    }
+    f->in_table = true;
+    return STATUS_OK;
+}
+
+static enum status add_segments(struct recovery *r, struct error *err)
+{
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; i < r->found_count && status == STATUS_OK; i++) {
+        status = add_segment(r, i, err);
+    }
+    return status;
+}
+
+/* Segments before the replay's start end with their file, or where a later
+ * header says. */
+static void end_covered(struct recovery *r, size_t i)
+{
+    struct found_segment *f = &r->found[i];
+    uint32_t end = fixed_end(r, i);
+
+    if (f->segment == NULL) {
+        return;
+    }
+    if (end == 0 || end > f->file_len) {
+        end = f->file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX
+                                            : (uint32_t)f->file_len;
+    }
+    set_end(f, end);
+}
+
+/* ---- the keydir ---- */
+
+static void keydir_path(const struct store *store, char path[PATH_LEN_MAX])
+{
+    snprintf(path, PATH_LEN_MAX, "%.4000s/keydir", store->dir);
+}
+
+static struct found_segment *find_segment(struct recovery *r, uint32_t id)
+{
+    for (size_t i = 0; i < r->found_count; i++) {
+        if (r->found[i].id == id) {
+            return &r->found[i];
+        }
+    }
+    return NULL;
+}
+
+/* A place that the log does not have makes the keydir doubtful. */
+static bool place_exists(struct recovery *r, uint64_t place)
+{
+    const struct found_segment *f = find_segment(r, place_segment(place));
+
+    return f != NULL && f->segment != NULL
+           && place_offset(place) >= SEGMENT_BEGIN
+           && place_offset(place) <= f->file_len
+           && place_offset(place) % BATCH_ALIGN == 0;
+}
+
+static enum status open_keydir(struct recovery *r, bool create,
+                               struct keydir_meta *meta, struct error *err)
+{
+    struct store *store = r->store;
+    uint64_t len_max = r->config->keydir_len_max;
+    char path[PATH_LEN_MAX];
+    enum status status;
+
+    keydir_path(store, path);
+    if (create) {
+        keydir_close(store->keydir);
+        store->keydir = NULL;
+        status = keydir_delete(path, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    status = keydir_open(&store->keydir, path,
+                         len_max == 0 ? STORE_KEYDIR_LEN_MAX : len_max,
+                         store->log.store_id, create, meta, err);
+    if (status != STATUS_OK || create) {
+        return status;
+    }
+    store->keeper.applied =
+        (struct log_end) { meta->place, meta->number, meta->hash };
+    return keeper_load(store);
+}
+
+static enum status new_keydir(struct recovery *r, struct keydir_meta *meta,
+                              struct error *err)
+{
+    struct store *store = r->store;
+
+    keeper_fini(&store->keeper);
+    if (keeper_init(&store->keeper, store->log.store_id) != STATUS_OK) {
+        return error_set(err, STATUS_NOMEM, 0, "keeper");
+    }
+    r->out->keydir_rebuilt = r->found_count > 0;
+    return open_keydir(r, true, meta, err);
+}
+
+/* The keydir as it is, or a new one when there is any doubt. */
+static enum status have_keydir(struct recovery *r, struct keydir_meta *meta,
+                               struct error *err)
+{
+    enum status status = open_keydir(r, false, meta, err);
+
+    if (status == STATUS_OK && r->found_count == 0
+        && meta->place > place_of(1, SEGMENT_BEGIN)) {
+        return error_set(err, STATUS_CORRUPT, 0,
+                         "the log is gone: the keydir knows %u segments",
+                         place_segment(meta->place));
+    }
+    if (status == STATUS_OK && place_exists(r, meta->place)) {
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK && status != STATUS_CORRUPT
+        && status != STATUS_NOT_FOUND) {
+        return status;
+    }
+    return new_keydir(r, meta, err);
+}
+
+/* ---- putting it together ---- */
+
+/* Index of the last segment with a batch in it, or made by a recovery, or
+ * covered by the keydir: those after it were prepared and never used. */
+static enum status find_last(struct recovery *r, uint64_t place,
+                             struct error *err)
+{
+    for (size_t i = r->found_count; i-- > 0;) {
+        struct found_segment *f = &r->found[i];
+        struct batch batch;
+        enum status status;
+        if (f->segment == NULL) {
+            continue;
+        }
+        r->last = i;
+        if (f->id <= place_segment(place)
+            || f->segment->header.previous_end != 0) {
+            return STATUS_OK;
+        }
+        status = load(r, f, err);
+        if (status != STATUS_OK || find_batch(r, SEGMENT_BEGIN, &batch)) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static void count_total(struct recovery *r, uint64_t place)
+{
+    for (size_t i = 0; i < r->found_count; i++) {
+        if (r->found[i].id >= place_segment(place)) {
+            r->total_bytes += r->found[i].file_len;
+        }
+    }
+}
+
+static enum status replay(struct recovery *r, uint64_t place, struct tail *tail,
+                          struct error *err)
+{
+    enum status status = STATUS_OK;
+
+    count_total(r, place);
+    for (size_t i = 0; i <= r->last && status == STATUS_OK; i++) {
+        struct found_segment *f = &r->found[i];
+        uint64_t watermark = place > place_of(f->id, SEGMENT_BEGIN)
+                                 ? place
+                                 : place_of(f->id, SEGMENT_BEGIN);
+        uint32_t from = place_offset(watermark);
+
+        if (f->id < place_segment(place) || f->segment == NULL) {
+            end_covered(r, i);
+            continue;
+        }
+        status = load(r, f, err);
+        if (status != STATUS_OK) {
+            break;
+        }
+        if (i < r->last) {
+            status = replay_durable(r, i, from, err);
+        } else {
+            uint64_t synced = place_of(f->id, f->segment->header.synced_end);
+            watermark = synced > watermark ? synced : watermark;
+            status = survey(r, from, &watermark, err);
+            if (status == STATUS_OK) {
+                status = replay_last(r, from, watermark, tail, err);
+            }
+            if (status == STATUS_OK) {
+                set_end(f, tail->end);
+            }
+        }
+        progress(r, f->file_len);
+    }
+    return status;
+}
+
+static enum status start_anew(struct recovery *r, struct error *err)
+{
+    struct tail none = { 0 };
+    enum status status = begin_epoch(r, &none, 0, err);
+
+    r->out->fresh = true;
+    r->out->clean = true;
+    return status;
+}
+
+static enum status recover_unclean(struct recovery *r, uint64_t place,
+                                   struct error *err)
+{
+    struct found_segment *last;
+    struct tail tail = { 0 };
+    enum status status = replay(r, place, &tail, err);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    last = &r->found[r->last];
+    if (last->segment == NULL) {
+        return begin_epoch(r, &tail, 0, err); /* nothing of ours was found */
+    }
+    status = remove_unused(r, err);
+    if (status == STATUS_OK) {
+        status = add_segments(r, err);
+    }
+    if (status == STATUS_OK) {
+        status = begin_epoch(r, &tail, place_of(last->id, tail.end), err);
+    }
+    if (status == STATUS_OK) {
+        status = apply_rescued(r, err);
+    }
+    return status;
+}
+
+/* ---- after a clean end ---- */
+
+/* A segment that was prepared for later, unused, can serve as that. */
+static bool is_prepared(struct recovery *r, const struct found_segment *f,
+                        const struct segment *before)
+{
+    uint8_t block[BATCH_HEADER_LEN];
+
+    if (f->segment == NULL
+        || segment_hold(f->segment, &r->store->log, NULL) != STATUS_OK) {
+        return false;
+    }
+    return !f->segment->header_lost && f->id == before->header.id + 1
+           && f->segment->header.epoch == before->header.epoch
+           && f->segment->header.previous_end == 0
+           && f->file_len == f->segment->header.capacity
+           && io_read(r->store->vfs, f->segment->fd, block, sizeof block,
+                      SEGMENT_BEGIN)
+                  == (ssize_t)sizeof block
+           && all_zero(block, sizeof block);
+}
+
+static bool ends_at(struct recovery *r, const struct found_segment *f,
+                    uint32_t offset)
+{
+    uint8_t block[BATCH_HEADER_LEN];
+
+    if (f->segment == NULL
+        || segment_hold(f->segment, &r->store->log, NULL) != STATUS_OK) {
+        return false;
+    }
+    return !f->segment->header_lost
+           && f->file_len == f->segment->header.capacity
+           && f->file_len - offset > SEGMENT_BEGIN
+           && io_read(r->store->vfs, f->segment->fd, block, sizeof block,
+                      offset)
+                  == (ssize_t)sizeof block
+           && all_zero(block, sizeof block);
+}
+
+/* The log ends where the clean mark says, in a segment that has room: go on
+ * there. *done stays false when anything looks otherwise. */
+static enum status go_on(struct recovery *r, uint64_t place, bool *done,
+                         struct error *err)
+{
+    struct store *store = r->store;
+    struct found_segment *f = find_segment(r, place_segment(place));
+    size_t i = (size_t)(f - r->found);
+    size_t after = r->found_count - 1 - i;
+    enum status status;
+
+    if (!ends_at(r, f, place_offset(place)) || after > 1
+        || (after == 1 && !is_prepared(r, f + 1, f->segment))) {
+        return STATUS_OK;
+    }
+    for (size_t k = 0; k < i; k++) {
+        end_covered(r, k);
+    }
+    set_end(f, place_offset(place));
+    if (after == 1) {
+        status =
+            segment_map(f[1].segment, &store->log, (size_t)f[1].file_len, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        atomic_store(&store->next, f[1].segment);
+        f[1].in_table = true; /* the store owns it now */
+        r->found_count--;
+    }
+    status = add_segments(r, err);
+    if (status == STATUS_OK) {
+        status = segment_hold(f->segment, &store->log, err);
+    }
+    if (status == STATUS_OK) {
+        store->epoch = f->segment->header.epoch;
+        store->journal.active = f->segment;
+        store->journal.offset = place_offset(place);
+        r->out->clean = true;
+        *done = true;
+    }
+    return status;
+}
+
+/* ---- the whole ---- */
+
+static enum status bring_up(struct recovery *r, struct keydir_meta *meta,
+                            struct error *err)
+{
+    enum status status;
+    bool done = false;
+
+    if (r->found_count == 0) {
+        return start_anew(r, err);
+    }
+    if (meta->clean && r->out->damaged_bytes == 0) {
+        status = go_on(r, meta->place, &done, err);
+        if (status != STATUS_OK || done) {
+            return status;
+        }
+    }
+    status = find_last(r, meta->place, err);
+    if (status == STATUS_OK) {
+        status = recover_unclean(r, meta->place, err);
+    }
+    return status;
+}
+
+/* From here on journal and keeper agree on where the log ends. */
+static enum status settle(struct recovery *r, struct error *err)
+{
+    struct store *store = r->store;
+    struct journal *journal = &store->journal;
+    enum status status;
+
+    store->keeper.applied.place =
+        place_of(journal->active->header.id, journal->offset);
+    journal->end = store->keeper.applied;
+    journal->durable = journal->end.place;
+    atomic_store(&journal->active->end, journal->offset);
+    atomic_store(&store->active_id, journal->active->header.id);
+    status = keeper_checkpoint(store, CHECKPOINT_MARK, err);
+    if (status == STATUS_OK) {
+        status = keeper_teach(store);
+    }
+    for (size_t i = 0; i < r->found_count && status == STATUS_OK; i++) {
+        struct segment *segment = r->found[i].segment;
+        if (segment != NULL && segment != journal->active
+            && r->found[i].file_len > atomic_load(&segment->end)) {
+            /* Only gives space back: no reason not to start. */
+            enum status trimmed = segment_trim(segment, &store->log, NULL);
+            (void)trimmed;
+        }
+    }
+    store->keeper.trimmed_through = journal->active->header.id - 1;
+    return status;
+}
+
+static void recovery_fini(struct recovery *r)
+{
+    for (size_t i = 0; i < r->found_count; i++) {
+        if (!r->found[i].in_table) {
+            segment_free(r->found[i].segment, &r->store->log);
+        }
+    }
+    unload(r);
+    free(r->found);
+    free(r->batches);
+}
+
+enum status store_recover(struct store *store,
+                          const struct store_config *config,
+                          struct store_recovery *out, struct error *err)
+{
+    struct recovery r = { .store = store, .config = config, .out = out };
+    struct keydir_meta meta = { 0 };
+    enum status status = list_segments(&r, err);
+
+    if (status == STATUS_OK) {
+        status = open_segments(&r, err);
+    }
+    if (status == STATUS_OK) {
+        status = have_keydir(&r, &meta, err);
+    }
+    if (status == STATUS_OK) {
+        status = bring_up(&r, &meta, err);
+    }
+    if (status == STATUS_OK) {
+        status = settle(&r, err);
+    }
+    out->segment_count = r.found_count + (out->clean && !out->fresh ? 0 : 1);
+    recovery_fini(&r);
+    return status;
+}

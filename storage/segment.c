@@ -1,0 +1,366 @@
+#include "storage/segment.h"
+
+#include "storage/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+/* Where each field of the first block stands. */
+enum {
+    AT_MAGIC = 0,
+    AT_VERSION = 8,
+    AT_ID = 12,
+    AT_STORE = 16,
+    AT_EPOCH = 24,
+    AT_TIME = 32,
+    AT_CAPACITY = 40,
+    AT_SYNCED_END = 44,
+    AT_PREVIOUS_END = 48
+};
+
+static const uint64_t segment_magic = UINT64_C(0x3147455354574447);
+
+/* ---- the table ---- */
+
+struct segment *log_segment(struct log *log, uint32_t id)
+{
+    _Atomic(struct segment *) *chunk;
+
+    if (id > SEGMENT_ID_MAX) {
+        return NULL;
+    }
+    chunk = atomic_load_explicit(&log->chunks[id / LOG_CHUNK_LEN],
+                                 memory_order_acquire);
+    if (chunk == NULL) {
+        return NULL;
+    }
+    return atomic_load_explicit(&chunk[id % LOG_CHUNK_LEN],
+                                memory_order_acquire);
+}
+
+enum status log_add(struct log *log, struct segment *segment)
+{
+    uint32_t id = segment->header.id;
+    _Atomic(struct segment *) *chunk;
+
+    if (id > SEGMENT_ID_MAX) {
+        return STATUS_NO_SPACE;
+    }
+    chunk = atomic_load_explicit(&log->chunks[id / LOG_CHUNK_LEN],
+                                 memory_order_acquire);
+    if (chunk == NULL) {
+        chunk = calloc(LOG_CHUNK_LEN, sizeof *chunk);
+        if (chunk == NULL) {
+            return STATUS_NOMEM;
+        }
+        atomic_store_explicit(&log->chunks[id / LOG_CHUNK_LEN], chunk,
+                              memory_order_release);
+    }
+    atomic_store_explicit(&chunk[id % LOG_CHUNK_LEN], segment,
+                          memory_order_release);
+    return STATUS_OK;
+}
+
+void log_fini(struct log *log)
+{
+    for (size_t i = 0; i < LOG_CHUNK_COUNT; i++) {
+        _Atomic(struct segment *) *chunk = atomic_load(&log->chunks[i]);
+        for (size_t j = 0; chunk != NULL && j < LOG_CHUNK_LEN; j++) {
+            segment_free(atomic_load(&chunk[j]), log);
+        }
+        free((void *)chunk);
+        atomic_store(&log->chunks[i], NULL);
+    }
+}
+
+/* ---- one file ---- */
+
+enum status status_of_errno(int error)
+{
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EMFILE:
+    case ENFILE:
+        return STATUS_NO_SPACE;
+    case ENOMEM:
+        return STATUS_NOMEM;
+    default:
+        return STATUS_IO;
+    }
+}
+
+void segment_path(const struct log *log, uint32_t id, const char *ending,
+                  char path[PATH_LEN_MAX])
+{
+    snprintf(path, PATH_LEN_MAX, "%.4000s/%010u.%s", log->dir, id, ending);
+}
+
+static enum status fail(struct error *err, const struct segment *segment,
+                        const char *doing)
+{
+    int sys = errno;
+
+    return error_set(err, status_of_errno(sys), sys, "segment %u: %s",
+                     segment->header.id, doing);
+}
+
+static struct segment *segment_new(uint32_t id)
+{
+    struct segment *segment = calloc(1, sizeof *segment);
+
+    if (segment != NULL) {
+        segment->header.id = id;
+        segment->fd = -1;
+        atomic_init(&segment->end, SEGMENT_BEGIN);
+    }
+    return segment;
+}
+
+void segment_free(struct segment *segment, struct log *log)
+{
+    if (segment == NULL) {
+        return;
+    }
+    if (segment->map != NULL) {
+        log->vfs->unmap(log->vfs, (void *)segment->map, segment->map_len);
+    }
+    segment_let_go(segment, log);
+    free(segment);
+}
+
+static int write_header(struct segment *segment, struct log *log)
+{
+    const struct segment_header *h = &segment->header;
+    uint8_t block[BLOCK_LEN] = { 0 };
+
+    put_u64(block + AT_MAGIC, segment_magic);
+    put_u32(block + AT_VERSION, STORE_FORMAT_VERSION);
+    put_u32(block + AT_ID, h->id);
+    put_u64(block + AT_STORE, log->store_id);
+    put_u64(block + AT_EPOCH, h->epoch);
+    put_u64(block + AT_TIME, h->time_us);
+    put_u32(block + AT_CAPACITY, h->capacity);
+    put_u32(block + AT_SYNCED_END, h->synced_end);
+    put_u64(block + AT_PREVIOUS_END, h->previous_end);
+    block_close(block);
+    return io_write(log->vfs, segment->fd, block, sizeof block, 0);
+}
+
+enum status segment_make(struct segment **out, struct log *log,
+                         const struct segment_header *header, struct error *err)
+{
+    struct segment *segment = segment_new(header->id);
+    char path[PATH_LEN_MAX];
+    enum status status;
+
+    if (segment == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "segment %u", header->id);
+    }
+    segment->header = *header;
+    segment_path(log, header->id, "tmp", path);
+    segment->fd = io_open(log->vfs, path, O_RDWR | O_CREAT | O_TRUNC);
+    if (segment->fd < 0) {
+        status = fail(err, segment, "create");
+        segment_free(segment, log);
+        return status;
+    }
+    if (io_allocate(log->vfs, segment->fd, header->capacity) != 0) {
+        status = fail(err, segment, "allocate");
+        goto fail;
+    }
+    if (write_header(segment, log) != 0) {
+        status = fail(err, segment, "write the header");
+        goto fail;
+    }
+    status = segment_map(segment, log, header->capacity, err);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    *out = segment;
+    return STATUS_OK;
+
+fail:
+    segment_discard(segment, log);
+    return status;
+}
+
+void segment_discard(struct segment *segment, struct log *log)
+{
+    char path[PATH_LEN_MAX];
+
+    segment_path(log, segment->header.id, "tmp", path);
+    (void)log->vfs->unlink(log->vfs, path);
+    segment_free(segment, log);
+}
+
+/* A crash before the rename leaves a .tmp file, which the next start removes;
+ * one after it leaves a whole segment, with or without its name on disk. */
+enum status segment_publish(struct segment *segment, struct log *log,
+                            struct error *err)
+{
+    char made[PATH_LEN_MAX];
+    char name[PATH_LEN_MAX];
+
+    segment_path(log, segment->header.id, "tmp", made);
+    segment_path(log, segment->header.id, "seg", name);
+    if (io_sync(log->vfs, segment->fd) != 0) {
+        return fail(err, segment, "sync");
+    }
+    if (log->vfs->rename(log->vfs, made, name) != 0) {
+        return fail(err, segment, "rename");
+    }
+    if (io_sync_dir(log->vfs, log->dir) != 0) {
+        return fail(err, segment, "sync the folder");
+    }
+    return STATUS_OK;
+}
+
+static enum status decode_header(struct segment *segment, struct log *log,
+                                 const uint8_t *fields, struct error *err)
+{
+    struct segment_header *h = &segment->header;
+    uint32_t id = h->id;
+    uint32_t version = get_u32(fields + AT_VERSION);
+
+    if (get_u64(fields + AT_MAGIC) != segment_magic) {
+        return error_set(err, STATUS_CORRUPT, 0, "segment %u: not a segment",
+                         id);
+    }
+    if (version > STORE_FORMAT_VERSION) {
+        return error_set(err, STATUS_NEWER, 0,
+                         "segment %u has format %u, this build reads up to %u",
+                         id, version, (unsigned)STORE_FORMAT_VERSION);
+    }
+    if (get_u32(fields + AT_ID) != id
+        || get_u64(fields + AT_STORE) != log->store_id) {
+        return error_set(err, STATUS_CORRUPT, 0,
+                         "segment %u: belongs elsewhere", id);
+    }
+    h->epoch = get_u64(fields + AT_EPOCH);
+    h->time_us = get_u64(fields + AT_TIME);
+    h->capacity = get_u32(fields + AT_CAPACITY);
+    h->synced_end = get_u32(fields + AT_SYNCED_END);
+    h->previous_end = get_u64(fields + AT_PREVIOUS_END);
+    return STATUS_OK;
+}
+
+static enum status read_header(struct segment *segment, struct log *log,
+                               bool *damaged, struct error *err)
+{
+    uint8_t block[BLOCK_LEN] = { 0 };
+    const uint8_t *fields;
+    ssize_t have = io_read(log->vfs, segment->fd, block, sizeof block, 0);
+
+    if (have < 0) {
+        return fail(err, segment, "read the header");
+    }
+    fields = block_read(block, damaged);
+    if (have < (ssize_t)sizeof block || fields == NULL) {
+        segment->header_lost = true;
+        *damaged = true;
+        return STATUS_OK;
+    }
+    return decode_header(segment, log, fields, err);
+}
+
+enum status segment_open(struct segment **out, struct log *log, uint32_t id,
+                         uint64_t *file_len, bool *damaged, struct error *err)
+{
+    struct segment *segment = segment_new(id);
+    char path[PATH_LEN_MAX];
+    enum status status;
+    off_t len;
+
+    if (segment == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "segment %u", id);
+    }
+    segment_path(log, id, "seg", path);
+    segment->fd = io_open(log->vfs, path, O_RDWR);
+    if (segment->fd < 0) {
+        status = fail(err, segment, "open");
+        goto fail;
+    }
+    len = log->vfs->size(log->vfs, segment->fd);
+    if (len < 0) {
+        status = fail(err, segment, "size");
+        goto fail;
+    }
+    *file_len = (uint64_t)len;
+    status = read_header(segment, log, damaged, err);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    *out = segment;
+    return STATUS_OK;
+
+fail:
+    segment_free(segment, log);
+    return status;
+}
+
+void segment_let_go(struct segment *segment, struct log *log)
+{
+    if (segment->fd >= 0) {
+        log->vfs->close(log->vfs, segment->fd);
+        segment->fd = -1;
+    }
+}
+
+enum status segment_hold(struct segment *segment, struct log *log,
+                         struct error *err)
+{
+    char path[PATH_LEN_MAX];
+
+    if (segment->fd >= 0) {
+        return STATUS_OK;
+    }
+    segment_path(log, segment->header.id, "seg", path);
+    segment->fd = io_open(log->vfs, path, O_RDWR);
+    return segment->fd >= 0 ? STATUS_OK : fail(err, segment, "open");
+}
+
+enum status segment_map(struct segment *segment, struct log *log, size_t len,
+                        struct error *err)
+{
+    void *map = log->vfs->map(log->vfs, segment->fd, len);
+
+    if (map == MAP_FAILED) {
+        return fail(err, segment, "map");
+    }
+    segment->map = map;
+    segment->map_len = len;
+    return STATUS_OK;
+}
+
+/* Nobody reads past `end`, so the mapping may stay longer than the file. */
+enum status segment_trim(struct segment *segment, struct log *log,
+                         struct error *err)
+{
+    uint32_t end = atomic_load_explicit(&segment->end, memory_order_acquire);
+
+    enum status status = segment_hold(segment, log, err);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (io_truncate(log->vfs, segment->fd, end) != 0) {
+        status = fail(err, segment, "trim");
+    }
+    segment_let_go(segment, log);
+    return status;
+}
+
+struct batch_source segment_source(const struct segment *segment,
+                                   const struct log *log)
+{
+    uint32_t end = atomic_load_explicit(&segment->end, memory_order_acquire);
+
+    return (struct batch_source) { .base = segment->map,
+                                   .limit = end,
+                                   .segment = segment->header.id,
+                                   .seed = log->store_id };
+}

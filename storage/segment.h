@@ -1,0 +1,103 @@
+/* One file of the log, and the table of all of them. A segment is made under a
+ * temporary name, written, synced and only then given its own, so a file named
+ * like a segment always has a whole header. The table may be read by any thread
+ * without a lock; one thread at a time adds to it. */
+#ifndef GODWIT_STORAGE_SEGMENT_H
+#define GODWIT_STORAGE_SEGMENT_H
+
+#include "proto/error.h"
+#include "storage/batch.h"
+#include "storage/block.h"
+#include "storage/vfs.h"
+
+#include <stdatomic.h>
+
+enum {
+    SEGMENT_BEGIN = BLOCK_LEN, /* offset of the first batch */
+    SEGMENT_LEN_MIN = 32 * 1024,
+    SEGMENT_LEN_MAX = 1024 * 1024 * 1024,
+    LOG_CHUNK_COUNT = 1024, /* the table: chunks of slots */
+    LOG_CHUNK_LEN = 1024,
+    SEGMENT_ID_MAX = LOG_CHUNK_COUNT * LOG_CHUNK_LEN - 1,
+    PATH_LEN_MAX = 4096
+};
+
+/* What a segment's first block says. */
+struct segment_header {
+    uint32_t id;
+    uint64_t epoch;   /* rises with every unclean start */
+    uint64_t time_us; /* when it was made */
+    uint32_t capacity;
+    /* Where the segment before ends when a recovery made this one, else 0. */
+    uint64_t previous_end;
+    /* What stands before this offset was synced before the file got its name. */
+    uint32_t synced_end;
+};
+
+struct segment {
+    struct segment_header header;
+    bool header_lost; /* unreadable: epoch and ends are not known */
+    int fd;           /* -1 while nothing is written to it */
+    const uint8_t *map;
+    size_t map_len;
+    _Atomic uint32_t end; /* one past the last whole batch; readers stop here */
+};
+
+struct log {
+    const struct vfs *vfs;
+    char dir[PATH_LEN_MAX];
+    uint64_t store_id;
+    _Atomic(_Atomic(struct segment *) *) chunks[LOG_CHUNK_COUNT];
+};
+
+/* Any thread; NULL when there is none. */
+struct segment *log_segment(struct log *log, uint32_t id);
+/* STATUS_NOMEM, or STATUS_NO_SPACE when ids have run out. */
+MUST_CHECK enum status log_add(struct log *log, struct segment *segment);
+/* Free all segments. */
+void log_fini(struct log *log);
+
+/* A new file under its temporary name, allocated, mapped, its header written.
+ * Batches may be written to it before segment_publish(). STATUS_NO_SPACE for
+ * want of space or descriptors, STATUS_IO for all else. */
+MUST_CHECK enum status segment_make(struct segment **out, struct log *log,
+                                    const struct segment_header *header,
+                                    struct error *err);
+/* Sync it, give it its name, sync the folder. */
+MUST_CHECK enum status segment_publish(struct segment *segment, struct log *log,
+                                       struct error *err);
+/* Remove one that was made and not published. */
+void segment_discard(struct segment *segment, struct log *log);
+
+/* Open a file of the log for reading and writing; its header may be damaged
+ * (*damaged, header_lost). STATUS_CORRUPT: of another store; STATUS_NEWER;
+ * STATUS_IO. Not mapped. */
+MUST_CHECK enum status segment_open(struct segment **out, struct log *log,
+                                    uint32_t id, uint64_t *file_len,
+                                    bool *damaged, struct error *err);
+/* Let go of the file, and have it again. Most segments are only mapped. */
+void segment_let_go(struct segment *segment, struct log *log);
+MUST_CHECK enum status segment_hold(struct segment *segment, struct log *log,
+                                    struct error *err);
+/* Map it whole, `len` bytes long. */
+MUST_CHECK enum status segment_map(struct segment *segment, struct log *log,
+                                   size_t len, struct error *err);
+
+/* Cut the file to its end and let go of its descriptor. */
+MUST_CHECK enum status segment_trim(struct segment *segment, struct log *log,
+                                    struct error *err);
+
+void segment_free(struct segment *segment, struct log *log); /* accepts NULL */
+
+/* The mapped segment up to its end, for batch_read(). */
+struct batch_source segment_source(const struct segment *segment,
+                                   const struct log *log);
+
+/* The status for a failed call that needed space or descriptors. */
+enum status status_of_errno(int error);
+
+/* "DIR/0000000012.seg" into `path`, with another ending if asked. */
+void segment_path(const struct log *log, uint32_t id, const char *ending,
+                  char path[PATH_LEN_MAX]);
+
+#endif

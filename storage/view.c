@@ -1,0 +1,420 @@
+/* One thread's window on the durable log. Runs of batches that came since the
+ * last checkpoint are in a table of this view's own; older ones are in the
+ * keydir. A run leaves the table only after a checkpoint that holds it, and the
+ * keydir's snapshot is let go before that, so a message is always in one of the
+ * two. */
+#include "storage/internal.h"
+
+#include <stdlib.h>
+
+/* The runs of one topic, by first_seq; begin..end are in use. */
+struct topic_runs {
+    struct store_run *runs;
+    uint32_t begin;
+    uint32_t end;
+    uint32_t capacity;
+};
+
+/* In the order of the log: what to forget as checkpoints pass. */
+struct noted {
+    uint64_t place; /* of the run's batch */
+    uint32_t topic;
+};
+
+struct store_view {
+    struct store *store;
+    struct keydir_reader *reader;
+    struct topic_runs *topics;
+    uint32_t topic_count;
+    struct noted *noted; /* a ring; its capacity is a power of two */
+    size_t noted_first;
+    size_t noted_count;
+    size_t noted_capacity;
+    uint64_t trimmed; /* the checkpointed place seen last */
+};
+
+enum { TOPICS_MIN = 64, RUNS_MIN = 16, NOTED_MIN = 256 };
+
+enum status store_view_open(struct store_view **out, struct store *store,
+                            struct error *err)
+{
+    struct store_view *view = calloc(1, sizeof *view);
+    enum status status;
+
+    if (view == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "view");
+    }
+    view->store = store;
+    status = keydir_reader_open(&view->reader, store->keydir);
+    if (status != STATUS_OK) {
+        free(view);
+        return error_set(err, status, 0, "view: keydir reader");
+    }
+    *out = view;
+    return STATUS_OK;
+}
+
+void store_view_close(struct store_view *view)
+{
+    if (view == NULL) {
+        return;
+    }
+    keydir_reader_close(view->reader);
+    for (uint32_t i = 0; i < view->topic_count; i++) {
+        free(view->topics[i].runs);
+    }
+    free(view->topics);
+    free(view->noted);
+    free(view);
+}
+
+/* ---- the table ---- */
+
+static void forget_first(struct store_view *view, uint32_t topic)
+{
+    struct topic_runs *t = &view->topics[topic];
+
+    CHECK(t->begin < t->end);
+    t->begin++;
+    if (t->begin == t->end) {
+        t->begin = t->end = 0;
+    }
+}
+
+/* Drop what a checkpoint has taken over since the last look. */
+static void trim(struct store_view *view)
+{
+    uint64_t place =
+        atomic_load_explicit(&view->store->checkpointed, memory_order_acquire);
+
+    if (place == view->trimmed) {
+        return;
+    }
+    view->trimmed = place;
+    while (view->noted_count > 0
+           && view->noted[view->noted_first].place < place) {
+        forget_first(view, view->noted[view->noted_first].topic);
+        view->noted_first =
+            (view->noted_first + 1) & (view->noted_capacity - 1);
+        view->noted_count--;
+    }
+}
+
+static enum status grow_topics(struct store_view *view, uint32_t topic)
+{
+    uint32_t count = view->topic_count == 0 ? TOPICS_MIN : view->topic_count;
+    struct topic_runs *topics;
+
+    if (topic > TOPIC_ID_MAX) {
+        return STATUS_CORRUPT;
+    }
+    while (count <= topic) {
+        count *= 2;
+    }
+    topics = realloc(view->topics, count * sizeof *topics);
+    if (topics == NULL) {
+        return STATUS_NOMEM;
+    }
+    memset(topics + view->topic_count, 0,
+           (count - view->topic_count) * sizeof *topics);
+    view->topics = topics;
+    view->topic_count = count;
+    return STATUS_OK;
+}
+
+static enum status grow_noted(struct store_view *view)
+{
+    size_t capacity =
+        view->noted_capacity == 0 ? NOTED_MIN : view->noted_capacity * 2;
+    struct noted *noted;
+
+    if (view->noted_count < view->noted_capacity) {
+        return STATUS_OK;
+    }
+    noted = malloc(capacity * sizeof *noted);
+    if (noted == NULL) {
+        return STATUS_NOMEM;
+    }
+    for (size_t i = 0; i < view->noted_count; i++) {
+        noted[i] =
+            view->noted[(view->noted_first + i) & (view->noted_capacity - 1)];
+    }
+    free(view->noted);
+    view->noted = noted;
+    view->noted_first = 0;
+    view->noted_capacity = capacity;
+    return STATUS_OK;
+}
+
+static enum status room_for_run(struct topic_runs *t)
+{
+    uint32_t capacity = t->capacity == 0 ? RUNS_MIN : t->capacity * 2;
+    struct store_run *runs;
+
+    if (t->end < t->capacity) {
+        return STATUS_OK;
+    }
+    if (t->begin > t->capacity / 2) {
+        memmove(t->runs, t->runs + t->begin,
+                (t->end - t->begin) * sizeof *t->runs);
+        t->end -= t->begin;
+        t->begin = 0;
+        return STATUS_OK;
+    }
+    runs = realloc(t->runs, capacity * sizeof *runs);
+    if (runs == NULL) {
+        return STATUS_NOMEM;
+    }
+    t->runs = runs;
+    t->capacity = capacity;
+    return STATUS_OK;
+}
+
+static enum status add_run(struct store_view *view, const struct store_run *run)
+{
+    enum status status = STATUS_OK;
+    struct topic_runs *t;
+    size_t last;
+
+    if (run->topic >= view->topic_count) {
+        status = grow_topics(view, run->topic);
+    }
+    if (status == STATUS_OK) {
+        status = grow_noted(view);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    t = &view->topics[run->topic];
+    status = room_for_run(t);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    t->runs[t->end++] = *run;
+    last = (view->noted_first + view->noted_count) & (view->noted_capacity - 1);
+    view->noted[last] =
+        (struct noted) { place_of(run->segment, run->batch), run->topic };
+    view->noted_count++;
+    return STATUS_OK;
+}
+
+/* ---- a commit ---- */
+
+static enum status visit_runs(struct store_view *view,
+                              const struct batch *batch,
+                              const struct store_visitor *visitor)
+{
+    for (uint32_t i = 0; i < batch->run_count; i++) {
+        struct store_run run;
+        enum status status = batch_run(batch, i, &run);
+        if (status == STATUS_OK) {
+            status = add_run(view, &run);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (visitor != NULL && visitor->run != NULL) {
+            visitor->run(visitor->arg, &run);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status visit_facts(const struct batch *batch,
+                               const struct store_visitor *visitor)
+{
+    for (uint32_t i = 0; i < batch->visit_count; i++) {
+        struct record record;
+        struct record_fact fact;
+        enum status status = record_read(batch_visit(batch, i), &record);
+        if (status == STATUS_OK && record.kind == RECORD_CATALOG) {
+            status = fact_read(record.body, &fact);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (record.kind == RECORD_CATALOG && visitor != NULL
+            && visitor->fact != NULL) {
+            visitor->fact(visitor->arg, &fact, record.app);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status read_batch(struct store *store, uint32_t segment_id,
+                              uint32_t offset, struct batch *batch)
+{
+    struct segment *segment = log_segment(&store->log, segment_id);
+    struct batch_source source;
+
+    if (segment == NULL || segment->map == NULL) {
+        return STATUS_CORRUPT;
+    }
+    source = segment_source(segment, &store->log);
+    return batch_read(&source, offset, batch);
+}
+
+enum status store_view_commit(struct store_view *view,
+                              const struct store_commit *commit,
+                              const struct store_visitor *visitor)
+{
+    struct batch batch;
+    enum status status;
+
+    keydir_reader_reset(view->reader);
+    trim(view);
+    status = read_batch(view->store, commit->segment, commit->offset, &batch);
+    if (status == STATUS_OK) {
+        status = visit_runs(view, &batch, visitor);
+    }
+    if (status == STATUS_OK) {
+        status = visit_facts(&batch, visitor);
+    }
+    if (status == STATUS_CORRUPT) {
+        figure_add(&view->store->figures.corrupt_reads, 1);
+    }
+    return status;
+}
+
+/* ---- a message ---- */
+
+static bool run_holds(const struct store_run *run, uint32_t topic, uint64_t seq)
+{
+    return run->topic == topic && seq >= run->first_seq
+           && seq - run->first_seq < run->count;
+}
+
+/* Index of the first run of the topic that begins after `seq`. */
+static uint32_t first_after(const struct topic_runs *t, uint64_t seq)
+{
+    uint32_t low = t->begin;
+    uint32_t high = t->end;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (t->runs[middle].first_seq <= seq) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static enum status find_noted(const struct store_view *view, uint32_t topic,
+                              uint64_t seq, struct store_run *out,
+                              uint64_t *next_seq)
+{
+    const struct topic_runs *t;
+    uint32_t after;
+
+    *next_seq = 0;
+    if (topic >= view->topic_count) {
+        return STATUS_NOT_FOUND;
+    }
+    t = &view->topics[topic];
+    after = first_after(t, seq);
+    if (after > t->begin && run_holds(&t->runs[after - 1], topic, seq)) {
+        *out = t->runs[after - 1];
+        return STATUS_OK;
+    }
+    if (after < t->end) {
+        *next_seq = t->runs[after].first_seq;
+    }
+    return STATUS_NOT_FOUND;
+}
+
+static enum status find_run(struct store_view *view, uint32_t topic,
+                            uint64_t seq, struct store_run *out,
+                            uint64_t *next_seq)
+{
+    uint64_t noted_next;
+    enum status status = find_noted(view, topic, seq, out, &noted_next);
+
+    if (status == STATUS_OK) {
+        return STATUS_OK;
+    }
+    status = keydir_find_run(view->reader, topic, seq, out, next_seq);
+    if (status == STATUS_NOT_FOUND && *next_seq == 0) {
+        *next_seq = noted_next;
+    }
+    return status;
+}
+
+/* The record at `offset`, when it is the message that was asked for. */
+static bool read_message(const struct batch_source *source, uint32_t offset,
+                         uint32_t topic, uint64_t seq, struct record *out)
+{
+    if (offset > source->limit || offset % RECORD_ALIGN != 0
+        || record_read(slice_of(source->base + offset, source->limit - offset),
+                       out)
+               != STATUS_OK) {
+        return false;
+    }
+    return out->kind == RECORD_MESSAGE && out->topic == topic
+           && out->seq == seq;
+}
+
+/* The batch's table is damaged: look through its records, if it has a header. */
+static bool search_message(const struct batch_source *source,
+                           const struct store_run *run, uint64_t seq,
+                           struct record *out)
+{
+    struct batch batch;
+    struct slice record;
+    uint32_t at = 0;
+
+    if (batch_read_header(source, run->batch, &batch) != STATUS_OK) {
+        return false;
+    }
+    while (batch_next(&batch, &at, &record)) {
+        uint32_t offset = (uint32_t)(record.at - source->base);
+        if (read_message(source, offset, run->topic, seq, out)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum status read_from_run(struct store_view *view,
+                                 const struct store_run *run, uint64_t seq,
+                                 struct record *out)
+{
+    struct store *store = view->store;
+    struct segment *segment = log_segment(&store->log, run->segment);
+    uint64_t entry = run->table + (seq - run->first_seq) * 4;
+    struct batch_source source;
+
+    if (segment != NULL && segment->map != NULL) {
+        source = segment_source(segment, &store->log);
+        if (entry + 4 <= source.limit
+            && read_message(&source, get_u32(source.base + entry), run->topic,
+                            seq, out)) {
+            return STATUS_OK;
+        }
+        if (search_message(&source, run, seq, out)) {
+            return STATUS_OK;
+        }
+    }
+    figure_add(&store->figures.corrupt_reads, 1);
+    return STATUS_CORRUPT;
+}
+
+enum status store_view_message(struct store_view *view,
+                               struct store_cursor *cursor, uint32_t topic,
+                               uint64_t seq, struct record *out,
+                               uint64_t *next_seq)
+{
+    uint64_t next = 0;
+
+    if (!run_holds(&cursor->run, topic, seq)) {
+        enum status status = find_run(view, topic, seq, &cursor->run, &next);
+        if (status != STATUS_OK) {
+            if (next_seq != NULL) {
+                *next_seq = next;
+            }
+            return status;
+        }
+    }
+    return read_from_run(view, &cursor->run, seq, out);
+}
