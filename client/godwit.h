@@ -1,9 +1,9 @@
 /* libgodwit: the C client of the Godwit message broker. The one public header.
  *
- * A client is one connection to the broker that comes back by itself. By default
- * it owns a thread; callbacks then run on that thread and must not block. With
- * `own_thread = false` nothing happens until the caller's loop calls
- * godwit_step(), and callbacks run inside it.
+ * A client is one connection to the broker that comes back by itself. By
+ * default it owns a thread; callbacks then run on that thread and must not
+ * block. With `own_thread = false` nothing happens until the caller's loop
+ * calls godwit_step(), and callbacks run inside it.
  *
  * Every publish completes exactly once: GODWIT_OK means that the message is on
  * the broker's disk (fdatasync has returned). What was not confirmed when a
@@ -32,7 +32,7 @@ extern "C" {
 /* The numbers are the wire's (PROTOCOL.md). */
 enum godwit_status {
     GODWIT_OK = 0,
-    GODWIT_AGAIN = 1,           /* at a bound: the window is full, ... */
+    GODWIT_AGAIN = 1, /* at a bound: the window is full, ... */
     GODWIT_NO_MEMORY = 2,
     GODWIT_INVALID = 3,
     GODWIT_TOO_LARGE = 4,
@@ -42,7 +42,7 @@ enum godwit_status {
     GODWIT_FORBIDDEN = 8,
     GODWIT_CORRUPT = 9,
     GODWIT_IO = 10,
-    GODWIT_FROZEN = 11,         /* the broker's store stopped after an error */
+    GODWIT_FROZEN = 11, /* the broker's store stopped after an error */
     GODWIT_NO_SPACE = 12,
     GODWIT_CLOSED = 13,
     GODWIT_TIMEOUT = 14,
@@ -60,9 +60,9 @@ GODWIT_API const char *godwit_version(void);
 struct godwit;
 
 enum godwit_state {
-    GODWIT_CONNECTING,   /* also while it waits before the next try */
-    GODWIT_CONNECTED,    /* authenticated; publishes flow */
-    GODWIT_ENDED         /* closed, or a refusal that trying again cannot mend */
+    GODWIT_CONNECTING, /* also while it waits before the next try */
+    GODWIT_CONNECTED,  /* authenticated; publishes flow */
+    GODWIT_ENDED       /* closed, or a refusal that trying again cannot mend */
 };
 
 /* `text` says why (a refusal's sentence, a socket error); "" when all is well.
@@ -71,21 +71,22 @@ typedef void (*godwit_state_fn)(void *arg, enum godwit_state state,
                                 enum godwit_status why, const char *text);
 
 struct godwit_options {
-    const char *url;     /* "ws://127.0.0.1:7654" or "wss://..."; http(s) too */
+    const char *url; /* "ws://127.0.0.1:7654" or "wss://..."; http(s) too */
     const char *app;
     const char *secret;
-    bool own_thread;     /* default true */
-    uint32_t window;     /* unconfirmed publishes at most; default 1000 */
-    uint64_t producer;   /* idempotent producer id; 0: a random one is made */
-    const char *ca_file; /* wss: trust this certificate instead of the system's */
-    bool sign;           /* HMAC instead of bearer; default true */
+    bool own_thread;   /* default true */
+    uint32_t window;   /* unconfirmed publishes at most; default 1000 */
+    uint64_t producer; /* idempotent producer id; 0: a random one is made */
+    const char
+        *ca_file; /* wss: trust this certificate instead of the system's */
+    bool sign;    /* HMAC instead of bearer; default true */
     uint32_t connect_timeout_ms; /* one try; default 5000 */
     uint32_t retry_min_ms;       /* default 50; doubles with jitter ... */
     uint32_t retry_max_ms;       /* ... up to this; default 5000 */
     /* Give up after this long without a connection; 0: never. Publishes that
      * wait then complete with GODWIT_TIMEOUT (stored or not: unknown). */
     uint32_t give_up_ms;
-    godwit_state_fn on_state;    /* may be NULL */
+    godwit_state_fn on_state; /* may be NULL */
     void *state_arg;
 };
 
@@ -93,8 +94,8 @@ struct godwit_options {
 GODWIT_API void godwit_options_init(struct godwit_options *options);
 
 /* Make a client and begin to connect; does not wait. Copies the options.
- * GODWIT_INVALID with a sentence in *error_text (static; may be NULL): a bad URL
- * or missing field. */
+ * GODWIT_INVALID with a sentence in *error_text (static; may be NULL): a bad
+ * URL or missing field. */
 GODWIT_API enum godwit_status godwit_open(struct godwit **out,
                                           const struct godwit_options *options,
                                           const char **error_text);
@@ -104,7 +105,8 @@ GODWIT_API enum godwit_status godwit_wait_connected(struct godwit *client,
                                                     uint32_t timeout_ms);
 
 /* The last failure in words, copied into `text`. */
-GODWIT_API void godwit_last_error(struct godwit *client, char *text, size_t len);
+GODWIT_API void godwit_last_error(struct godwit *client, char *text,
+                                  size_t len);
 
 /* Wait until every publish and settlement so far is completed. */
 GODWIT_API enum godwit_status godwit_flush(struct godwit *client,
@@ -139,13 +141,13 @@ struct godwit_confirm {
 typedef void (*godwit_confirm_fn)(void *arg, const struct godwit_confirm *c);
 
 /* Send a message; copies it. `done` (may be NULL) is called exactly once if and
- * only if GODWIT_OK is returned. With a full window it waits for room, except in
- * a callback or without an own thread: then GODWIT_AGAIN. Messages of one client
- * are stored in the order of the calls. */
-GODWIT_API enum godwit_status godwit_publish(struct godwit *client,
-                                             const char *topic,
-                                             const struct godwit_message *message,
-                                             godwit_confirm_fn done, void *arg);
+ * only if GODWIT_OK is returned. With a full window it waits for room, except
+ * in a callback or without an own thread: then GODWIT_AGAIN. Messages of one
+ * client are stored in the order of the calls. */
+GODWIT_API enum godwit_status
+godwit_publish(struct godwit *client, const char *topic,
+               const struct godwit_message *message, godwit_confirm_fn done,
+               void *arg);
 
 /* The same, and wait. `confirm->text` is good until the next call of this
  * function on the thread. GODWIT_TIMEOUT: it may still be stored. */
@@ -177,10 +179,10 @@ struct godwit_text_header {
 };
 
 enum godwit_verdict {
-    GODWIT_ACK,    /* done with it */
-    GODWIT_NACK,   /* failed: again after the broker's backoff */
-    GODWIT_RELEASE,/* somebody else may have it at once */
-    GODWIT_LATER   /* the application will call godwit_settle() */
+    GODWIT_ACK,     /* done with it */
+    GODWIT_NACK,    /* failed: again after the broker's backoff */
+    GODWIT_RELEASE, /* somebody else may have it at once */
+    GODWIT_LATER    /* the application will call godwit_settle() */
 };
 
 /* The slices live until the handler returns. */
@@ -228,8 +230,8 @@ GODWIT_API enum godwit_status godwit_settle(struct godwit *client,
 
 struct godwit_batch;
 
-/* Up to `max` messages of a group, waiting up to wait_ms for the first. An empty
- * batch is GODWIT_OK with a count of 0. */
+/* Up to `max` messages of a group, waiting up to wait_ms for the first. An
+ * empty batch is GODWIT_OK with a count of 0. */
 GODWIT_API enum godwit_status godwit_pull(struct godwit *client,
                                           const char *group, uint32_t max,
                                           uint32_t wait_ms,
@@ -240,8 +242,9 @@ godwit_batch_at(const struct godwit_batch *batch, size_t index);
 /* Settle some of it. *accepted (may be NULL): how many were accepted. */
 GODWIT_API enum godwit_status
 godwit_batch_settle(struct godwit *client, struct godwit_batch *batch,
-                    enum godwit_action action, const char *topic, uint64_t first,
-                    uint64_t last, uint64_t delay_ms, uint64_t *accepted);
+                    enum godwit_action action, const char *topic,
+                    uint64_t first, uint64_t last, uint64_t delay_ms,
+                    uint64_t *accepted);
 /* Ack all of it. */
 GODWIT_API enum godwit_status godwit_batch_ack(struct godwit *client,
                                                struct godwit_batch *batch,
@@ -251,27 +254,25 @@ GODWIT_API void godwit_batch_free(struct godwit_batch *batch); /* NULL: fine */
 /* ---- anything else of the HTTP interface (topics, groups, apps, health) ---- */
 
 struct godwit_response {
-    int code;      /* HTTP */
-    char *body;    /* ended by NUL; free with godwit_response_fini() */
+    int code;   /* HTTP */
+    char *body; /* ended by NUL; free with godwit_response_fini() */
     size_t body_len;
 };
 
 /* One authenticated request; `path` as "/v1/topics"; body may be NULL (JSON
  * otherwise). GODWIT_OK when an answer came, whatever its code. */
-GODWIT_API enum godwit_status godwit_call(struct godwit *client,
-                                          const char *method, const char *path,
-                                          const char *body,
-                                          struct godwit_response *out,
-                                          uint32_t timeout_ms);
+GODWIT_API enum godwit_status
+godwit_call(struct godwit *client, const char *method, const char *path,
+            const char *body, struct godwit_response *out, uint32_t timeout_ms);
 GODWIT_API void godwit_response_fini(struct godwit_response *response);
 
 /* ---- driven from the caller's own loop (own_thread = false) ---- */
 
 struct godwit_interest {
-    int fd;          /* -1: none now */
+    int fd; /* -1: none now */
     bool read;
     bool write;
-    int timeout_ms;  /* call godwit_step() after this at the latest; -1: none */
+    int timeout_ms; /* call godwit_step() after this at the latest; -1: none */
 };
 
 /* What to wait for. Ask again after each step and each call on the client. */
@@ -283,7 +284,7 @@ GODWIT_API enum godwit_status godwit_step(struct godwit *client);
 struct godwit_figures {
     uint64_t published, confirmed, duplicates, refused, resent;
     uint64_t delivered, settled;
-    uint64_t connects;   /* times a connection was made */
+    uint64_t connects;    /* times a connection was made */
     uint64_t unconfirmed; /* now */
 };
 GODWIT_API void godwit_figures(struct godwit *client,

@@ -1,0 +1,423 @@
+/* A publish: copied into the window by the application's thread, sent in frames
+ * by the engine, completed by a confirm, a refusal, or the end of the client.
+ *
+ *   godwit_publish --> window --publish_send--> broker
+ *         done <-- publish_confirmed, publish_refused, publish_end */
+#include "client/client.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* While so much is in flight, less than a frame's worth may wait a little for
+ * company: full frames cost the broker and us a fraction per message. At a
+ * moderate rate there is never so much in flight, and nothing waits. */
+enum { CORK_FLIGHT_LEN = 2 * PUBLISH_FRAME_LEN, FILL_COUNT_MAX = 8 };
+
+/* ---- sending ---- */
+
+static bool publish_wants(struct godwit *c, bool *corked)
+{
+    uint64_t waiting = window_waiting(&c->window);
+
+    *corked = false;
+    if (window_head(&c->window) == c->window.sent
+        || bytes_len(&c->link.out) > LINK_REFILL_LEN) {
+        return false;
+    }
+    *corked = waiting < PUBLISH_FRAME_LEN
+              && window_in_flight(&c->window) >= CORK_FLIGHT_LEN
+              && atomic_load(&c->room_waiters) == 0;
+    return true;
+}
+
+bool publish_due(struct godwit *c)
+{
+    bool corked;
+
+    if (!publish_wants(c, &corked)) {
+        c->corked_ms = 0;
+        return false;
+    }
+    if (!corked) {
+        c->corked_ms = 0;
+        return true;
+    }
+    if (c->corked_ms == 0) {
+        c->corked_ms = clock_ms();
+    }
+    return clock_ms() - c->corked_ms >= 2; /* one whole one at least */
+}
+
+bool publish_corked(const struct godwit *c)
+{
+    return c->corked_ms != 0;
+}
+
+void publish_set_wake(struct godwit *c)
+{
+    atomic_store(&c->wake_end, publish_corked(c) ? window_sent_end(&c->window)
+                                                       + PUBLISH_FRAME_LEN
+                                                 : 0);
+}
+
+static enum status put_frame(struct godwit *c, const struct window_run *run)
+{
+    struct wire_publish publish = { .topic = run->topic,
+                                    .producer_seq =
+                                        c->producer_base + run->first,
+                                    .messages = c->gathered,
+                                    .count = run->count };
+    size_t mark;
+    enum status status = link_frame_begin(&c->link, &mark);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = codec_publish_write(&c->link.out, run->first, &publish);
+    if (status == STATUS_OK) {
+        status = link_frame_end(&c->link, mark);
+    }
+    if (status != STATUS_OK) {
+        link_frame_abort(&c->link, mark);
+    }
+    return status;
+}
+
+/* Frames until the send buffer is full. False: memory is short. */
+static bool fill(struct godwit *c)
+{
+    struct window_run run;
+
+    while (bytes_len(&c->link.out) < LINK_OUT_LEN) {
+        window_take(&c->window, c->frame_len, PUBLISH_FRAME_COUNT, c->gathered,
+                    &run);
+        if (run.count == 0) {
+            return true;
+        }
+        if (put_frame(c, &run) != STATUS_OK) {
+            window_untake(&c->window, &run);
+            return false;
+        }
+        atomic_fetch_add(&c->figures.resent, run.again);
+    }
+    return true;
+}
+
+void publish_send(struct godwit *c)
+{
+    struct error err = { 0 };
+
+    for (int i = 0; i < FILL_COUNT_MAX && publish_due(c); i++) {
+        if (!fill(c)) {
+            engine_fail(c, STATUS_NOMEM, "send buffer: out of memory");
+            return;
+        }
+        c->corked_ms = 0;
+        if (link_flush(&c->link, &err) != STATUS_OK) {
+            engine_fail(c, STATUS_IO, err.text);
+            return;
+        }
+    }
+}
+
+/* ---- completing ---- */
+
+/* Are these ids on the wire? */
+static bool is_sent(const struct godwit *c, uint64_t id, uint64_t count)
+{
+    return id >= window_tail(&c->window) && id < c->window.sent && count > 0
+           && count <= c->window.sent - id;
+}
+
+static bool complete(struct godwit *c, uint64_t index,
+                     const struct godwit_confirm *confirm)
+{
+    godwit_confirm_fn done;
+    void *arg;
+
+    if (!window_complete(&c->window, index, &done, &arg)) {
+        return false;
+    }
+    if (done != NULL) {
+        done(arg, confirm);
+    }
+    return true;
+}
+
+bool publish_confirmed(struct godwit *c, const struct wire_confirm *confirm)
+{
+    struct godwit_confirm answer = { .status = GODWIT_OK,
+                                     .seq = confirm->seq,
+                                     .duplicate = confirm->duplicate,
+                                     .text = "" };
+    uint64_t completed = 0;
+
+    if (!is_sent(c, confirm->id, confirm->count)) {
+        return false;
+    }
+    for (uint64_t i = 0; i < confirm->count; i++) {
+        answer.seq = confirm->seq == 0 ? 0 : confirm->seq + i;
+        completed += complete(c, confirm->id + i, &answer);
+    }
+    atomic_fetch_add(&c->figures.confirmed, completed);
+    if (confirm->duplicate) {
+        atomic_fetch_add(&c->figures.duplicates, completed);
+    }
+    return true;
+}
+
+bool publish_refused(struct godwit *c, uint64_t id, uint64_t count,
+                     const struct refusal *refusal)
+{
+    struct godwit_confirm answer = { .status = public_status(refusal->status),
+                                     .text = refusal->text };
+    uint64_t completed = 0;
+
+    count = count == 0 ? 1 : count;
+    if (refusal->status == STATUS_OK || !is_sent(c, id, count)) {
+        return false;
+    }
+    (void)client_note(c, refusal->status, refusal->text);
+    for (uint64_t i = 0; i < count; i++) {
+        completed += complete(c, id + i, &answer);
+    }
+    atomic_fetch_add(&c->figures.refused, completed);
+    return true;
+}
+
+void publish_end(struct godwit *c, enum status why, const char *text)
+{
+    struct godwit_confirm answer = { .status = public_status(why),
+                                     .text = text };
+
+    CHECK(pthread_mutex_lock(&c->publish_lock) == 0);
+    c->closed_to_publishers = true;
+    CHECK(pthread_cond_broadcast(&c->room) == 0);
+    CHECK(pthread_mutex_unlock(&c->publish_lock) == 0);
+    for (uint64_t i = window_tail(&c->window); i < window_head(&c->window);
+         i++) {
+        (void)complete(c, i, &answer);
+    }
+}
+
+void publish_room(struct godwit *c)
+{
+    atomic_store(&c->told, window_tail(&c->window));
+    /* An addition of nothing and not a load: with the waiter's own addition it
+     * makes sure that one of the two sees the other. */
+    if (atomic_fetch_add(&c->room_waiters, 0) > 0) {
+        CHECK(pthread_mutex_lock(&c->publish_lock) == 0);
+        CHECK(pthread_cond_broadcast(&c->room) == 0);
+        CHECK(pthread_mutex_unlock(&c->publish_lock) == 0);
+    }
+}
+
+/* ---- publishing ---- */
+
+static bool take_apart(const struct godwit_message *from,
+                       struct wire_message *out)
+{
+    if (from->header_count > HEADER_COUNT_MAX
+        || (from->body == NULL && from->body_len > 0)
+        || (from->headers == NULL && from->header_count > 0)) {
+        return false;
+    }
+    out->key = from->key == NULL ? slice_of(NULL, 0) : slice_text(from->key);
+    out->body = slice_of(from->body, from->body_len);
+    out->header_count = from->header_count;
+    for (size_t i = 0; i < from->header_count; i++) {
+        const struct godwit_header *header = &from->headers[i];
+        if (header->name == NULL || header->value == NULL) {
+            return false;
+        }
+        out->headers[i].name = slice_text(header->name);
+        out->headers[i].value = slice_text(header->value);
+    }
+    return true;
+}
+
+struct publish_order {
+    struct slice topic;
+    struct wire_message message;
+    godwit_confirm_fn done;
+    void *arg;
+    uint64_t deadline_ms; /* for room in the window; 0: do not wait */
+};
+
+static enum status append(struct godwit *c, const struct publish_order *order,
+                          struct refusal *refusal)
+{
+    return window_append(&c->window, order->topic, &order->message, order->done,
+                         order->arg, refusal);
+}
+
+/* Wait under the publishers' lock for the engine to make room. False: the
+ * deadline has passed. */
+static bool await_room(struct godwit *c, uint64_t deadline_ms)
+{
+    struct timespec deadline = clock_deadline(deadline_ms);
+
+    client_wake(c); /* it may be holding some back for company */
+    if (deadline_ms == UINT64_MAX) {
+        return pthread_cond_wait(&c->room, &c->publish_lock) == 0;
+    }
+    return pthread_cond_timedwait(&c->room, &c->publish_lock, &deadline) == 0;
+}
+
+static enum status append_or_wait(struct godwit *c,
+                                  const struct publish_order *order,
+                                  struct refusal *refusal)
+{
+    enum status status = append(c, order, refusal);
+    bool in_time = true;
+
+    if (status != STATUS_AGAIN || order->deadline_ms == 0) {
+        return status;
+    }
+    /* Announce the waiter before each look: room made between a look and the
+     * announcement would not be told to us. */
+    atomic_fetch_add(&c->room_waiters, 1);
+    do {
+        status =
+            c->closed_to_publishers ? STATUS_CLOSED : append(c, order, refusal);
+        if (status == STATUS_AGAIN && !in_time) {
+            status = STATUS_TIMEOUT;
+        } else if (status == STATUS_AGAIN) {
+            in_time = await_room(c, order->deadline_ms);
+        }
+    } while (status == STATUS_AGAIN);
+    atomic_fetch_sub(&c->room_waiters, 1);
+    return status;
+}
+
+static enum status submit(struct godwit *c, const struct publish_order *order)
+{
+    struct refusal refusal = { .text = "" };
+    enum status status = STATUS_CLOSED;
+    uint64_t end;
+
+    CHECK(pthread_mutex_lock(&c->publish_lock) == 0);
+    if (!c->closed_to_publishers) {
+        status = append_or_wait(c, order, &refusal);
+    }
+    end = c->window.end;
+    CHECK(pthread_mutex_unlock(&c->publish_lock) == 0);
+    if (status == STATUS_OK) {
+        if (atomic_load(&c->sleeping) && end >= atomic_load(&c->wake_end)) {
+            client_wake(c);
+        }
+        return status;
+    }
+    if (refusal.text[0] != '\0') {
+        (void)client_note(c, status, refusal.text);
+    }
+    return status;
+}
+
+enum godwit_status godwit_publish(struct godwit *c, const char *topic,
+                                  const struct godwit_message *message,
+                                  godwit_confirm_fn done, void *arg)
+{
+    struct publish_order order;
+
+    if (topic == NULL || message == NULL
+        || !take_apart(message, &order.message)) {
+        return public_status(
+            client_note(c, STATUS_INVALID,
+                        "publish: a part is missing, or too many headers"));
+    }
+    order.topic = slice_text(topic);
+    order.done = done;
+    order.arg = arg;
+    order.deadline_ms =
+        c->own_thread && !client_in_callback(c) ? UINT64_MAX : 0;
+    return public_status(submit(c, &order));
+}
+
+/* ---- publishing and waiting ---- */
+
+/* Shared by the caller and the callback: whoever is last frees it. */
+struct waiter {
+    _Atomic int owners;
+    _Atomic bool answered;
+    struct godwit_confirm confirm;
+    char text[sizeof((struct refusal *)0)->text];
+};
+
+static void waiter_unref(struct waiter *waiter)
+{
+    if (atomic_fetch_sub(&waiter->owners, 1) == 1) {
+        free(waiter);
+    }
+}
+
+static void on_answer(void *arg, const struct godwit_confirm *confirm)
+{
+    struct waiter *waiter = arg;
+
+    waiter->confirm = *confirm;
+    (void)snprintf(waiter->text, sizeof waiter->text, "%s", confirm->text);
+    atomic_store(&waiter->answered, true);
+    waiter_unref(waiter);
+}
+
+static bool is_answered(struct godwit *c, void *arg)
+{
+    struct waiter *waiter = arg;
+
+    (void)c;
+    return atomic_load(&waiter->answered);
+}
+
+static enum status submit_and_wait(struct godwit *c,
+                                   struct publish_order *order,
+                                   struct waiter *waiter, uint64_t deadline_ms)
+{
+    enum status status = submit(c, order);
+
+    if (status != STATUS_OK) {
+        waiter_unref(waiter); /* the callback's share: it will not come */
+        return status;
+    }
+    return client_wait(c, is_answered, waiter, deadline_ms);
+}
+
+enum godwit_status godwit_publish_wait(struct godwit *c, const char *topic,
+                                       const struct godwit_message *message,
+                                       struct godwit_confirm *confirm,
+                                       uint32_t timeout_ms)
+{
+    static _Thread_local char text[sizeof((struct waiter *)0)->text];
+    uint64_t deadline_ms = clock_ms() + timeout_ms;
+    struct publish_order order = { .deadline_ms = 0 };
+    struct waiter *waiter;
+    enum status status;
+
+    if (topic == NULL || message == NULL || client_in_callback(c)
+        || !take_apart(message, &order.message)) {
+        return public_status(
+            client_note(c, STATUS_INVALID,
+                        "publish: a part is missing, or too many headers, or "
+                        "called from a callback"));
+    }
+    waiter = calloc(1, sizeof *waiter);
+    if (waiter == NULL) {
+        return GODWIT_NO_MEMORY;
+    }
+    atomic_init(&waiter->owners, 2);
+    order.topic = slice_text(topic);
+    order.done = on_answer;
+    order.arg = waiter;
+    order.deadline_ms = c->own_thread ? deadline_ms : 0;
+    status = submit_and_wait(c, &order, waiter, deadline_ms);
+    if (status == STATUS_OK) {
+        memcpy(text, waiter->text, sizeof text);
+        status = (enum status)waiter->confirm.status;
+        if (confirm != NULL) {
+            *confirm = waiter->confirm;
+            confirm->text = text;
+        }
+    }
+    waiter_unref(waiter);
+    return public_status(status);
+}
