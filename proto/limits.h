@@ -33,6 +33,8 @@ enum {
     HTTP_BODY_LEN_MAX = 4 * 1024 * 1024,
     CONTROL_LEN_MAX = 125,   /* RFC 6455 section 5.5 */
     JSON_DEPTH_MAX = 16,
+    JSON_VALUE_COUNT_MAX = 256 * 1024, /* each costs up to 256 bytes, parsed */
+    HELLO_LEN_MAX = 8 * 1024, /* a frame of somebody who has not said hello */
 
     /* connections */
     NET_RECEIVE_LEN = 256 * 1024,   /* one buffer a worker; a read fills it */
@@ -67,6 +69,7 @@ enum {
     LEASE_MS_DEFAULT = 30 * 1000,
     DELAY_MS_MAX = 7 * 24 * 60 * 60 * 1000,
     PULL_COUNT_MAX = 1000,
+    PULL_COUNT_DEFAULT = 100,
     PULL_WAIT_MS_MAX = 60 * 1000,
     BACKOFF_MS_MIN = 1000,           /* after the first nack */
     BACKOFF_MS_MAX = 5 * 60 * 1000,  /* doubled up to this, plus jitter */

@@ -532,11 +532,11 @@ static enum status check_creation(const struct catalog *catalog,
     if (status != STATUS_OK) {
         return status;
     }
-    status = check_request(request, refusal);
+    status = may_create(asker, request, refusal);
     if (status != STATUS_OK) {
         return status;
     }
-    status = may_create(asker, request, refusal);
+    status = check_request(request, refusal);
     if (status != STATUS_OK) {
         return status;
     }

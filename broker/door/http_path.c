@@ -1,0 +1,391 @@
+#include "broker/door/http_path.h"
+
+#include "proto/name.h"
+
+#include <stdio.h>
+#include <strings.h>
+
+enum { SEGMENT_COUNT_MAX = 4, NUMBER_LEN_MAX = 32 };
+
+struct path {
+    enum http_target target;
+    const char *segments[SEGMENT_COUNT_MAX]; /* "*": a name */
+    const char *allow;
+};
+
+static const struct path paths[] = {
+    { TARGET_HEALTH, { "health" }, "GET, HEAD" },
+    { TARGET_METRICS, { "metrics" }, "GET, HEAD" },
+    { TARGET_STREAM, { "v1", "stream" }, "GET" },
+    { TARGET_TOPICS, { "v1", "topics" }, "GET, HEAD, POST" },
+    { TARGET_TOPIC, { "v1", "topics", "*" }, "GET, HEAD, DELETE" },
+    { TARGET_MESSAGES, { "v1", "topics", "*", "messages" }, "POST" },
+    { TARGET_BATCH, { "v1", "topics", "*", "batch" }, "POST" },
+    { TARGET_GROUPS, { "v1", "groups" }, "GET, HEAD, POST" },
+    { TARGET_GROUP, { "v1", "groups", "*" }, "GET, HEAD, DELETE" },
+    { TARGET_PULL, { "v1", "groups", "*", "pull" }, "POST" },
+    { TARGET_SETTLE, { "v1", "groups", "*", "settle" }, "POST" },
+    { TARGET_APPS, { "v1", "apps" }, "GET, HEAD, POST" },
+    { TARGET_APP, { "v1", "apps", "*" }, "GET, HEAD, DELETE" },
+};
+
+static const char *method_word(enum http_method method)
+{
+    switch (method) {
+    case HTTP_GET:
+        return "GET";
+    case HTTP_POST:
+        return "POST";
+    case HTTP_PUT:
+        return "PUT";
+    case HTTP_DELETE:
+        return "DELETE";
+    case HTTP_HEAD:
+        return "HEAD";
+    }
+    return "";
+}
+
+static int hex_digit(uint8_t c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+bool http_percent_decode(struct slice text, char *to, size_t *len)
+{
+    size_t filled = 0;
+
+    for (size_t i = 0; i < text.len; i++) {
+        int high;
+        int low;
+
+        if (text.at[i] != '%') {
+            to[filled++] = (char)text.at[i];
+            continue;
+        }
+        if (text.len - i < 3) {
+            return false;
+        }
+        high = hex_digit(text.at[i + 1]);
+        low = hex_digit(text.at[i + 2]);
+        if (high < 0 || low < 0) {
+            return false;
+        }
+        to[filled++] = (char)(high << 4 | low);
+        i += 2;
+    }
+    *len = filled;
+    return true;
+}
+
+/* The pieces between the slashes; false when there are too many. */
+static bool split(struct slice path, struct slice segments[SEGMENT_COUNT_MAX],
+                  size_t *count)
+{
+    *count = 0;
+    while (path.len > 0) {
+        const uint8_t *slash;
+        size_t len;
+
+        if (path.at[0] != '/' || *count == SEGMENT_COUNT_MAX) {
+            return false;
+        }
+        path = slice_of(path.at + 1, path.len - 1);
+        slash = path.len == 0 ? NULL : memchr(path.at, '/', path.len);
+        len = slash == NULL ? path.len : (size_t)(slash - path.at);
+        segments[(*count)++] = slice_of(path.at, len);
+        path = slice_of(path.at + len, path.len - len);
+    }
+    return *count > 0;
+}
+
+static bool path_fits(const struct path *path, const struct slice *segments,
+                      size_t count)
+{
+    for (size_t i = 0; i < SEGMENT_COUNT_MAX; i++) {
+        const char *want = path->segments[i];
+
+        if (want == NULL) {
+            return i == count;
+        }
+        if (i == count
+            || (strcmp(want, "*") != 0 && !slice_is(segments[i], want))) {
+            return false;
+        }
+    }
+    return count == SEGMENT_COUNT_MAX;
+}
+
+static bool read_name(struct slice segment, char name[NAME_LEN_MAX + 1])
+{
+    char decoded[HTTP_HEAD_LEN_MAX];
+    size_t len;
+
+    if (segment.len > sizeof decoded
+        || !http_percent_decode(segment, decoded, &len)
+        || !name_valid(slice_of(decoded, len))) {
+        return false;
+    }
+    memcpy(name, decoded, len);
+    name[len] = '\0';
+    return true;
+}
+
+int http_route_find(const struct http_request *request, struct http_route *out,
+                    struct refusal *refusal)
+{
+    struct slice segments[SEGMENT_COUNT_MAX];
+    const struct path *path = NULL;
+    size_t count;
+    bool whole = split(request->path, segments, &count);
+
+    *out = (struct http_route) { 0 };
+    for (size_t i = 0; whole && path == NULL && i < COUNT_OF(paths); i++) {
+        path = path_fits(&paths[i], segments, count) ? &paths[i] : NULL;
+    }
+    if (path == NULL) {
+        (void)refuse(refusal, STATUS_NOT_FOUND, "path",
+                     "there is nothing under this path");
+        return 404;
+    }
+    out->target = path->target;
+    out->allow = path->allow;
+    if (count > 2 && !read_name(segments[2], out->name)) {
+        (void)refuse(refusal, STATUS_INVALID, "name",
+                     "the name in the path is not 1 to %d letters, digits, "
+                     "'.', '_' and '-', not beginning with '.' or '-'",
+                     NAME_LEN_MAX);
+        return 400;
+    }
+    if (!http_list_has(slice_text(path->allow), method_word(request->method))) {
+        (void)refuse(refusal, STATUS_UNSUPPORTED, "method",
+                     "%s is not for this path, which has %s",
+                     method_word(request->method), path->allow);
+        return 405;
+    }
+    return 0;
+}
+
+/* ---- query ---- */
+
+static size_t known_index(struct slice name, const char *const *known)
+{
+    size_t i = 0;
+
+    while (known[i] != NULL && !slice_is(name, known[i])) {
+        i++;
+    }
+    return i;
+}
+
+enum status http_query_check(const struct http_request *request,
+                             const char *const *known, struct refusal *refusal)
+{
+    struct slice query = request->query;
+    unsigned seen = 0;
+
+    while (query.len > 0) {
+        const uint8_t *end = memchr(query.at, '&', query.len);
+        size_t len = end == NULL ? query.len : (size_t)(end - query.at);
+        const uint8_t *equals = len == 0 ? NULL : memchr(query.at, '=', len);
+        size_t name_len = equals == NULL ? len : (size_t)(equals - query.at);
+        size_t i = known_index(slice_of(query.at, name_len), known);
+
+        if (known[i] == NULL || (seen & 1U << i) != 0) {
+            return refuse(
+                refusal, STATUS_INVALID, "query", "%s in the query: %.*s",
+                known[i] == NULL ? "unknown name" : "more than once",
+                (int)(name_len < 64 ? name_len : 64), (const char *)query.at);
+        }
+        seen |= 1U << i;
+        len += end == NULL ? 0 : 1;
+        query = slice_of(query.at + len, query.len - len);
+    }
+    return STATUS_OK;
+}
+
+bool http_number_parse(struct slice text, uint64_t *out)
+{
+    uint64_t value = 0;
+
+    if (text.len == 0 || text.len > 20) {
+        return false;
+    }
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned digit = (unsigned)text.at[i] - '0';
+
+        if (digit > 9 || value > (UINT64_MAX - digit) / 10) {
+            return false;
+        }
+        value = value * 10 + digit;
+    }
+    *out = value;
+    return true;
+}
+
+bool http_seconds_parse(struct slice text, uint64_t *ms)
+{
+    const uint8_t *point =
+        text.len == 0 ? NULL : memchr(text.at, '.', text.len);
+    size_t whole_len = point == NULL ? text.len : (size_t)(point - text.at);
+    uint64_t whole;
+    uint64_t part = 0;
+
+    if (!http_number_parse(slice_of(text.at, whole_len), &whole)
+        || whole > UINT32_MAX) {
+        return false;
+    }
+    if (point != NULL) {
+        size_t digits = text.len - whole_len - 1;
+
+        if (digits > 3
+            || !http_number_parse(slice_of(point + 1, digits), &part)) {
+            return false;
+        }
+        for (; digits < 3; digits++) {
+            part *= 10;
+        }
+    }
+    *ms = whole * 1000 + part;
+    return true;
+}
+
+static enum status outside(struct refusal *refusal, const char *limit,
+                           const char *text, uint64_t used, uint64_t allowed)
+{
+    (void)refuse(refusal, STATUS_INVALID, limit, "%s", text);
+    refusal->used = used;
+    refusal->allowed = allowed;
+    return STATUS_INVALID;
+}
+
+static enum status read_max(const struct http_request *request,
+                            uint64_t *count_max, struct refusal *refusal)
+{
+    char text[NUMBER_LEN_MAX];
+
+    if (!http_query(request, "max", text, sizeof text)) {
+        return refuse(refusal, STATUS_INVALID, "max", "max is not a number");
+    }
+    if (!http_number_parse(slice_text(text), count_max)) {
+        return refuse(refusal, STATUS_INVALID, "max", "max is not a number");
+    }
+    if (*count_max == 0 || *count_max > PULL_COUNT_MAX) {
+        return outside(refusal, "max", "max is at least 1, and bounded",
+                       *count_max, PULL_COUNT_MAX);
+    }
+    return STATUS_OK;
+}
+
+static enum status read_wait(const struct http_request *request,
+                             uint64_t *wait_ms, struct refusal *refusal)
+{
+    char text[NUMBER_LEN_MAX];
+
+    if (!http_query(request, "wait", text, sizeof text)
+        || !http_seconds_parse(slice_text(text), wait_ms)) {
+        return refuse(refusal, STATUS_INVALID, "wait",
+                      "wait is a number of seconds, such as 20 or 0.5");
+    }
+    if (*wait_ms > PULL_WAIT_MS_MAX) {
+        return outside(refusal, "wait_ms", "the wait is too long", *wait_ms,
+                       PULL_WAIT_MS_MAX);
+    }
+    return STATUS_OK;
+}
+
+/* Is there a name= of this name at all? The query has been checked. */
+static bool query_has(const struct http_request *request, const char *name)
+{
+    size_t len = strlen(name);
+    struct slice query = request->query;
+
+    while (query.len >= len) {
+        const uint8_t *end;
+
+        if (memcmp(query.at, name, len) == 0
+            && (query.len == len || query.at[len] == '='
+                || query.at[len] == '&')) {
+            return true;
+        }
+        end = memchr(query.at, '&', query.len);
+        if (end == NULL) {
+            return false;
+        }
+        query = slice_of(end + 1, query.len - (size_t)(end + 1 - query.at));
+    }
+    return false;
+}
+
+enum status http_pull_read(const struct http_request *request,
+                           uint64_t *count_max, uint64_t *wait_ms,
+                           struct refusal *refusal)
+{
+    static const char *const known[] = { "max", "wait", NULL };
+    enum status status = http_query_check(request, known, refusal);
+
+    *count_max = PULL_COUNT_DEFAULT;
+    *wait_ms = 0;
+    if (status == STATUS_OK && query_has(request, "max")) {
+        status = read_max(request, count_max, refusal);
+    }
+    if (status == STATUS_OK && query_has(request, "wait")) {
+        status = read_wait(request, wait_ms, refusal);
+    }
+    return status;
+}
+
+/* ---- headers ---- */
+
+bool http_media_is(struct slice value, const char *type)
+{
+    size_t len = strlen(type);
+
+    if (value.len < len
+        || strncasecmp((const char *)value.at, type, len) != 0) {
+        return false;
+    }
+    return value.len == len || value.at[len] == ';' || value.at[len] == ' ';
+}
+
+int http_code_of(enum status status)
+{
+    switch (status) {
+    case STATUS_OK:
+        return 200;
+    case STATUS_INVALID:
+        return 400;
+    case STATUS_UNAUTHENTICATED:
+        return 401;
+    case STATUS_FORBIDDEN:
+        return 403;
+    case STATUS_NOT_FOUND:
+        return 404;
+    case STATUS_TIMEOUT:
+        return 408;
+    case STATUS_EXISTS:
+    case STATUS_BUSY:
+        return 409;
+    case STATUS_TOO_LARGE:
+        return 413;
+    case STATUS_AGAIN:
+        return 429;
+    case STATUS_UNSUPPORTED:
+        return 501;
+    case STATUS_NO_SPACE:
+        return 507;
+    case STATUS_NOMEM:
+    case STATUS_CORRUPT:
+    case STATUS_IO:
+    case STATUS_FROZEN:
+    case STATUS_CLOSED:
+    case STATUS_NEWER:
+    case STATUS_INTERNAL:
+        return 503;
+    }
+    return 503;
+}

@@ -1,0 +1,229 @@
+#include "broker/door/http_show.h"
+
+struct listing {
+    struct session *session;
+    struct json json;
+};
+
+/* ---- who may see what ---- */
+
+bool may_see_topic(const struct session *session, const struct topic *topic)
+{
+    const struct app *app = session_app(session);
+    struct slice name = slice_text(topic->name);
+
+    return app != NULL
+           && (app->id == topic->app || app_may_publish(app, name)
+               || app_may_subscribe(app, name));
+}
+
+bool may_see_group(const struct session *session,
+                   const struct group_fact *group)
+{
+    const struct app *app = session_app(session);
+
+    return app != NULL && (app->admin || app->id == group->app);
+}
+
+/* ---- one thing each, as members of an open object ---- */
+
+static void put_patterns(struct json *json, const char *key,
+                         const struct patterns *patterns)
+{
+    json_begin_array(json, key);
+    for (size_t i = 0; i < patterns->count; i++) {
+        json_word(json, NULL, patterns->at[i]);
+    }
+    json_end_array(json);
+}
+
+/* Left out when the app has been deleted, or was the broker itself. */
+static void put_owner(struct json *json, const struct session *session,
+                      uint32_t id)
+{
+    const struct app *app = catalog_app_by_id(session_catalog(session), id);
+
+    if (app != NULL) {
+        json_word(json, "app", app->name);
+    }
+}
+
+static void put_topic(struct json *json, const struct session *session,
+                      const struct topic *topic)
+{
+    json_word(json, "name", topic->name);
+    json_u64(json, "last_seq", session_topic_last_seq(session, topic));
+    json_u64(json, "created_us", topic->created_us);
+    put_owner(json, session, topic->app);
+}
+
+static void put_group(struct json *json, const struct session *session,
+                      const struct group_fact *group)
+{
+    json_word(json, "name", group->name);
+    put_patterns(json, "topics", &group->topics);
+    json_word(json, "from", group->from == FROM_LATEST ? "latest" : "earliest");
+    json_u64(json, "lease_ms", group->lease_ms);
+    json_u64(json, "created_us", group->created_us);
+    put_owner(json, session, group->app);
+}
+
+static void put_app(struct json *json, const struct app *app)
+{
+    json_word(json, "name", app->name);
+    json_bool(json, "admin", app->admin);
+    put_patterns(json, "publish", &app->publish);
+    put_patterns(json, "subscribe", &app->subscribe);
+    json_u64(json, "created_us", app->created_us);
+}
+
+/* ---- topics ---- */
+
+static void list_topic(void *arg, struct topic *topic)
+{
+    struct listing *listing = arg;
+
+    if (may_see_topic(listing->session, topic)) {
+        json_begin_object(&listing->json, NULL);
+        put_topic(&listing->json, listing->session, topic);
+        json_end_object(&listing->json);
+    }
+}
+
+enum status show_topics(struct session *session, struct bytes *to)
+{
+    struct listing listing = { session, json_to(to) };
+
+    json_begin_object(&listing.json, NULL);
+    json_begin_array(&listing.json, "topics");
+    catalog_each_topic(session_catalog(session), list_topic, &listing);
+    json_end_array(&listing.json);
+    json_end_object(&listing.json);
+    return listing.json.status;
+}
+
+enum status show_topic(struct session *session, const struct topic *topic,
+                       struct bytes *to)
+{
+    struct json json = json_to(to);
+
+    json_begin_object(&json, NULL);
+    put_topic(&json, session, topic);
+    json_end_object(&json);
+    return json.status;
+}
+
+/* ---- groups ---- */
+
+static void list_group(void *arg, struct group_fact *group)
+{
+    struct listing *listing = arg;
+
+    if (may_see_group(listing->session, group)) {
+        json_begin_object(&listing->json, NULL);
+        put_group(&listing->json, listing->session, group);
+        json_end_object(&listing->json);
+    }
+}
+
+enum status show_groups(struct session *session, struct bytes *to)
+{
+    struct listing listing = { session, json_to(to) };
+
+    json_begin_object(&listing.json, NULL);
+    json_begin_array(&listing.json, "groups");
+    catalog_each_group(session_catalog(session), list_group, &listing);
+    json_end_array(&listing.json);
+    json_end_object(&listing.json);
+    return listing.json.status;
+}
+
+/* The books: what was published to it is accounted for, one way or another. */
+static void put_lane(void *arg, const struct lane_view *view)
+{
+    struct json *json = arg;
+    uint64_t known =
+        view->acked + view->gap + view->ready + view->delayed + view->in_flight;
+
+    json_begin_object(json, NULL);
+    json_word(json, "topic", view->topic);
+    json_u64(json, "published", view->published);
+    json_u64(json, "acked", view->acked);
+    json_u64(json, "gap", view->gap);
+    json_u64(json, "ready", view->ready);
+    json_u64(json, "delayed", view->delayed);
+    json_u64(json, "in_flight", view->in_flight);
+    json_bool(json, "balanced", known == view->published);
+    json_end_object(json);
+}
+
+static void put_figures(struct json *json, const struct group_view *view)
+{
+    json_number(json, "members", view->members);
+    json_u64(json, "delivered", view->delivered);
+    json_u64(json, "redelivered", view->redelivered);
+    json_u64(json, "acked", view->acked);
+    json_u64(json, "nacked", view->nacked);
+    json_u64(json, "released", view->released);
+    json_u64(json, "expired", view->expired);
+    json_u64(json, "late", view->late);
+}
+
+enum status show_group(struct session *session, const char *name,
+                       struct bytes *to)
+{
+    const struct group_fact *group =
+        catalog_group(session_catalog(session), slice_text(name));
+    struct group_view view = { 0 };
+    struct json json = json_to(to);
+
+    if (group == NULL) {
+        return STATUS_NOT_FOUND;
+    }
+    json_begin_object(&json, NULL);
+    put_group(&json, session, group);
+    json_begin_array(&json, "lanes");
+    if (!session_group_view(session, slice_text(name), &view, put_lane,
+                            &json)) {
+        return STATUS_NOT_FOUND;
+    }
+    json_end_array(&json);
+    put_figures(&json, &view);
+    json_end_object(&json);
+    return json.status;
+}
+
+/* ---- apps ---- */
+
+static void list_app(void *arg, struct app *app)
+{
+    struct listing *listing = arg;
+
+    json_begin_object(&listing->json, NULL);
+    put_app(&listing->json, app);
+    json_end_object(&listing->json);
+}
+
+enum status show_apps(struct session *session, struct bytes *to)
+{
+    struct listing listing = { session, json_to(to) };
+
+    json_begin_object(&listing.json, NULL);
+    json_begin_array(&listing.json, "apps");
+    catalog_each_app(session_catalog(session), list_app, &listing);
+    json_end_array(&listing.json);
+    json_end_object(&listing.json);
+    return listing.json.status;
+}
+
+enum status show_app(struct session *session, const struct app *app,
+                     struct bytes *to)
+{
+    struct json json = json_to(to);
+
+    (void)session;
+    json_begin_object(&json, NULL);
+    put_app(&json, app);
+    json_end_object(&json);
+    return json.status;
+}
