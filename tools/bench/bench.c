@@ -13,6 +13,24 @@ enum {
     ARGS_MAX = 9
 };
 
+/* The help of an option with the value it has before parsing. */
+static const char *with_default(char *text, size_t len, const struct arg *arg)
+{
+    uint64_t value = *(const uint64_t *)arg->to;
+    char number[HUMAN_LEN];
+
+    if (value == 0) {
+        return arg->help;
+    }
+    if (arg->kind == ARG_SECONDS) {
+        snprintf(text, len, "%s; default %g", arg->help, (double)value / 1e3);
+    } else {
+        snprintf(text, len, "%s; default %s", arg->help,
+                 human_count(number, value));
+    }
+    return text;
+}
+
 bool bench_parse(struct bench_options *o, const struct help *help,
                  unsigned which, int argc, char **argv, int *code)
 {
@@ -21,11 +39,11 @@ bool bench_parse(struct bench_options *o, const struct help *help,
         struct arg arg;
     } all[] = {
         { BENCH_SIZE,
-          { "size", ARG_SIZE, &o->size, "BYTES", "of a body; default 1024", 16,
+          { "size", ARG_SIZE, &o->size, "BYTES", "of a body", 16,
             BODY_LEN_MAX } },
         { BENCH_COUNT,
-          { "count", ARG_COUNT, &o->count, "N", "messages to publish", 1,
-            1000000000 } },
+          { "count", ARG_COUNT, &o->count, "N",
+            "messages to publish and measure", 1, 1000000000 } },
         { BENCH_WINDOW,
           { "window", ARG_COUNT, &o->window, "N",
             "unconfirmed messages of a producer at most", 1, WINDOW_MAX } },
@@ -43,13 +61,17 @@ bool bench_parse(struct bench_options *o, const struct help *help,
             "the broker's process, when its /metrics does not tell", 1,
             INT32_MAX } },
     };
+    static char helps[ARGS_MAX][96]; /* with the defaults of this bench */
     struct arg table[ARGS_MAX] = { 0 };
     size_t count = 0;
     struct parsed parsed;
 
     for (size_t i = 0; i < COUNT_OF(all); i++) {
         if ((all[i].which & which) != 0) {
-            table[count++] = all[i].arg;
+            table[count] = all[i].arg;
+            table[count].help =
+                with_default(helps[count], sizeof helps[count], &all[i].arg);
+            count++;
         }
     }
     table[count++] =

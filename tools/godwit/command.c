@@ -128,6 +128,23 @@ static bool asks_for_help(int argc, char **argv)
     return false;
 }
 
+/* The operand that is not there: the next word in capitals of the usage line. */
+static void report_missing(const struct help *help, size_t given)
+{
+    const char *at = help->usage;
+
+    while (*at != '\0') {
+        size_t len = strcspn(at, " ");
+
+        if (*at >= 'A' && *at <= 'Z' && given-- == 0) {
+            fail(EXIT_USAGE, "%.*s is missing", (int)len, at);
+            return;
+        }
+        at += len;
+        at += strspn(at, " ");
+    }
+}
+
 bool command_parse(struct parsed *parsed, const struct help *help,
                    const struct arg *own, const struct arg *common,
                    size_t operand_min, size_t operand_max, int argc,
@@ -145,7 +162,7 @@ bool command_parse(struct parsed *parsed, const struct help *help,
         != STATUS_OK) {
         fail(EXIT_USAGE, "%s", err.text);
     } else if (parsed->operands.count < operand_min) {
-        fail(EXIT_USAGE, "something is missing");
+        report_missing(help, parsed->operands.count);
     } else if (parsed->operands.count > operand_max) {
         fail(EXIT_USAGE, "\"%s\" is one word too many",
              parsed->operands.at[operand_max]);

@@ -17,8 +17,8 @@ const struct arg *session_args(struct session_options *o)
           "broker (or GODWIT_URL); default ws://127.0.0.1:7654", 0, 0 },
         { "app", ARG_TEXT, &o->app, "NAME", "app (or GODWIT_APP)", 0, 0 },
         { "secret", ARG_TEXT, &o->secret, "SECRET",
-          "its secret (or GODWIT_SECRET, which other users of the machine "
-          "cannot see)",
+          "its secret (better: GODWIT_SECRET or a file; other users of the "
+          "machine can read a command line)",
           0, 0 },
         { "credentials", ARG_TEXT, &o->credentials, "FILE",
           "lines url=..., app=..., secret=... (or GODWIT_CREDENTIALS); the "
