@@ -81,6 +81,10 @@ MUST_CHECK enum status codec_detached_write(struct bytes *to, uint64_t id,
 MUST_CHECK enum status
 codec_settled_write(struct bytes *to, uint64_t id, struct slice topic,
                     const struct wire_settled_range *ranges, size_t count);
+/* A Settled alone, without the Reply around it (HTTP body). */
+MUST_CHECK enum status
+codec_settled_body_write(struct bytes *to, uint64_t id, struct slice topic,
+                         const struct wire_settled_range *ranges, size_t count);
 MUST_CHECK enum status codec_gap_write(struct bytes *to, struct slice topic,
                                        struct seq_range range);
 MUST_CHECK enum status codec_pong_write(struct bytes *to, uint64_t id);
@@ -136,6 +140,11 @@ struct wire_reply {
 MUST_CHECK enum status codec_reply_read(struct codec *codec,
                                         struct slice payload,
                                         struct wire_reply *out);
+
+/* A Settled alone; out->kind is then REPLY_SETTLED. */
+MUST_CHECK enum status codec_settled_body_read(struct codec *codec,
+                                               struct slice payload,
+                                               struct wire_reply *out);
 
 /* ---- Pulled: the answer to an HTTP pull ---- */
 

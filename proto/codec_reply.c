@@ -224,32 +224,61 @@ settled_flat_of(const struct wire_settled_range *range)
                                    (uint64_t)range->outcome, range->holder };
 }
 
+static size_t settled_ranges_len(const struct wire_settled_range *ranges,
+                                 size_t count)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct settled_flat flat = settled_flat_of(&ranges[i]);
+        len += pb_nested_len(pb_table_len(&settled_range_table, &flat));
+    }
+    return len;
+}
+
+static enum status put_settled_ranges(struct put *p,
+                                      const struct wire_settled_range *ranges,
+                                      size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct settled_flat flat = settled_flat_of(&ranges[i]);
+        size_t len = pb_table_len(&settled_range_table, &flat);
+        p->at = pb_put_nested(p->at, SETTLED_RANGES, len);
+        p->at = pb_table_put(p->at, &settled_range_table, &flat);
+    }
+    return put_end(p);
+}
+
 enum status codec_settled_write(struct bytes *to, uint64_t id,
                                 struct slice topic,
                                 const struct wire_settled_range *ranges,
                                 size_t count)
 {
     struct wire_reply reply = { .id = id, .settled = { .topic = topic } };
-    size_t ranges_len = 0;
-    enum status status;
     struct put p;
+    enum status status =
+        put_envelope(&p, to, REPLY_SETTLED, &settled_table, &reply,
+                     settled_ranges_len(ranges, count));
 
-    for (size_t i = 0; i < count; i++) {
-        struct settled_flat flat = settled_flat_of(&ranges[i]);
-        ranges_len += pb_nested_len(pb_table_len(&settled_range_table, &flat));
-    }
-    status =
-        put_envelope(&p, to, REPLY_SETTLED, &settled_table, &reply, ranges_len);
+    return status == STATUS_OK ? put_settled_ranges(&p, ranges, count) : status;
+}
+
+enum status codec_settled_body_write(struct bytes *to, uint64_t id,
+                                     struct slice topic,
+                                     const struct wire_settled_range *ranges,
+                                     size_t count)
+{
+    struct wire_reply reply = { .id = id, .settled = { .topic = topic } };
+    size_t len = pb_table_len(&settled_table, &reply)
+                 + settled_ranges_len(ranges, count);
+    struct put p;
+    enum status status = put_begin(&p, to, len);
+
     if (status != STATUS_OK) {
         return status;
     }
-    for (size_t i = 0; i < count; i++) {
-        struct settled_flat flat = settled_flat_of(&ranges[i]);
-        size_t len = pb_table_len(&settled_range_table, &flat);
-        p.at = pb_put_nested(p.at, SETTLED_RANGES, len);
-        p.at = pb_table_put(p.at, &settled_range_table, &flat);
-    }
-    return put_end(&p);
+    p.at = pb_table_put(p.at, &settled_table, &reply);
+    return put_settled_ranges(&p, ranges, count);
 }
 
 /* ---- deliveries ---- */
@@ -637,6 +666,14 @@ enum status codec_reply_read(struct codec *codec, struct slice payload,
     memset(out, 0, sizeof *out);
     out->kind = (enum reply_kind)kind;
     return only_invalid(read_kind(codec, inner, out));
+}
+
+enum status codec_settled_body_read(struct codec *codec, struct slice payload,
+                                    struct wire_reply *out)
+{
+    memset(out, 0, sizeof *out);
+    out->kind = REPLY_SETTLED;
+    return only_invalid(read_settled(codec, payload, out));
 }
 
 /* ---- reading an answer to a pull ---- */

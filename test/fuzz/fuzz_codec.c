@@ -137,6 +137,18 @@ static void fuzz_settle(struct slice payload)
     }
 }
 
+static void fuzz_settled(struct slice payload)
+{
+    struct wire_reply r;
+
+    if (codec_settled_body_read(codec, payload, &r) == STATUS_OK) {
+        Godwit__V1__Settled *g =
+            godwit__v1__settled__unpack(NULL, payload.len, payload.at);
+        expect(g != NULL && g->n_ranges == r.settled.count && g->id == r.id);
+        godwit__v1__settled__free_unpacked(g, NULL);
+    }
+}
+
 static void fuzz_pulled(struct slice payload)
 {
     struct wire_pulled p;
@@ -163,7 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
         return 0;
     }
     payload = slice_of(at + 1, len - 1);
-    switch (at[0] % 5) {
+    switch (at[0] % 6) {
     case 0:
         fuzz_request(payload);
         break;
@@ -175,6 +187,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
         break;
     case 3:
         fuzz_settle(payload);
+        break;
+    case 4:
+        fuzz_settled(payload);
         break;
     default:
         fuzz_pulled(payload);

@@ -129,6 +129,8 @@ WRITER(attached,
 WRITER(detached, codec_detached_write(&buffer, 1, slice_text("gone")))
 WRITER(settled,
        codec_settled_write(&buffer, 1, slice_text("t"), &settled_range, 1))
+WRITER(settled_body,
+       codec_settled_body_write(&buffer, 1, slice_text("t"), &settled_range, 1))
 WRITER(gap, codec_gap_write(&buffer, slice_text("t"), range))
 WRITER(pong, codec_pong_write(&buffer, 1))
 WRITER(deliver, codec_deliver_begin(&buffer, slice_text("t"), 1000))
@@ -145,10 +147,10 @@ WRITER(pulled_gap, codec_pulled_gap(&buffer, slice_text("t"), range))
 WRITER(ws_header, ws_header_write(&buffer, WS_BINARY, 1, NULL))
 
 static enum status (*const writers[])(void) = {
-    hello,       attach,         detach,     ping,      publish, settle,
-    settle_body, message,        welcome,    confirm,   refused, attached,
-    detached,    settled,        gap,        pong,      deliver, delivery,
-    pulled,      pulled_deliver, pulled_gap, ws_header,
+    hello,       attach,         detach,     ping,      publish,      settle,
+    settle_body, message,        welcome,    confirm,   refused,      attached,
+    detached,    settled,        gap,        pong,      deliver,      delivery,
+    pulled,      pulled_deliver, pulled_gap, ws_header, settled_body,
 };
 
 Test(codec_memory, writers_leave_nothing_behind)

@@ -691,6 +691,28 @@ Test(codec_reply, a_refusal_longer_than_its_fields_is_cut_between_characters)
     cr_expect_eq(strlen(r.refused.refusal.text), 198);
 }
 
+Test(codec_reply, a_settled_alone_is_the_inside_of_its_reply)
+{
+    for (int i = 0; i < 200; i++) {
+        struct wire_reply made = random_reply(REPLY_SETTLED);
+        struct wire_reply r;
+        Godwit__V1__Settled *g;
+
+        bytes_consume(&buffer, bytes_len(&buffer));
+        cr_assert_eq(
+            codec_settled_body_write(&buffer, made.id, made.settled.topic,
+                                     made.settled.ranges, made.settled.count),
+            STATUS_OK);
+        g = godwit__v1__settled__unpack(NULL, content().len, content().at);
+        cr_assert_not_null(g);
+        expect_settled(g, &made);
+        cr_assert_eq(codec_settled_body_read(codec, content(), &r), STATUS_OK);
+        cr_assert_eq(r.kind, REPLY_SETTLED);
+        expect_settled(g, &r);
+        godwit__v1__settled__free_unpacked(g, NULL);
+    }
+}
+
 /* ---- pulled ---- */
 
 static void expect_pulled(const Godwit__V1__Pulled *g,
