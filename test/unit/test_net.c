@@ -262,7 +262,7 @@ Test(net, a_byte_now_and_then_does_not_move_the_deadline)
     set_up_with(config);
     fd = client_connect(bed.port);
     while (bed.closed == 0 && sent < 500) {
-        client_send(&bed, fd, "GET /aaaa" + (sent < 4 ? sent : 8), 1);
+        client_send(&bed, fd, &"GET /aaaa"[sent < 8 ? sent : 8], 1);
         sent++;
         usleep(5000);
     }
