@@ -276,7 +276,7 @@ void report_latency(struct report *r, const char *label, const char *field,
         } else {
             size_t digits = strcspn(human_duration(text, ns), " ");
 
-            printf("  %-13s%7s %12.*s%s\n", i == 0 ? label : "",
+            printf("  %-15s%6s %11.*s%s\n", i == 0 ? label : "",
                    points[i].label, (int)digits, text, text + digits);
         }
     }

@@ -31,36 +31,53 @@ struct usage {
     double cpu_seconds;
 };
 
-/* /proc/PID/stat, behind the name in brackets: field 14 and 15 are the times in
- * ticks, 24 the resident pages. */
+/* A /proc file of the broker, ended by NUL. */
+static bool read_proc(uint64_t pid, const char *name, char *text, size_t len)
+{
+    char path[64];
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/%" PRIu64 "/%s", pid, name);
+    file = fopen(path, "re");
+    if (file == NULL) {
+        return false;
+    }
+    text[fread(text, 1, len - 1, file)] = '\0';
+    fclose(file);
+    return true;
+}
+
+/* In stat, fields 14 and 15 are the times in ticks; the name, field 2, is in
+ * brackets and may hold anything. In status, RssAnon leaves out the mapped
+ * files of the store, which are the page cache's and not a connection's. */
 static struct usage usage_of_pid(uint64_t pid)
 {
     struct usage usage = { 0 };
-    char path[64];
-    char text[1024];
-    FILE *file;
+    char text[4096];
     const char *at;
-    double fields[25] = { 0 };
 
-    snprintf(path, sizeof path, "/proc/%" PRIu64 "/stat", pid);
-    file = fopen(path, "re");
-    if (file == NULL) {
+    if (!read_proc(pid, "stat", text, sizeof text)) {
         return usage;
     }
-    text[fread(text, 1, sizeof text - 1, file)] = '\0';
-    fclose(file);
     at = strrchr(text, ')');
-    for (int field = 3; at != NULL && field <= 24; field++) {
-        at = strchr(at, ' ');
-        if (at != NULL) {
-            at++;
-            fields[field] = strtod(at, NULL);
-        }
+    for (int field = 2; at != NULL && field < 14; field++) {
+        at = strchr(at + 1, ' ');
     }
-    usage.known = at != NULL;
-    usage.cpu_seconds =
-        (fields[14] + fields[15]) / (double)sysconf(_SC_CLK_TCK);
-    usage.rss_bytes = fields[24] * (double)sysconf(_SC_PAGESIZE);
+    if (at != NULL) {
+        char *rest;
+
+        usage.cpu_seconds = strtod(at, &rest);
+        usage.cpu_seconds += strtod(rest, NULL);
+        usage.cpu_seconds /= (double)sysconf(_SC_CLK_TCK);
+    }
+    if (at == NULL || !read_proc(pid, "status", text, sizeof text)) {
+        return usage;
+    }
+    at = strstr(text, "RssAnon:");
+    if (at != NULL) {
+        usage.rss_bytes = strtod(at + strlen("RssAnon:"), NULL) * 1024;
+        usage.known = true;
+    }
     return usage;
 }
 

@@ -8,8 +8,10 @@
 static const struct resource_column columns[] = {
     { { "GROUP", ALIGN_LEFT }, "name", AS_TEXT },
     { { "LEASE", ALIGN_RIGHT }, "lease_ms", AS_MS },
-    { { "READY", ALIGN_RIGHT }, "ready", AS_COUNT },
-    { { "IN FLIGHT", ALIGN_RIGHT }, "in_flight", AS_COUNT },
+    { { "ACKED", ALIGN_RIGHT }, "acked", AS_LANES },
+    { { "READY", ALIGN_RIGHT }, "ready", AS_LANES },
+    { { "DELAYED", ALIGN_RIGHT }, "delayed", AS_LANES },
+    { { "IN FLIGHT", ALIGN_RIGHT }, "in_flight", AS_LANES },
     { { "TOPICS", ALIGN_LEFT }, "topics", AS_TEXT },
 };
 

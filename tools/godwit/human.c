@@ -62,6 +62,12 @@ char *human_duration(char text[HUMAN_LEN], uint64_t ns)
     return text;
 }
 
+char *human_ms(char text[HUMAN_LEN], uint64_t ms)
+{
+    snprintf(text, HUMAN_LEN, "%.12g s", (double)ms / 1e3);
+    return text;
+}
+
 char *human_time(char text[HUMAN_LEN], uint64_t time_us)
 {
     time_t seconds = (time_t)(time_us / 1000000);

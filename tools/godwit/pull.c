@@ -49,6 +49,7 @@ struct pull {
     struct outlet outlet;
     uint64_t pulled;
     uint64_t accepted;
+    bool ack_failed; /* the last one; earlier ones came again */
     uint64_t requests;
     uint64_t first_ns;
     uint64_t last_ns;
@@ -167,6 +168,7 @@ static int take_batch(struct pull *p, struct godwit_batch *batch)
     }
     status = godwit_batch_ack(p->session.client, batch, &accepted);
     p->accepted += accepted;
+    p->ack_failed = accepted < godwit_batch_count(batch);
     if (status
         != GODWIT_OK) { /* the messages may come again, nothing is lost */
         (void)session_failed(&p->session, "acking failed", status);
@@ -217,7 +219,7 @@ static void print_summary(const struct pull *p)
     fprintf(stderr, "; %s %s accepted", human_count(a, p->accepted),
             plural(p->accepted, "ack", "acks"));
     if (p->accepted < p->pulled) {
-        fprintf(stderr, ", %s not (these may come again)",
+        fprintf(stderr, ", %s not (these come again)",
                 human_count(a, p->pulled - p->accepted));
     }
     fputc('\n', stderr);
@@ -236,10 +238,7 @@ static int run(struct pull *p, struct session_options *so)
         print_summary(p);
     }
     outlet_fini(&p->outlet);
-    if (code == EXIT_OK && !p->options->no_ack && p->accepted < p->pulled) {
-        return EXIT_FAILED;
-    }
-    return code;
+    return code == EXIT_OK && p->ack_failed ? EXIT_FAILED : code;
 }
 
 int cmd_pull(int argc, char **argv)

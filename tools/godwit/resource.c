@@ -8,16 +8,20 @@
 
 enum { PATH_LEN = 256, COLUMN_MAX = 16 };
 
+static int open_session(struct session *session, struct session_options *so)
+{
+    int code = session_resolve(so);
+
+    return code != EXIT_OK ? code : session_open_http(session, so);
+}
+
 /* One request with the options of the command line. */
 static int call(struct session_options *so, const char *method,
                 const char *path, const char *body, struct json **answer)
 {
     struct session session = { 0 };
-    int code = session_resolve(so);
+    int code = open_session(&session, so);
 
-    if (code == EXIT_OK) {
-        code = session_open_http(&session, so);
-    }
     if (code == EXIT_OK) {
         code = session_call(&session, method, path, body, answer);
     }
@@ -32,29 +36,76 @@ int resource_post(const struct resource *r, struct session_options *so,
                         : call(so, "POST", r->path, body, answer);
 }
 
+static void add_sum(struct table *table, const char *field,
+                    const struct json *detail)
+{
+    const struct json *lanes = json_get(detail, "lanes");
+    char text[HUMAN_LEN];
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < json_count(lanes); i++) {
+        sum += json_number(json_get(json_at(lanes, i), field), 0);
+    }
+    table_add(table, detail != NULL ? human_count(text, sum) : NULL);
+}
+
 static void add_cell(struct table *table, const struct resource_column *column,
-                     const struct json *item)
+                     const struct json *item, const struct json *detail)
 {
     const struct json *value = json_get(item, column->field);
     uint64_t number = json_number(value, UINT64_MAX);
     char text[HUMAN_LEN];
     char *shown;
 
-    if (column->as == AS_TEXT || number == UINT64_MAX) {
+    if (column->as == AS_LANES) {
+        add_sum(table, column->field, detail);
+    } else if (column->as == AS_TEXT || number == UINT64_MAX) {
         shown = json_display(value);
         table_add(table, shown);
         free(shown);
     } else if (column->as == AS_COUNT) {
         table_add(table, human_count(text, number));
     } else {
-        table_add(table, human_duration(text, number * 1000000));
+        table_add(table, human_ms(text, number));
     }
 }
 
-static int print_list(const struct resource *r, const struct json *list)
+static bool wants_detail(const struct resource *r)
+{
+    for (size_t c = 0; c < r->column_count; c++) {
+        if (r->columns[c].as == AS_LANES) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* One line of the list. What has been deleted meanwhile has no details. */
+static int add_item(struct table *table, const struct resource *r,
+                    struct session *s, const struct json *item)
+{
+    struct json *detail = NULL;
+    char path[PATH_LEN];
+    int code = EXIT_OK;
+
+    if (wants_detail(r)) {
+        snprintf(path, sizeof path, "%s/%s", r->path,
+                 json_text(json_get(item, "name"), "-"));
+        code = session_call(s, "GET", path, NULL, &detail);
+    }
+    for (size_t c = 0; c < r->column_count; c++) {
+        add_cell(table, &r->columns[c], item, detail);
+    }
+    json_free(detail);
+    return code == EXIT_NOT_FOUND ? EXIT_OK : code;
+}
+
+static int print_list(const struct resource *r, struct session *s,
+                      const struct json *list)
 {
     struct column columns[COLUMN_MAX];
     struct table *table;
+    int code = EXIT_OK;
 
     if (json_count(list) == 0) {
         fprintf(stderr, "no %ss\n", r->word);
@@ -67,14 +118,14 @@ static int print_list(const struct resource *r, const struct json *list)
     if (table == NULL) {
         return fail(EXIT_FAILED, "out of memory");
     }
-    for (size_t i = 0; i < json_count(list); i++) {
-        for (size_t c = 0; c < r->column_count; c++) {
-            add_cell(table, &r->columns[c], json_at(list, i));
-        }
+    for (size_t i = 0; code == EXIT_OK && i < json_count(list); i++) {
+        code = add_item(table, r, s, json_at(list, i));
     }
-    table_print(table, stdout);
+    if (code == EXIT_OK) {
+        table_print(table, stdout);
+    }
     table_free(table);
-    return EXIT_OK;
+    return code;
 }
 
 static int print_document(const struct json *answer)
@@ -99,6 +150,7 @@ int resource_list(const struct resource *r, int argc, char **argv)
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
     };
     const struct help help = { usage, text, NULL };
+    struct session session = { 0 };
     struct parsed parsed;
     struct json *answer = NULL;
     int code;
@@ -109,39 +161,115 @@ int resource_list(const struct resource *r, int argc, char **argv)
                        argv)) {
         return parsed.code;
     }
-    code = call(&so, "GET", r->path, NULL, &answer);
+    code = open_session(&session, &so);
+    if (code == EXIT_OK) {
+        code = session_call(&session, "GET", r->path, NULL, &answer);
+    }
     if (code == EXIT_OK) {
         code = json ? print_document(answer)
-                    : print_list(r, json_get(answer, r->field));
+                    : print_list(r, &session, json_get(answer, r->field));
     }
     json_free(answer);
+    session_close(&session);
     return code;
 }
 
-/* Names to the left, values behind them; lists of objects one a line. */
-static void print_members(const struct json *object, int indent)
+static bool ends_with(const char *name, const char *end)
 {
+    size_t len = strlen(name);
+    size_t end_len = strlen(end);
+
+    return len > end_len && strcmp(name + len - end_len, end) == 0;
+}
+
+/* A value as people read it, by the unit in its name. The caller frees it. */
+static char *readable(const char *name, const struct json *value)
+{
+    uint64_t number = json_number(value, UINT64_MAX);
+    char text[HUMAN_LEN];
+
+    if (number == UINT64_MAX) {
+        return json_display(value);
+    }
+    if (ends_with(name, "_us")) {
+        return strdup(human_time(text, number));
+    }
+    if (ends_with(name, "_ms")) {
+        return strdup(human_ms(text, number));
+    }
+    return strdup(human_count(text, number));
+}
+
+/* "created_us" is shown as "created", "last_seq" as "last seq". */
+static const char *label_of(const char *name, char label[64])
+{
+    size_t len = (size_t)snprintf(label, 64, "%s", name);
+
+    if (ends_with(name, "_us") || ends_with(name, "_ms")) {
+        label[len < 64 ? len - 3 : 63] = '\0';
+    }
+    for (char *c = label; *c != '\0'; c++) {
+        *c = *c == '_' ? ' ' : *c;
+    }
+    return label;
+}
+
+/* A list of objects as a table: the first one names the columns. */
+static void print_objects(const struct json *list)
+{
+    struct column columns[COLUMN_MAX];
+    char labels[COLUMN_MAX][64];
     const struct json *value;
     const char *name;
+    struct table *table;
+    size_t count = 0;
+
+    while (count < COLUMN_MAX
+           && (name = json_member(json_at(list, 0), count, &value)) != NULL) {
+        bool number = json_number(value, UINT64_MAX) != UINT64_MAX;
+
+        columns[count].heading = label_of(name, labels[count]);
+        columns[count].align = number ? ALIGN_RIGHT : ALIGN_LEFT;
+        count++;
+    }
+    table = table_new(columns, count);
+    for (size_t i = 0; table != NULL && i < json_count(list); i++) {
+        for (size_t c = 0; c < count; c++) {
+            char *text = NULL;
+
+            name = json_member(json_at(list, i), c, &value);
+            text = name != NULL ? readable(name, value) : NULL;
+            table_add(table, text);
+            free(text);
+        }
+    }
+    putchar('\n');
+    if (table != NULL) {
+        table_print(table, stdout);
+    }
+    table_free(table);
+}
+
+/* Names to the left, values behind them; then the lists of objects. */
+static void print_members(const struct json *object)
+{
+    const struct json *value;
+    const struct json *unused;
+    const char *name;
+    char label[64];
 
     for (size_t i = 0; (name = json_member(object, i, &value)) != NULL; i++) {
-        const struct json *first = json_at(value, 0);
-        const struct json *unused;
+        if (json_member(json_at(value, 0), 0, &unused) == NULL) {
+            char *text = readable(name, value);
 
-        if (json_member(first, 0, &unused) != NULL) {
-            for (size_t k = 0; k < json_count(value); k++) {
-                printf("%*s%s\n", indent, "", name);
-                print_members(json_at(value, k), indent + 2);
-            }
-        } else if (json_member(value, 0, &unused) != NULL) {
-            printf("%*s%s\n", indent, "", name);
-            print_members(value, indent + 2);
-        } else {
-            char *text = json_display(value);
-
-            printf("%*s%-*s %s\n", indent, "", 18 - indent, name,
+            printf("%-14s %s\n", label_of(name, label),
                    text != NULL && text[0] != '\0' ? text : "-");
             free(text);
+        }
+    }
+    for (size_t i = 0; (name = json_member(object, i, &value)) != NULL; i++) {
+        if (json_member(json_at(value, 0), 0, &unused) != NULL) {
+            print_objects(value);
         }
     }
 }
@@ -183,7 +311,7 @@ int resource_show(const struct resource *r, int argc, char **argv)
     if (code == EXIT_OK && json) {
         code = print_document(answer);
     } else if (code == EXIT_OK) {
-        print_members(answer, 0);
+        print_members(answer);
     }
     json_free(answer);
     return code;

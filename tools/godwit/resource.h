@@ -9,7 +9,9 @@
 struct resource_column {
     struct column shown;
     const char *field; /* of an item of the answer */
-    enum { AS_TEXT, AS_COUNT, AS_MS } as;
+    /* AS_LANES: the sum of the field over the lanes of the item itself, which
+     * is asked for one by one */
+    enum { AS_TEXT, AS_COUNT, AS_MS, AS_LANES } as;
 };
 
 struct resource {

@@ -237,10 +237,10 @@ static void numbers_of(const struct json *refused, char *text, size_t len)
     size_t at = 0;
 
     text[0] = '\0';
-    if (limit[0] != '\0') {
+    if (used != 0 || allowed != 0) {
         at = (size_t)snprintf(text, len, " (%s%s%s", limit,
                               scope[0] != '\0' ? " of " : "", scope);
-        if (at < len && (used != 0 || allowed != 0)) {
+        if (at < len) {
             at +=
                 (size_t)snprintf(text + at, len - at, ": %s used, %s allowed",
                                  human_count(a, used), human_count(b, allowed));
