@@ -102,7 +102,8 @@ static enum status frozen_error(struct error *err)
 /* ---- segments ---- */
 
 enum status store_make_next(struct store *store, uint32_t after,
-                            uint64_t now_us, struct error *err)
+                            uint64_t now_us, const _Atomic bool *stop,
+                            struct error *err)
 {
     struct segment_header header = { .id = after + 1,
                                      .epoch = store->epoch,
@@ -115,7 +116,7 @@ enum status store_make_next(struct store *store, uint32_t after,
     if (header.id > SEGMENT_ID_MAX) {
         return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
     }
-    status = segment_make(&segment, &store->log, &header, err);
+    status = segment_make(&segment, &store->log, &header, stop, err);
     if (status != STATUS_OK) {
         return status;
     }
@@ -147,12 +148,14 @@ static enum status have_next(struct store *store, uint64_t now_us,
         && journal->make_after_us - now_us <= MAKE_PAUSE_US) {
         return error_set(err, STATUS_NO_SPACE, 0, "no space for a segment");
     }
+    atomic_store_explicit(&store->hurry, true, memory_order_relaxed);
     pthread_mutex_lock(&store->make_lock);
     if (!next_ready(store)) {
-        status =
-            store_make_next(store, journal->active->header.id, now_us, err);
+        status = store_make_next(store, journal->active->header.id, now_us,
+                                 NULL, err);
     }
     pthread_mutex_unlock(&store->make_lock);
+    atomic_store_explicit(&store->hurry, false, memory_order_relaxed);
     journal->make_after_us = status == STATUS_OK ? 0 : now_us + MAKE_PAUSE_US;
     if (status == STATUS_IO) {
         store_freeze(store);
@@ -351,7 +354,7 @@ static enum taken take_room(struct journal *journal, size_t size,
                             uint32_t index_len, uint32_t keep)
 {
     struct build *b = journal->build;
-    uint32_t left = room_left(journal->active, offset_of_next(journal));
+    uint64_t left = journal->active->header.capacity - offset_of_next(journal);
 
     if (size + index_len <= b->room && b->record_count < BATCH_RECORDS_MAX
         && (keep == 0 || size + index_len + keep <= left)) {

@@ -726,7 +726,8 @@ enum status store_prepare(struct store *store, struct error *err)
             atomic_load_explicit(&store->active_id, memory_order_acquire);
         status = store_make_next(
             store, active,
-            atomic_load_explicit(&store->now_us, memory_order_relaxed), err);
+            atomic_load_explicit(&store->now_us, memory_order_relaxed),
+            &store->hurry, err);
     }
     pthread_mutex_unlock(&store->make_lock);
     if (status == STATUS_IO) {

@@ -616,7 +616,7 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
         .id = 1,
         .epoch = r->epoch + 1,
         .time_us = r->config->now_us,
-        .capacity = need > store->capacity ? (uint32_t)need : store->capacity,
+        .capacity = store->capacity,
         .previous_end = previous_end,
         .synced_end = SEGMENT_BEGIN + tail->len,
     };
@@ -626,10 +626,16 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
     if (r->found_count > 0) {
         header.id = r->found[r->found_count - 1].id + 1;
     }
+    if (header.capacity > FIRST_SEGMENT_LEN_MAX) {
+        header.capacity = FIRST_SEGMENT_LEN_MAX;
+    }
+    if (header.capacity < need) {
+        header.capacity = (uint32_t)need;
+    }
     if (header.id > SEGMENT_ID_MAX) {
         return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
     }
-    status = segment_make(&segment, &store->log, &header, err);
+    status = segment_make(&segment, &store->log, &header, &store->hurry, err);
     if (status != STATUS_OK) {
         return status;
     }
