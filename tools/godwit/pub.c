@@ -81,6 +81,8 @@ static struct {
     bool stopped;   /* Ctrl-C */
     /* the client's thread, until the client is closed */
     struct reason reasons[REASON_COUNT_MAX];
+    enum godwit_status failure; /* of all that failed, unless `mixed` */
+    bool mixed;
     struct histogram confirm_ns;
     /* both */
     _Atomic uint64_t confirmed;
@@ -110,6 +112,9 @@ static void note_reason(const struct godwit_confirm *confirm)
 static void on_confirm(void *arg, const struct godwit_confirm *confirm)
 {
     if (confirm->status != GODWIT_OK) {
+        run.mixed =
+            run.failed > 0 && (run.mixed || run.failure != confirm->status);
+        run.failure = confirm->status;
         note_reason(confirm);
         atomic_fetch_add(&run.failed, 1);
         return;
@@ -238,9 +243,10 @@ static void print_summary(const struct options *o, double seconds,
     char b[HUMAN_LEN];
     char c[HUMAN_LEN];
 
-    fprintf(stderr, "%s: %s %s confirmed in %.2f s", o->topic,
+    fprintf(stderr, "%s: %s %s confirmed in %s", o->topic,
             human_count(a, run.confirmed),
-            plural(run.confirmed, "message", "messages"), seconds);
+            plural(run.confirmed, "message", "messages"),
+            human_duration(b, (uint64_t)(seconds * 1e9)));
     if (run.confirmed > 0) {
         fprintf(stderr, ", %s/s, %s/s; confirm p50 %s",
                 human_real(a, (double)run.confirmed / seconds),
@@ -287,7 +293,24 @@ static void print_failures(const struct options *o)
     }
 }
 
-/* Publish it all and tell the outcome. Takes over `s`. */
+static int final_code(enum status end_status, int code)
+{
+    if (code != EXIT_OK) {
+        return code;
+    }
+    if (run.stopped) {
+        return EXIT_INTERRUPTED;
+    }
+    if (end_status != STATUS_OK) {
+        return exit_code_of(end_status);
+    }
+    if (run.failed > 0 && run.bad_records == 0 && !run.mixed) {
+        return exit_code_of((enum status)run.failure);
+    }
+    return run.failed + run.bad_records > 0 ? EXIT_FAILED : EXIT_OK;
+}
+
+/* Await what is still unconfirmed and tell the outcome. Takes over `s`. */
 static int finish(struct session *s, const struct options *o, int code)
 {
     struct godwit_figures figures = { 0 };
@@ -308,16 +331,7 @@ static int finish(struct session *s, const struct options *o, int code)
         print_summary(o, seconds, &figures);
     }
     print_failures(o);
-    if (code != EXIT_OK) {
-        return code;
-    }
-    if (run.stopped) {
-        return EXIT_INTERRUPTED;
-    }
-    if (end_status != STATUS_OK) {
-        return exit_code_of(end_status);
-    }
-    return run.failed + run.bad_records > 0 ? EXIT_FAILED : EXIT_OK;
+    return final_code(end_status, code);
 }
 
 /* "name=value" words into headers; cuts the words in two. */

@@ -205,11 +205,13 @@ static void print_summary(const struct pull *p)
 {
     double seconds = (double)(p->last_ns - p->first_ns) / 1e9;
     char a[HUMAN_LEN];
+    char b[HUMAN_LEN];
 
     fprintf(stderr, "%s: %s %s", p->options->group, human_count(a, p->pulled),
             plural(p->pulled, "message", "messages"));
     if (p->pulled > 0 && seconds > 0) {
-        fprintf(stderr, " in %.2f s, %s/s", seconds,
+        fprintf(stderr, " in %s, %s/s",
+                human_duration(b, p->last_ns - p->first_ns),
                 human_real(a, (double)p->pulled / seconds));
     }
     if (p->options->no_ack) {
@@ -234,7 +236,7 @@ static int run(struct pull *p, struct session_options *so)
     }
     code = pull_all(p);
     session_close(&p->session);
-    if (!p->options->quiet) {
+    if (!p->options->quiet && (code == EXIT_OK || p->pulled > 0)) {
         print_summary(p);
     }
     outlet_fini(&p->outlet);

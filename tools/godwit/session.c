@@ -309,8 +309,12 @@ int session_failed(struct session *s, const char *what,
         == GODWIT_IO) { /* of the socket: the broker's come as refusals */
         code = EXIT_UNREACHABLE;
     }
-    return fail(code, "%s (%s): %s", what, s->url,
-                text[0] != '\0' ? text : godwit_status_text(status));
+    if (text[0] == '\0') {
+        snprintf(text, sizeof text, "%s", godwit_status_text(status));
+    }
+    return code == EXIT_UNREACHABLE
+               ? fail(code, "%s (%s): %s", what, s->url, text)
+               : fail(code, "%s: %s", what, text);
 }
 
 int session_call(struct session *s, const char *method, const char *path,

@@ -72,7 +72,7 @@ static enum godwit_verdict take(struct sub *sub,
     const struct options *o = sub->options;
 
     if (o->count != 0 && sub->arrived == o->count) {
-        return GODWIT_RELEASE; /* more than was asked for */
+        return GODWIT_LATER; /* more than was asked for: goes back in the end */
     }
     if (outlet_add(&sub->arriving, delivery, o->json) != STATUS_OK) {
         return GODWIT_NACK;
@@ -226,12 +226,14 @@ static void print_summary(const struct sub *sub)
     uint64_t silent = asked > answered ? asked - answered : 0;
     double seconds = (double)(sub->last_ns - sub->first_ns) / 1e9;
     char a[HUMAN_LEN];
+    char b[HUMAN_LEN];
 
     fprintf(stderr, "%s: %s %s", sub->options->group,
             human_count(a, sub->written),
             plural(sub->written, "message", "messages"));
     if (sub->written > 1 && seconds > 0) {
-        fprintf(stderr, " in %.2f s, %s/s", seconds,
+        fprintf(stderr, " in %s, %s/s",
+                human_duration(b, sub->last_ns - sub->first_ns),
                 human_real(a, (double)sub->written / seconds));
     }
     if (sub->options->no_ack) {
@@ -263,7 +265,7 @@ static int finish(struct sub *sub, int code)
     godwit_last_error(sub->session.client, why, sizeof why);
     (void)godwit_unsubscribe(sub->session.client);
     session_close(&sub->session);
-    if (!sub->options->quiet) {
+    if (!sub->options->quiet && (end_status == STATUS_OK || sub->written > 0)) {
         print_summary(sub);
     }
     if (end_status != STATUS_OK) {
