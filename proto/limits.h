@@ -6,32 +6,32 @@
 
 enum {
     /* names and messages */
-    NAME_LEN_MAX = 128,           /* app, topic, group: [A-Za-z0-9._-]+ */
-    PATTERN_LEN_MAX = 128,        /* the same plus '*' */
-    KEY_LEN_MAX = 1024,           /* message key, UTF-8 */
-    HEADER_COUNT_MAX = 32,        /* headers of one message */
-    HEADER_NAME_LEN_MAX = 128,    /* UTF-8, not empty */
-    HEADER_VALUE_LEN_MAX = 4096,  /* UTF-8 */
-    BODY_LEN_MAX = 1024 * 1024,   /* message body, any bytes */
+    NAME_LEN_MAX = 128,          /* app, topic, group: [A-Za-z0-9._-]+ */
+    PATTERN_LEN_MAX = 128,       /* the same plus '*' */
+    KEY_LEN_MAX = 1024,          /* message key, UTF-8 */
+    HEADER_COUNT_MAX = 32,       /* headers of one message */
+    HEADER_NAME_LEN_MAX = 128,   /* UTF-8, not empty */
+    HEADER_VALUE_LEN_MAX = 4096, /* UTF-8 */
+    BODY_LEN_MAX = 1024 * 1024,  /* message body, any bytes */
     /* the encoded Message: body, key and headers with their tags */
     MESSAGE_LEN_MAX = 1024 * 1024 + 160 * 1024,
     SECRET_LEN_MAX = 128,
     NONCE_LEN_MIN = 8,
     NONCE_LEN_MAX = 64,
     REASON_LEN_MAX = 256,
-    CLIENT_LEN_MAX = 256,    /* what a client calls itself */
-    SIGNATURE_LEN_MAX = 32,  /* HMAC-SHA256 */
+    CLIENT_LEN_MAX = 256,   /* what a client calls itself */
+    SIGNATURE_LEN_MAX = 32, /* HMAC-SHA256 */
 
     /* one frame or request */
     FRAME_LEN_MAX = 4 * 1024 * 1024, /* WebSocket message payload */
     PUBLISH_COUNT_MAX = 10000,       /* messages in one publish request */
     RANGE_COUNT_MAX = 1024,          /* ranges in one settle request */
-    REPLY_ITEM_COUNT_MAX = 65536,    /* deliveries, ranges or gaps in one reply */
-    UNKNOWN_FIELD_COUNT_MAX = 64,    /* of a newer version, in one message */
-    HTTP_HEAD_LEN_MAX = 8 * 1024,    /* request line and headers */
+    REPLY_ITEM_COUNT_MAX = 65536, /* deliveries, ranges or gaps in one reply */
+    UNKNOWN_FIELD_COUNT_MAX = 64, /* of a newer version, in one message */
+    HTTP_HEAD_LEN_MAX = 8 * 1024, /* request line and headers */
     HTTP_HEADER_COUNT_MAX = 64,
     HTTP_BODY_LEN_MAX = 4 * 1024 * 1024,
-    CONTROL_LEN_MAX = 125,   /* RFC 6455 section 5.5 */
+    CONTROL_LEN_MAX = 125, /* RFC 6455 section 5.5 */
     JSON_DEPTH_MAX = 16,
     JSON_VALUE_COUNT_MAX = 256 * 1024, /* each costs up to 256 bytes, parsed */
     HELLO_LEN_MAX = 8 * 1024, /* a frame of somebody who has not said hello */
@@ -44,20 +44,23 @@ enum {
     NET_LISTENER_COUNT_MAX = 8,     /* sockets of one worker */
     NET_SPARE_COUNT = 16,           /* empty buffers a worker keeps, each ... */
     NET_SPARE_LEN_MAX = 256 * 1024, /* ... of at most this */
-    NET_ENCRYPT_LEN = 256 * 1024,   /* plain bytes encrypted at a time */
-    WRITE_STALL_MS = 30 * 1000,     /* bytes wait and the peer takes none */
-    CLOSE_WAIT_MS = 3000,           /* for the peer's half of a close */
+    NET_INPUT_LEN_MAX =
+        256 * 1024 * 1024,        /* half requests and frames of a worker */
+    NET_ENCRYPT_LEN = 256 * 1024, /* plain bytes encrypted at a time */
+    WRITE_STALL_MS = 30 * 1000,   /* bytes wait and the peer takes none */
+    CLOSE_WAIT_MS = 3000,         /* for the peer's half of a close */
     LINGER_LEN_MAX = 16 * 1024 * 1024, /* bytes thrown away while closing */
-    WS_FRAGMENT_COUNT_MAX = 1024,   /* frames of one message */
+    WS_FRAGMENT_COUNT_MAX = 1024,      /* frames of one message */
     WS_PONG_BACKLOG_MAX = 64 * 1024, /* above: only the latest ping answered */
 
     /* the catalog */
     APP_COUNT_MAX = 16384,
     TOPIC_COUNT_MAX = 65536,
     GROUP_COUNT_MAX = 16384,
-    CHANGE_COUNT_MAX = 256, /* decided and not durable yet */
+    CHANGE_COUNT_MAX = 256,       /* decided and not durable yet */
     NONCE_COUNT_MAX = 256 * 1024, /* of signed logins, per NONCE_KEEP_MS */
-    NONCE_KEEP_MS = 2 * 60 * 1000, /* twice the skew: no timestamp lives longer */
+    NONCE_KEEP_MS =
+        2 * 60 * 1000, /* twice the skew: no timestamp lives longer */
 
     /* groups */
     GROUP_PATTERN_COUNT_MAX = 32,
@@ -71,11 +74,11 @@ enum {
     PULL_COUNT_MAX = 1000,
     PULL_COUNT_DEFAULT = 100,
     PULL_WAIT_MS_MAX = 60 * 1000,
-    BACKOFF_MS_MIN = 1000,           /* after the first nack */
-    BACKOFF_MS_MAX = 5 * 60 * 1000,  /* doubled up to this, plus jitter */
+    BACKOFF_MS_MIN = 1000,          /* after the first nack */
+    BACKOFF_MS_MAX = 5 * 60 * 1000, /* doubled up to this, plus jitter */
 
     /* the log */
-    BATCH_LEN_MAX = 4 * 1024 * 1024, /* one commit batch, all of it */
+    BATCH_LEN_MAX = 4 * 1024 * 1024,  /* one commit batch, all of it */
     SUBMISSION_LEN = 8 * 1024 * 1024, /* byte ring of one worker */
     WORKER_COUNT_MAX = 64,
 

@@ -62,7 +62,7 @@ static enum conn_wait open_waits_for(const struct conn *conn)
                    ? WAIT_FRAME
                    : WAIT_MESSAGE;
     }
-    if (conn->due) {
+    if (conn->due || conn_congested(conn)) {
         return WAIT_NOTHING;
     }
     if (conn->need > 0) {
@@ -177,11 +177,7 @@ static void expire(struct conn *conn)
         conn_close(conn, 0, "idle");
         break;
     case WAIT_FRAME:
-        conn->discard = true;
-        ws_send_close(conn, 1008, "the message took too long");
-        if (conn->state == CONN_OPEN) {
-            conn_begin_close(conn, "frame_timeout");
-        }
+        ws_refuse(conn, 1008, "the message took too long", "frame_timeout");
         break;
     case WAIT_MESSAGE:
         ws_ping(conn);

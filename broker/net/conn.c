@@ -74,7 +74,7 @@ static int wanted_events(const struct conn *conn)
     case CONN_OPEN:
         /* While a request is with the door some of what follows is read, to
          * hear of the peer's end. */
-        read = read && !conn->paused
+        read = read && !conn->paused && (conn->websocket || !conn->congested)
                && !(conn->due && bytes_len(&conn->in) >= HTTP_HEAD_LEN_MAX);
         break;
     case CONN_CLOSING:
@@ -118,6 +118,7 @@ void conn_die(struct conn *conn, const char *reason)
     deadline_clear(&net->deadlines, &conn->deadline);
     link_remove(&conn->dirty);
     net_return_buffer(net, &conn->in);
+    conn_count_input(conn);
     net_return_buffer(net, &conn->out);
     bytes_fini(&conn->wire);
     tls_free(conn->tls);
@@ -207,6 +208,8 @@ void conn_leave(struct conn *conn)
     link_remove(&conn->dirty);
     link_remove(&conn->work);
     net->stats.open--;
+    net->stats.input_bytes -= conn->counted;
+    conn->counted = 0;
     conn->net = NULL;
 }
 
@@ -225,6 +228,7 @@ void conn_enter(struct conn *conn, struct net *net)
         return;
     }
     link_append(&net->dirty, &conn->dirty);
+    conn_count_input(conn);
     conn_schedule(conn);
     conn_watch(conn);
     if (net->draining) {

@@ -57,6 +57,8 @@ struct net_config {
     uint64_t body_ms;  /* absolute deadline for a request body or frame */
     uint64_t idle_ms;  /* HTTP keep-alive, and a WebSocket without pong */
     uint64_t ping_ms;  /* WebSocket: ping after this silence */
+    size_t input_max;  /* half requests and frames of all connections; past it
+                        * the next is refused; 0: NET_INPUT_LEN_MAX */
     uint64_t stall_ms; /* the peer takes no output; 0: WRITE_STALL_MS */
     uint64_t close_ms; /* the peer's half of a close; 0: CLOSE_WAIT_MS */
 };
@@ -65,6 +67,7 @@ struct net_stats {
     uint64_t accepted, refused, closed, open;
     uint64_t received_bytes, sent_bytes;
     uint64_t requests, frames, bad_requests, bad_frames;
+    uint64_t input_bytes; /* of half requests and frames, as input_max counts */
     uint64_t pings_unanswered; /* a later one was, or will be */
 };
 
@@ -153,7 +156,10 @@ void conn_abort(struct conn *conn, const char *reason);
  * takes it out of its net (no callbacks any more), conn_enter() on the other
  * thread puts it into that net and goes on, input that had been read included.
  * Legal from within its own callbacks, on_closed apart; a paused connection
- * stays paused. An HTTP request that is not answered yet stays due. */
+ * stays paused. An HTTP request that is not answered yet stays due. In between
+ * only conn_id(), conn_peer() and the context may be used: whoever holds such a
+ * connection and wants its end enters it first. Both nets have the same handler
+ * and both TLS or both not. */
 void conn_leave(struct conn *conn);
 void conn_enter(struct conn *conn, struct net *net);
 

@@ -157,6 +157,8 @@ static const char *refusal_word(int code)
     case 501:
     case 505:
         return "unsupported";
+    case 503:
+        return "again";
     default:
         return "invalid";
     }

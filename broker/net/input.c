@@ -26,7 +26,10 @@ static bool may_handle(const struct conn *conn)
 {
     switch (conn->state) {
     case CONN_OPEN:
-        return !conn->paused && (conn->websocket || !conn->due);
+        /* A WebSocket's door looks after its own output; pipelined requests
+         * wait until the answers before them are on their way. */
+        return !conn->paused
+               && (conn->websocket || (!conn->due && !conn_congested(conn)));
     case CONN_CLOSING:
     case CONN_LINGERING:
         return conn->await_close && !conn->discard;
@@ -115,6 +118,41 @@ static bool handle_own(struct conn *conn, struct bytes *own, bool *progress)
     return true;
 }
 
+void conn_count_input(struct conn *conn)
+{
+    struct net *net = conn->net;
+    size_t len =
+        conn->need > bytes_len(&conn->in) ? conn->need : bytes_len(&conn->in);
+
+    len = conn->state == CONN_CLOSED ? 0 : len;
+    net->stats.input_bytes += len;
+    net->stats.input_bytes -= conn->counted;
+    conn->counted = len;
+}
+
+/* Memory for what is half there is bounded over all connections: the one that
+ * goes over the bound is refused, before its bytes are waited for. */
+static void refuse_over_input_max(struct conn *conn)
+{
+    struct net *net = conn->net;
+    size_t before = conn->counted;
+    bool waits = conn->need > bytes_len(&conn->in);
+
+    conn_count_input(conn);
+    if (net->stats.input_bytes <= net->config.input_max
+        || conn->counted <= before || !waits || conn->state != CONN_OPEN) {
+        return;
+    }
+    conn->need = 0;
+    if (conn->websocket) {
+        ws_refuse(conn, 1013, "too many half messages wait here; try again",
+                  "input_max");
+    } else {
+        http_refuse(conn, 503, "too many half requests wait here; try again",
+                    "input_max");
+    }
+}
+
 static struct bytes detach(struct bytes *from)
 {
     struct bytes own = *from;
@@ -128,7 +166,7 @@ static void on_fin(struct conn *conn)
 {
     switch (conn->state) {
     case CONN_OPEN:
-        if (!conn->paused && !conn->due) {
+        if (may_handle(conn)) { /* and has: no whole one is left */
             conn->discard = true;
             conn_begin_close(conn, "peer_closed");
         }
@@ -146,8 +184,11 @@ static void on_fin(struct conn *conn)
 
 static void after_input(struct conn *conn, bool progress)
 {
+    refuse_over_input_max(conn);
     if (drops_input(conn)) {
         bytes_fini(&conn->in);
+        conn->need = 0;
+        conn_count_input(conn);
     }
     if (conn->peer_fin) {
         on_fin(conn);

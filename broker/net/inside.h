@@ -120,7 +120,8 @@ struct conn {
 
     /* input */
     struct bytes in; /* read and not handled yet */
-    size_t need; /* how many bytes the first thing in `in` has; 0: unknown */
+    size_t need;    /* how many bytes the first thing in `in` has; 0: unknown */
+    size_t counted; /* of it in net->stats.input_bytes */
     size_t lingered; /* bytes thrown away */
     struct ws_parts *parts;
 
@@ -194,6 +195,8 @@ void conn_begin_close(struct conn *conn, const char *reason);
 void conn_read(struct conn *conn);
 /* Handle what has been read before. */
 void conn_feed(struct conn *conn);
+/* Keep net->stats.input_bytes right when the input changed. */
+void conn_count_input(struct conn *conn);
 /* The first `len` bytes of net->rest are handled by the caller. */
 struct slice net_take(struct net *net, size_t len);
 
@@ -204,6 +207,9 @@ bool ws_step(struct conn *conn);
 void http_refuse(struct conn *conn, int code, const char *text,
                  const char *reason);
 void ws_send_close(struct conn *conn, unsigned code, const char *text);
+/* Send a close frame, and hear nothing more. */
+void ws_refuse(struct conn *conn, unsigned code, const char *text,
+               const char *reason);
 void ws_ping(struct conn *conn);
 /* The pong that was held back, once there is room. */
 void ws_late_pong(struct conn *conn);

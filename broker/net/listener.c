@@ -77,6 +77,7 @@ static void welcome(struct net *net, int fd, const union address *from)
 {
     int on = 1;
     struct conn *conn;
+    bool wanted;
 
     if (net->stats.open >= net->config.conn_count_max) {
         turn_away(net, fd);
@@ -89,7 +90,14 @@ static void welcome(struct net *net, int fd, const union address *from)
         return;
     }
     name_peer(conn, from);
-    if (!net->config.handler->on_accepted(conn)) {
+    net->visited = conn;
+    wanted = net->config.handler->on_accepted(conn);
+    if (net->visited != conn) {
+        net->stats.accepted++; /* and handed over at once */
+        return;
+    }
+    net->visited = NULL;
+    if (!wanted) {
         net->stats.refused++;
         conn_die(conn, "refused");
         link_remove(&conn->all);

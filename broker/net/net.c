@@ -60,6 +60,9 @@ enum status net_open(struct net **out, const struct net_config *config,
     if (net->config.close_ms == 0) {
         net->config.close_ms = CLOSE_WAIT_MS;
     }
+    if (net->config.input_max == 0) {
+        net->config.input_max = NET_INPUT_LEN_MAX;
+    }
     link_init(&net->conns);
     link_init(&net->dirty);
     link_init(&net->work);

@@ -151,6 +151,9 @@ static bool tell_drained(struct conn *conn)
         return true;
     }
     conn->congested = false;
+    if (!conn->websocket) {
+        net_put_off(net, conn); /* requests that waited */
+    }
     net->visited = conn;
     net->config.handler->on_drained(conn);
     if (net->visited != conn) {
@@ -187,6 +190,9 @@ bool conn_flush(struct conn *conn)
     if (conn->state != CONN_OPEN) {
         conn_expect(conn, false);
     }
+    if (!tell_drained(conn)) {
+        return false;
+    }
     conn_watch(conn);
-    return tell_drained(conn);
+    return true;
 }

@@ -76,10 +76,9 @@ void ws_send_close(struct conn *conn, unsigned code, const char *text)
     (void)send_frame(conn, WS_CLOSE, slice_of(at, sizeof at), reason);
 }
 
-/* The peer broke a rule: from here its bytes have no meaning. */
-static void fail(struct conn *conn, unsigned code, const char *text)
+void ws_refuse(struct conn *conn, unsigned code, const char *text,
+               const char *reason)
 {
-    conn->net->stats.bad_frames++;
     conn->discard = true;
     conn->await_close = false;
     if (conn->state != CONN_OPEN) {
@@ -88,8 +87,15 @@ static void fail(struct conn *conn, unsigned code, const char *text)
     }
     ws_send_close(conn, code, text);
     if (conn->state == CONN_OPEN) {
-        conn_begin_close(conn, "bad_frame");
+        conn_begin_close(conn, reason);
     }
+}
+
+/* The peer broke a rule: from here its bytes have no meaning. */
+static void fail(struct conn *conn, unsigned code, const char *text)
+{
+    conn->net->stats.bad_frames++;
+    ws_refuse(conn, code, text, "bad_frame");
 }
 
 /* ---- wslay ---- */

@@ -425,6 +425,27 @@ Test(ws, half_a_frame_must_be_completed_in_time)
     expect_end(fd, "8:1008 the message took too long", "frame_timeout");
 }
 
+Test(ws, half_frames_of_all_together_are_bounded)
+{
+    struct net_config config = bed_config();
+    struct net_stats stats;
+    int a, b;
+
+    config.input_max = 5 << 20;
+    set_up_with(config);
+    a = client_upgrade(&bed);
+    b = client_upgrade(&bed);
+    cr_assert(client_send(&bed, a, "\x82\xff\0\0\0\0\0\x3f\0\0\0\0\0\0", 14));
+    net_stats(bed.net, &stats);
+    cr_assert_eq(stats.input_bytes, 0x3f0000 + 14);
+    cr_assert(client_send(&bed, b, "\x82\xff\0\0\0\0\0\x3f\0\0\0\0\0\0", 14));
+    close(a);
+    bed_run(&bed);
+    expect_end(b, "8:1013 too many half messages", "input_max");
+    net_stats(bed.net, &stats);
+    cr_assert_eq(stats.input_bytes, 0);
+}
+
 static void pause_it(struct bed *b, struct conn *conn, bool text,
                      uint8_t *payload, size_t len)
 {
