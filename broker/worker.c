@@ -70,6 +70,7 @@ static void begin_drain(struct worker *w)
     if (!w->drain_begun) {
         w->drain_begun = true;
         net_stop_listening(w->net);
+        session_end_pulls(w);
     }
 }
 

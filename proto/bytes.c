@@ -7,7 +7,7 @@ enum { BYTES_CAPACITY_MIN = 256 };
 void bytes_fini(struct bytes *b)
 {
     free(b->at);
-    *b = (struct bytes){ 0 };
+    *b = (struct bytes) { 0 };
 }
 
 void bytes_release_if_empty(struct bytes *b)
@@ -22,7 +22,7 @@ static bool make_room_by_moving(struct bytes *b, size_t len)
 {
     size_t used = bytes_len(b);
 
-    if (b->begin == 0 || used + len > b->capacity) {
+    if (b->at == NULL || b->begin == 0 || used + len > b->capacity) {
         return false;
     }
     memmove(b->at, b->at + b->begin, used);
@@ -34,8 +34,8 @@ static bool make_room_by_moving(struct bytes *b, size_t len)
 static enum status grow(struct bytes *b, size_t len)
 {
     size_t used = bytes_len(b);
-    size_t capacity = b->capacity < BYTES_CAPACITY_MIN ? BYTES_CAPACITY_MIN
-                                                       : b->capacity;
+    size_t capacity =
+        b->capacity < BYTES_CAPACITY_MIN ? BYTES_CAPACITY_MIN : b->capacity;
     uint8_t *at;
 
     if (len > SIZE_MAX / 2 - used) {
@@ -48,11 +48,11 @@ static enum status grow(struct bytes *b, size_t len)
     if (at == NULL) {
         return STATUS_NOMEM;
     }
-    if (used > 0) {
+    if (b->at != NULL && used > 0) {
         memcpy(at, b->at + b->begin, used);
     }
     free(b->at);
-    *b = (struct bytes){ .at = at, .end = used, .capacity = capacity };
+    *b = (struct bytes) { .at = at, .end = used, .capacity = capacity };
     return STATUS_OK;
 }
 

@@ -18,7 +18,7 @@ struct slice {
 
 static inline struct slice slice_of(const void *at, size_t len)
 {
-    return (struct slice){ (const uint8_t *)at, len };
+    return (struct slice) { (const uint8_t *)at, len };
 }
 
 static inline struct slice slice_text(const char *text)
@@ -146,7 +146,7 @@ struct reader {
 
 static inline struct reader reader_of(struct slice s)
 {
-    return (struct reader){ s.at, s.at + s.len, false };
+    return (struct reader) { s.at, s.at + s.len, false };
 }
 
 uint8_t reader_u8(struct reader *r);

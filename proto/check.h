@@ -7,7 +7,7 @@
 
 _Noreturn void check_failed(const char *condition, const char *file, int line);
 
-#define CHECK(condition)                                                      \
+#define CHECK(condition)                                                       \
     ((condition) ? (void)0 : check_failed(#condition, __FILE__, __LINE__))
 
 /* A status nobody may drop. */
@@ -17,7 +17,7 @@ _Noreturn void check_failed(const char *condition, const char *file, int line);
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
-#define container_of(pointer, type, member)                                   \
-    ((type *)((char *)(pointer) - offsetof(type, member)))
+#define container_of(pointer, type, member)                                    \
+    ((type *)((char *)(pointer)-offsetof(type, member)))
 
 #endif

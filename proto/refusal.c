@@ -8,7 +8,7 @@ enum status refuse(struct refusal *r, enum status status, const char *limit,
 {
     va_list args;
 
-    *r = (struct refusal){ .status = status, .limit = limit };
+    *r = (struct refusal) { .status = status, .limit = limit };
     va_start(args, format);
     vsnprintf(r->text, sizeof r->text, format, args);
     va_end(args);

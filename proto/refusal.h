@@ -11,8 +11,8 @@
 struct refusal {
     enum status status;
     const char *limit; /* the rule's name, such as "body_len"; static text, "" */
-    char scope[160];   /* what it was applied to, such as "topic orders"; or "" */
-    uint64_t used;     /* in the rule's unit; 0 with allowed 0: no numbers */
+    char scope[160]; /* what it was applied to, such as "topic orders"; or "" */
+    uint64_t used;   /* in the rule's unit; 0 with allowed 0: no numbers */
     uint64_t allowed;
     uint64_t retry_after_ms; /* 0: trying again will not help by itself */
     char text[200];          /* one sentence for a person */

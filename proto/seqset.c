@@ -8,7 +8,7 @@ enum { SEQSET_CAPACITY_MIN = 8 };
 void seqset_fini(struct seqset *set)
 {
     free(set->ranges);
-    *set = (struct seqset){ 0 };
+    *set = (struct seqset) { 0 };
 }
 
 void seqset_clear(struct seqset *set)

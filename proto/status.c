@@ -3,8 +3,8 @@
 const char *status_word(enum status status)
 {
     switch (status) {
-#define X(name, number, word, text)                                           \
-    case name:                                                                \
+#define X(name, number, word, text)                                            \
+    case name:                                                                 \
         return word;
         STATUS_MAP(X)
 #undef X
@@ -15,8 +15,8 @@ const char *status_word(enum status status)
 const char *status_text(enum status status)
 {
     switch (status) {
-#define X(name, number, word, text)                                           \
-    case name:                                                                \
+#define X(name, number, word, text)                                            \
+    case name:                                                                 \
         return text;
         STATUS_MAP(X)
 #undef X

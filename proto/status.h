@@ -4,25 +4,25 @@
 #ifndef GODWIT_PROTO_STATUS_H
 #define GODWIT_PROTO_STATUS_H
 
-#define STATUS_MAP(X)                                                         \
-    X(STATUS_OK, 0, "ok", "done")                                             \
-    X(STATUS_AGAIN, 1, "again", "at its bound, try again later")              \
-    X(STATUS_NOMEM, 2, "no_memory", "out of memory")                          \
-    X(STATUS_INVALID, 3, "invalid", "malformed or out of range")              \
-    X(STATUS_TOO_LARGE, 4, "too_large", "larger than its limit")              \
-    X(STATUS_NOT_FOUND, 5, "not_found", "no such thing")                      \
-    X(STATUS_EXISTS, 6, "exists", "exists already")                           \
-    X(STATUS_UNAUTHENTICATED, 7, "unauthenticated", "not authenticated")      \
-    X(STATUS_FORBIDDEN, 8, "forbidden", "not granted to this app")            \
-    X(STATUS_CORRUPT, 9, "corrupt", "stored data is damaged")                 \
-    X(STATUS_IO, 10, "io", "disk or socket operation failed")                 \
-    X(STATUS_FROZEN, 11, "frozen", "the store is frozen after an I/O error")  \
-    X(STATUS_NO_SPACE, 12, "no_space", "no disk space left")                  \
-    X(STATUS_CLOSED, 13, "closed", "closed, or not open yet")                 \
-    X(STATUS_TIMEOUT, 14, "timeout", "its time ran out")                      \
-    X(STATUS_NEWER, 15, "newer", "written by a newer version")                \
-    X(STATUS_UNSUPPORTED, 16, "unsupported", "not offered here")              \
-    X(STATUS_BUSY, 17, "busy", "in use by somebody else")                     \
+#define STATUS_MAP(X)                                                          \
+    X(STATUS_OK, 0, "ok", "done")                                              \
+    X(STATUS_AGAIN, 1, "again", "at its bound, try again later")               \
+    X(STATUS_NOMEM, 2, "no_memory", "out of memory")                           \
+    X(STATUS_INVALID, 3, "invalid", "malformed or out of range")               \
+    X(STATUS_TOO_LARGE, 4, "too_large", "larger than its limit")               \
+    X(STATUS_NOT_FOUND, 5, "not_found", "no such thing")                       \
+    X(STATUS_EXISTS, 6, "exists", "exists already")                            \
+    X(STATUS_UNAUTHENTICATED, 7, "unauthenticated", "not authenticated")       \
+    X(STATUS_FORBIDDEN, 8, "forbidden", "not granted to this app")             \
+    X(STATUS_CORRUPT, 9, "corrupt", "stored data is damaged")                  \
+    X(STATUS_IO, 10, "io", "disk or socket operation failed")                  \
+    X(STATUS_FROZEN, 11, "frozen", "the store is frozen after an I/O error")   \
+    X(STATUS_NO_SPACE, 12, "no_space", "no disk space left")                   \
+    X(STATUS_CLOSED, 13, "closed", "closed, or not open yet")                  \
+    X(STATUS_TIMEOUT, 14, "timeout", "its time ran out")                       \
+    X(STATUS_NEWER, 15, "newer", "written by a newer version")                 \
+    X(STATUS_UNSUPPORTED, 16, "unsupported", "not offered here")               \
+    X(STATUS_BUSY, 17, "busy", "in use by somebody else")                      \
     X(STATUS_INTERNAL, 18, "internal", "a fault of the program itself")
 
 enum status {

@@ -37,20 +37,21 @@ static void lane_reader_free(struct lane_reader *lane)
     free(lane);
 }
 
-/* `acked` may be NULL; what the group never was to get counts as settled. */
+/* `acked` is what was settled before; what the group never was to get is added
+ * to it and counts as settled. */
 static enum status add_lane(struct dispatch *d, struct group_run *run,
-                            struct topic *topic, struct lane_start *start)
+                            struct topic *topic, struct seqset *acked,
+                            struct lane_start *start)
 {
     struct topic_state *state = topic->user;
     uint64_t after = group_starts_after(run->fact, topic->id);
-    struct seqset skipped = { 0 };
-    struct seqset *acked = start->acked == NULL
-                               ? &skipped
-                               : (struct seqset *)(uintptr_t)start->acked;
     struct lane_reader *lane = lane_reader_new(run, topic);
-    enum status status = lane == NULL ? STATUS_NOMEM : STATUS_OK;
+    enum status status = STATUS_OK;
 
-    if (status == STATUS_OK && after > 0) {
+    if (lane == NULL) {
+        return STATUS_NOMEM;
+    }
+    if (after > 0) {
         status = seqset_add(acked, 1, after, NULL);
     }
     if (status == STATUS_OK) {
@@ -60,30 +61,30 @@ static enum status add_lane(struct dispatch *d, struct group_run *run,
         start->user = lane;
         status = group_add_lane(run->group, start);
     }
-    if (status != STATUS_OK && lane != NULL) {
+    if (status != STATUS_OK) {
         lane_reader_free(lane);
+        return status;
     }
-    seqset_fini(&skipped);
-    if (status == STATUS_OK) {
-        dispatch_touched(d, run);
-    }
-    return status;
+    dispatch_touched(d, run);
+    return STATUS_OK;
 }
 
 static void add_fresh_lane(struct dispatch *d, struct group_run *run,
                            struct topic *topic)
 {
     struct lane_start start = { 0 };
+    struct seqset acked = { 0 };
 
     if (group_lane_user(run->group, topic->id) != NULL
         || !group_takes_topic(run->fact, slice_text(topic->name))) {
         return;
     }
-    if (add_lane(d, run, topic, &start) != STATUS_OK) {
+    if (add_lane(d, run, topic, &acked, &start) != STATUS_OK) {
         d->failed = true;
         log_error("lane not made group=%s topic=%s reason=\"out of memory\"",
                   run->fact->name, topic->name);
     }
+    seqset_fini(&acked);
 }
 
 /* ---- the catalog's changes ---- */
@@ -337,9 +338,8 @@ static void load_lane(void *arg, const struct store_lane *stored)
         retries[i] = stored->retries[i];
         retries[i].due_us = due_from_wall(d, retries[i].due_us);
     }
-    start.acked = &acked;
     start.retries = retries;
-    if (add_lane(d, fact->user, topic, &start) != STATUS_OK) {
+    if (add_lane(d, fact->user, topic, &acked, &start) != STATUS_OK) {
         d->failed = true;
     }
 done:
@@ -427,8 +427,8 @@ void dispatch_free(struct dispatch *d)
     if (d == NULL) {
         return;
     }
-    while (d->groups != NULL) {
-        struct group_run *run = d->groups;
+    for (struct group_run *run = d->groups, *next; run != NULL; run = next) {
+        next = run->next;
         while (run->member_count > 0) {
             struct member *member = run->members[0];
             dispatch_forget_member(run, member);

@@ -106,7 +106,7 @@ static void submit_fact(struct worker *w, struct change *c,
     struct pending pending = { .kind = PENDING_CHANGE, .change = c };
     enum status status;
 
-    CHECK(at != NULL);
+    CHECK(at != NULL && record.body.at != NULL);
     pending.begin = submission_written(w->submission);
     memcpy(at + RECORD_HEADER_LEN, record.body.at, record.body.len);
     record_finish(at, &record);

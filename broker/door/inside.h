@@ -64,6 +64,8 @@ bool session_congested(void *member);
 void session_evicted(void *member, const char *reason);
 /* End of a turn: answer the pulls that got something. */
 void session_finish_pulls(struct worker *worker);
+/* Answer the pulls that wait, empty: the broker is being stopped. */
+void session_end_pulls(struct worker *worker);
 /* All records of the settlements so far are written: let them wait. */
 void session_place_settles(struct worker *worker);
 void session_settle_reply_done(struct worker *worker,

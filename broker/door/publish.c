@@ -28,44 +28,55 @@ struct held {
     struct slice messages[];
 };
 
-static enum status check_request(struct session *s,
-                                 const struct wire_publish *publish,
-                                 const struct topic **topic, struct refusal *r)
+static void refuse_topic(const struct app *app, struct slice name, bool known,
+                         struct refusal *r)
+{
+    bool shown = name_valid(name);
+
+    refuse(r, known ? STATUS_FORBIDDEN : STATUS_NOT_FOUND,
+           known ? "grant" : "topic",
+           known ? "app %s has no grant to publish to topic %.*s"
+                 : "app %s publishes to topic %.*s, which does not exist; "
+                   "create it first",
+           app->name, shown ? (int)name.len : 1,
+           shown ? (const char *)name.at : "?");
+}
+
+/* The topic to publish to, or NULL and why not. */
+static const struct topic *check_request(const struct session *s,
+                                         const struct wire_publish *publish,
+                                         struct refusal *r)
 {
     const struct app *app = session_app(s);
-    struct worker *w = s->worker;
+    const struct topic *topic;
 
     if (app == NULL) {
-        return refuse(r, STATUS_UNAUTHENTICATED, "hello",
-                      "say hello with an app and its secret first");
+        refuse(r, STATUS_UNAUTHENTICATED, "hello",
+               "say hello with an app and its secret first");
+        return NULL;
     }
-    if (store_frozen(w->all->store)) {
-        return refuse(r, STATUS_FROZEN, "store_frozen",
-                      "the store stopped after an I/O error; nothing is "
-                      "confirmed until the broker is restarted");
+    if (store_frozen(s->worker->all->store)) {
+        refuse(r, STATUS_FROZEN, "store_frozen",
+               "the store stopped after an I/O error; nothing is confirmed "
+               "until the broker is restarted");
+        return NULL;
     }
-    if (worker_draining(w)) {
-        return refuse(r, STATUS_CLOSED, "draining",
-                      "the broker is being stopped; connect again");
+    if (worker_draining(s->worker)) {
+        refuse(r, STATUS_CLOSED, "draining",
+               "the broker is being stopped; connect again");
+        return NULL;
     }
-    *topic = catalog_topic(session_catalog(s), publish->topic);
-    if (*topic == NULL || !app_may_publish(app, publish->topic)) {
-        bool known = *topic != NULL;
-        refuse(
-            r, known ? STATUS_FORBIDDEN : STATUS_NOT_FOUND,
-            known ? "grant" : "topic",
-            known ? "app %s has no grant to publish to topic %.*s"
-                  : "app %s publishes to topic %.*s, which does not exist; "
-                    "create it first",
-            app->name, name_valid(publish->topic) ? (int)publish->topic.len : 1,
-            name_valid(publish->topic) ? (const char *)publish->topic.at : "?");
-        return r->status;
+    topic = catalog_topic(session_catalog(s), publish->topic);
+    if (topic == NULL || !app_may_publish(app, publish->topic)) {
+        refuse_topic(app, publish->topic, topic != NULL, r);
+        return NULL;
     }
     if (publish->producer_seq != 0 && s->producer == 0) {
-        return refuse(r, STATUS_INVALID, "producer",
-                      "producer_seq without a producer: name one in hello");
+        refuse(r, STATUS_INVALID, "producer",
+               "producer_seq without a producer: name one in hello");
+        return NULL;
     }
-    return STATUS_OK;
+    return topic;
 }
 
 static size_t records_size(const struct wire_publish *publish)
@@ -246,7 +257,7 @@ void publish_forget_held(struct session *s)
 
 static bool retry_one(struct worker *w, struct session *s)
 {
-    const struct topic *topic = NULL;
+    const struct topic *topic;
     struct refusal r;
     struct wire_publish publish;
     struct held *held = s->held;
@@ -256,7 +267,8 @@ static bool retry_one(struct worker *w, struct session *s)
     }
     publish = (struct wire_publish) { held->topic, held->producer_seq,
                                       held->messages, held->count };
-    if (check_request(s, &publish, &topic, &r) != STATUS_OK) {
+    topic = check_request(s, &publish, &r);
+    if (topic == NULL) {
         refuse_one(s, held->id, held->count, &r);
     } else if (submission_room(w->submission) < records_size(&publish)) {
         return false;
@@ -291,10 +303,10 @@ void publish_retry(struct worker *w)
 void session_publish(struct session *s, uint64_t id,
                      const struct wire_publish *publish)
 {
-    const struct topic *topic = NULL;
     struct refusal r;
+    const struct topic *topic = check_request(s, publish, &r);
 
-    if (check_request(s, publish, &topic, &r) != STATUS_OK) {
+    if (topic == NULL) {
         refuse_one(s, id, publish->count == 0 ? 1 : publish->count, &r);
         return;
     }

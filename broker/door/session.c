@@ -144,11 +144,11 @@ void sessions_free(struct worker *w)
             session_settle_reply_done(w, p.settle);
         }
     }
-    while (w->sessions != NULL) {
-        struct session *s = w->sessions;
-        unlink_session(s);
+    for (struct session *s = w->sessions, *next; s != NULL; s = next) {
+        next = s->next;
         free(s);
     }
+    w->sessions = NULL;
 }
 
 /* ---- small questions ---- */
@@ -357,69 +357,75 @@ static void request_move(struct session *s, enum move_kind kind, uint64_t id,
     }
 }
 
-/* May this session use that group? */
-static enum status find_group(struct session *s, struct slice name,
-                              struct group_fact **out, struct refusal *r)
+/* The group, if this session may use it; otherwise NULL and why not. */
+static struct group_fact *find_group(const struct session *s, struct slice name,
+                                     struct refusal *r)
 {
     const struct app *app = session_app(s);
     struct group_fact *group;
 
     if (app == NULL) {
-        return refuse(r, STATUS_UNAUTHENTICATED, "hello",
-                      "say hello with an app and its secret first");
+        refuse(r, STATUS_UNAUTHENTICATED, "hello",
+               "say hello with an app and its secret first");
+        return NULL;
     }
     group = catalog_group(session_catalog(s), name);
     if (group == NULL) {
-        return refuse(r, STATUS_NOT_FOUND, "group",
-                      "there is no group %.*s; create it first",
-                      name_valid(name) ? (int)name.len : 1,
-                      name_valid(name) ? (const char *)name.at : "?");
+        refuse(r, STATUS_NOT_FOUND, "group",
+               "there is no group %.*s; create it first",
+               name_valid(name) ? (int)name.len : 1,
+               name_valid(name) ? (const char *)name.at : "?");
+        return NULL;
     }
     if (group->app != app->id && !app->admin) {
-        return refuse(r, STATUS_FORBIDDEN, "owner",
-                      "group %s belongs to another app", group->name);
+        refuse(r, STATUS_FORBIDDEN, "owner", "group %s belongs to another app",
+               group->name);
+        return NULL;
     }
-    *out = group;
-    return STATUS_OK;
+    return group;
 }
 
 /* ---- groups: attach ---- */
 
-static enum status check_attach(struct session *s,
-                                const struct wire_attach *attach,
-                                struct group_fact **group, struct refusal *r)
+static void refuse_credit(struct refusal *r, const char *which, uint64_t used,
+                          uint64_t allowed)
 {
-    enum status status = find_group(s, attach->group, group, r);
+    refuse(r, STATUS_INVALID, which, "a credit of 1 to %llu is allowed",
+           (unsigned long long)allowed);
+    r->used = used;
+    r->allowed = allowed;
+}
 
-    if (status != STATUS_OK) {
-        return status;
+/* The group to attach to, or NULL and why not. */
+static struct group_fact *check_attach(const struct session *s,
+                                       const struct wire_attach *attach,
+                                       struct refusal *r)
+{
+    struct group_fact *group = find_group(s, attach->group, r);
+
+    if (group == NULL) {
+        return NULL;
     }
     if (worker_draining(s->worker)) {
-        return refuse(r, STATUS_CLOSED, "draining",
-                      "the broker is being stopped; connect again");
+        refuse(r, STATUS_CLOSED, "draining",
+               "the broker is being stopped; connect again");
+    } else if (attach->credit_messages < 1
+               || attach->credit_messages > CREDIT_MESSAGES_MAX) {
+        refuse_credit(r, "credit_messages", attach->credit_messages,
+                      CREDIT_MESSAGES_MAX);
+    } else if (attach->credit_bytes < 1
+               || attach->credit_bytes > CREDIT_BYTES_MAX) {
+        refuse_credit(r, "credit_bytes", attach->credit_bytes,
+                      CREDIT_BYTES_MAX);
+    } else if (s->move != MOVE_NONE || s->pulling
+               || (s->member != NULL && s->group != group->id)) {
+        refuse(r, STATUS_BUSY, "one_group",
+               "this connection is attached to a group already; detach first "
+               "or open another connection");
+    } else {
+        return group;
     }
-    if (attach->credit_messages < 1
-        || attach->credit_messages > CREDIT_MESSAGES_MAX) {
-        refuse(r, STATUS_INVALID, "credit_messages",
-               "a credit of 1 to %d messages is allowed", CREDIT_MESSAGES_MAX);
-        r->used = attach->credit_messages;
-        r->allowed = CREDIT_MESSAGES_MAX;
-        return STATUS_INVALID;
-    }
-    if (attach->credit_bytes < 1 || attach->credit_bytes > CREDIT_BYTES_MAX) {
-        refuse(r, STATUS_INVALID, "credit_bytes",
-               "a credit of 1 to %d bytes is allowed", CREDIT_BYTES_MAX);
-        r->used = attach->credit_bytes;
-        r->allowed = CREDIT_BYTES_MAX;
-        return STATUS_INVALID;
-    }
-    if (s->move != MOVE_NONE || s->pulling
-        || (s->member != NULL && s->group != (*group)->id)) {
-        return refuse(r, STATUS_BUSY, "one_group",
-                      "this connection is attached to a group already; detach "
-                      "first or open another connection");
-    }
-    return STATUS_OK;
+    return NULL;
 }
 
 static void attached(struct session *s, uint64_t id,
@@ -459,12 +465,13 @@ static void take_up(struct session *s)
 {
     enum move_kind kind = s->move;
     struct slice name = slice_of(s->move_group, s->move_group_len);
-    struct group_fact *group = NULL;
+    struct group_fact *group;
     struct refusal r;
 
     s->move = MOVE_NONE;
     worker_drain_commits(s->worker); /* the group may be news here */
-    if (find_group(s, name, &group, &r) != STATUS_OK) {
+    group = find_group(s, name, &r);
+    if (group == NULL) {
         s->door->refused(s, s->move_id, 1, &r);
     } else if (kind == MOVE_ATTACH) {
         join(s, s->move_id, group);
@@ -476,10 +483,10 @@ static void take_up(struct session *s)
 void session_attach(struct session *s, uint64_t id,
                     const struct wire_attach *attach)
 {
-    struct group_fact *group = NULL;
     struct refusal r;
+    struct group_fact *group = check_attach(s, attach, &r);
 
-    if (check_attach(s, attach, &group, &r) != STATUS_OK) {
+    if (group == NULL) {
         s->door->refused(s, id, 1, &r);
         return;
     }
@@ -499,7 +506,11 @@ void session_detach(struct session *s, uint64_t id)
     struct refusal r;
 
     if (s->member == NULL) {
-        refuse(&r, STATUS_INVALID, "attach", "not attached to a group");
+        bool known = session_app(s) != NULL;
+        refuse(&r, known ? STATUS_INVALID : STATUS_UNAUTHENTICATED,
+               known ? "attach" : "hello",
+               known ? "not attached to a group"
+                     : "say hello with an app and its secret first");
         s->door->refused(s, id, 1, &r);
         return;
     }
@@ -509,10 +520,10 @@ void session_detach(struct session *s, uint64_t id)
 
 void session_go_to_group(struct session *s, uint64_t id, struct slice name)
 {
-    struct group_fact *group = NULL;
     struct refusal r;
+    struct group_fact *group = find_group(s, name, &r);
 
-    if (find_group(s, name, &group, &r) != STATUS_OK) {
+    if (group == NULL) {
         s->door->refused(s, id, 1, &r);
         return;
     }
@@ -630,26 +641,44 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     }
 }
 
+/* The group to pull from, joined for as long as the pull takes; or NULL. */
+static struct group_fact *join_for_pull(struct session *s, struct slice name,
+                                        uint64_t count_max, struct refusal *r)
+{
+    struct worker *w = s->worker;
+    struct group_fact *group = find_group(s, name, r);
+    enum status status;
+
+    if (group == NULL) {
+        return NULL;
+    }
+    if (s->member != NULL || s->pulling) {
+        refuse(r, STATUS_BUSY, "one_group", "attached already");
+        return NULL;
+    }
+    if (worker_draining(w)) {
+        refuse(r, STATUS_CLOSED, "draining",
+               "the broker is being stopped; connect again");
+        return NULL;
+    }
+    s->lease = worker_lease(w);
+    status = dispatch_join(w->dispatch, group, s->lease, count_max, PULL_BYTES,
+                           s, &s->member);
+    if (status != STATUS_OK) {
+        refuse(r, status, "memory", "the broker is out of memory");
+        return NULL;
+    }
+    return group;
+}
+
 void session_pull(struct session *s, uint64_t id, struct slice name,
                   uint64_t count_max, uint64_t wait_ms)
 {
     struct worker *w = s->worker;
-    struct group_fact *group = NULL;
     struct refusal r;
-    enum status status = find_group(s, name, &group, &r);
+    struct group_fact *group = join_for_pull(s, name, count_max, &r);
 
-    if (status == STATUS_OK && (s->member != NULL || s->pulling)) {
-        status = refuse(&r, STATUS_BUSY, "one_group", "attached already");
-    }
-    if (status == STATUS_OK) {
-        s->lease = worker_lease(w);
-        status = dispatch_join(w->dispatch, group, s->lease, count_max,
-                               PULL_BYTES, s, &s->member);
-        if (status != STATUS_OK) {
-            refuse(&r, status, "memory", "the broker is out of memory");
-        }
-    }
-    if (status != STATUS_OK) {
+    if (group == NULL) {
         s->door->refused(s, id, 1, &r);
         return;
     }
@@ -660,6 +689,18 @@ void session_pull(struct session *s, uint64_t id, struct slice name,
     /* Even with no wait one turn of the loop looks what there is. */
     ev_timer_set(&s->timer, (double)wait_ms / 1000.0 + 0.001, 0.0);
     ev_timer_start(w->loop, &s->timer);
+}
+
+void session_end_pulls(struct worker *w)
+{
+    struct session *next;
+
+    for (struct session *s = w->sessions; s != NULL; s = next) {
+        next = s->next;
+        if (s->pulling && !s->pull_got) {
+            end_pull(s, false);
+        }
+    }
 }
 
 /* ---- settling ---- */
@@ -775,21 +816,23 @@ static void settle_in(struct session *s, uint64_t id, struct group_fact *group,
     struct worker *w = s->worker;
     struct settle_reply *reply;
     struct refusal r;
-    enum status status = check_settle(s, settle, &r);
 
-    reply = status == STATUS_OK ? settle_reply_new(w) : NULL;
-    if (status == STATUS_OK && reply == NULL) {
-        status =
-            refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
+    if (check_settle(s, settle, &r) != STATUS_OK) {
+        s->door->refused(s, id, 1, &r);
+        return;
     }
-    if (status != STATUS_OK) {
+    reply = settle_reply_new(w);
+    if (reply == NULL) {
+        refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
         s->door->refused(s, id, 1, &r);
         return;
     }
     reply->session = s;
     reply->id = id;
     reply->topic_len = settle->topic.len;
-    memcpy(reply->topic, settle->topic.at, settle->topic.len);
+    if (settle->topic.len > 0) {
+        memcpy(reply->topic, settle->topic.at, settle->topic.len);
+    }
     session_pending_add(s);
     settle_ranges(s, group, settle, lease, reply);
     *w->unplaced_end = reply;
@@ -803,8 +846,11 @@ void session_settle(struct session *s, uint64_t id,
     struct refusal r;
 
     if (group == NULL) {
-        refuse(&r, STATUS_INVALID, "attach",
-               "attach to a group before settling its messages");
+        bool known = session_app(s) != NULL;
+        refuse(&r, known ? STATUS_INVALID : STATUS_UNAUTHENTICATED,
+               known ? "attach" : "hello",
+               known ? "attach to a group before settling its messages"
+                     : "say hello with an app and its secret first");
         s->door->refused(s, id, 1, &r);
         return;
     }
@@ -814,10 +860,10 @@ void session_settle(struct session *s, uint64_t id,
 void session_settle_in(struct session *s, uint64_t id, struct slice name,
                        const struct wire_settle *settle)
 {
-    struct group_fact *group = NULL;
     struct refusal r;
+    struct group_fact *group = find_group(s, name, &r);
 
-    if (find_group(s, name, &group, &r) != STATUS_OK) {
+    if (group == NULL) {
         s->door->refused(s, id, 1, &r);
         return;
     }
