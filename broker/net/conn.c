@@ -1,3 +1,4 @@
+#include "broker/net/conn.h"
 #include "broker/net/inside.h"
 
 #include <stdatomic.h>

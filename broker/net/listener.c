@@ -140,7 +140,7 @@ static void on_accept_pause_over(struct ev_loop *loop, ev_timer *watcher,
 
 static bool accept_one(struct listener *listener)
 {
-    union address from;
+    union address from = { .storage = { 0 } };
     socklen_t len = sizeof from;
     int fd =
         accept4(listener->fd, &from.any, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -237,7 +237,7 @@ static enum status cannot(const char *what, const char *host, uint16_t port,
 static enum status bound_port(int fd, const char *host, uint16_t *out,
                               struct error *err)
 {
-    union address bound;
+    union address bound = { .storage = { 0 } };
     socklen_t len = sizeof bound;
 
     if (getsockname(fd, &bound.any, &len) != 0) {
