@@ -49,6 +49,12 @@ struct session {
 };
 
 /* ---- session.c ---- */
+struct group_fact *session_group(const struct session *session); /* or NULL */
+/* The group, if this session may use it; otherwise NULL and why not. */
+struct group_fact *session_find_group(const struct session *session,
+                                      struct slice name,
+                                      struct refusal *refusal);
+void session_unlink(struct session *session);  /* from its worker's list */
 void session_closed(struct session *session);  /* its connection has gone */
 void session_drained(struct session *session); /* its output has room again */
 /* The end of a worker: all that is left, with nothing answered. */
@@ -62,10 +68,14 @@ void session_deliver(void *member, const char *topic,
 void session_gap(void *member, const char *topic, struct seq_range range);
 bool session_congested(void *member);
 void session_evicted(void *member, const char *reason);
+/* ---- pull.c ---- */
+void pull_end(struct session *session, bool got);
 /* End of a turn: answer the pulls that got something. */
 void session_finish_pulls(struct worker *worker);
 /* Answer the pulls that wait, empty: the broker is being stopped. */
 void session_end_pulls(struct worker *worker);
+
+/* ---- settle.c ---- */
 /* All records of the settlements so far are written: let them wait. */
 void session_place_settles(struct worker *worker);
 void session_settle_reply_done(struct worker *worker,

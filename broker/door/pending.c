@@ -1,3 +1,5 @@
+#include "broker/door/pending.h"
+
 #include "broker/door/inside.h"
 
 #include <stdlib.h>

@@ -2,6 +2,8 @@
  * perhaps moved to the worker of the group it wants, freed when its connection
  * has gone and nothing waits in its name any more. Publishing is in publish.c,
  * catalog changes in change.c, what waits for the sync in pending.c. */
+#include "broker/door/session.h"
+
 #include "broker/door/inside.h"
 
 #include "broker/clock.h"
@@ -15,7 +17,6 @@ enum {
     PENDING_HIGH =
         8192, /* answers a session may wait for; then it is not read */
     PENDING_LOW = 4096,
-    PULL_BYTES = 3 * 1024 * 1024 /* of one pull's answer */
 };
 
 /* ---- making and ending ---- */
@@ -43,7 +44,7 @@ struct session *session_new(struct worker *w, struct conn *conn,
     return s;
 }
 
-static void unlink_session(struct session *s)
+void session_unlink(struct session *s)
 {
     if (s->previous != NULL) {
         s->previous->next = s->next;
@@ -56,7 +57,7 @@ static void unlink_session(struct session *s)
     s->next = s->previous = NULL;
 }
 
-static struct group_fact *session_group(const struct session *s)
+struct group_fact *session_group(const struct session *s)
 {
     return catalog_group_by_id(dispatch_catalog(s->worker->dispatch), s->group);
 }
@@ -85,7 +86,7 @@ void session_closed(struct session *s)
     s->door->closed(s);
     s->conn = NULL;
     if (s->pending == 0 && !s->pull_got) {
-        unlink_session(s);
+        session_unlink(s);
         free(s);
     }
 }
@@ -116,7 +117,7 @@ void session_pending_done(struct session *s)
     }
     if (s->conn == NULL) {
         if (!s->pull_got) {
-            unlink_session(s);
+            session_unlink(s);
             free(s);
         }
     } else if (s->move != MOVE_NONE) {
@@ -335,7 +336,7 @@ static void go(struct session *s)
     *move = (struct move) { .letter.deliver = arrive, .session = s };
     ev_timer_stop(s->worker->loop, &s->timer);
     conn_leave(s->conn);
-    unlink_session(s);
+    session_unlink(s);
     mailbox_push(s->worker->all->at[s->move_to]->inbox, &move->letter);
 }
 
@@ -358,8 +359,8 @@ static void request_move(struct session *s, enum move_kind kind, uint64_t id,
 }
 
 /* The group, if this session may use it; otherwise NULL and why not. */
-static struct group_fact *find_group(const struct session *s, struct slice name,
-                                     struct refusal *r)
+struct group_fact *session_find_group(const struct session *s,
+                                      struct slice name, struct refusal *r)
 {
     const struct app *app = session_app(s);
     struct group_fact *group;
@@ -401,7 +402,7 @@ static struct group_fact *check_attach(const struct session *s,
                                        const struct wire_attach *attach,
                                        struct refusal *r)
 {
-    struct group_fact *group = find_group(s, attach->group, r);
+    struct group_fact *group = session_find_group(s, attach->group, r);
 
     if (group == NULL) {
         return NULL;
@@ -470,7 +471,7 @@ static void take_up(struct session *s)
 
     s->move = MOVE_NONE;
     worker_drain_commits(s->worker); /* the group may be news here */
-    group = find_group(s, name, &r);
+    group = session_find_group(s, name, &r);
     if (group == NULL) {
         s->door->refused(s, s->move_id, 1, &r);
     } else if (kind == MOVE_ATTACH) {
@@ -521,7 +522,7 @@ void session_detach(struct session *s, uint64_t id)
 void session_go_to_group(struct session *s, uint64_t id, struct slice name)
 {
     struct refusal r;
-    struct group_fact *group = find_group(s, name, &r);
+    struct group_fact *group = session_find_group(s, name, &r);
 
     if (group == NULL) {
         s->door->refused(s, id, 1, &r);
@@ -593,40 +594,7 @@ void session_evicted(void *member, const char *reason)
     }
 }
 
-/* ---- pull ---- */
-
-static void end_pull(struct session *s, bool got)
-{
-    struct group_fact *group = session_group(s);
-    uint64_t lease_ms = group == NULL ? 0 : group->lease_ms;
-
-    s->pulling = false;
-    ev_timer_stop(s->worker->loop, &s->timer);
-    if (s->member != NULL && group != NULL) {
-        dispatch_retire(s->worker->dispatch, group, s->member);
-        metric_set(&s->worker->metrics->attached_members,
-                   s->worker->metrics->attached_members - 1);
-    }
-    s->member = NULL;
-    s->group = 0;
-    s->door->pulled(s, s->pull_id, got ? s->lease : 0, lease_ms);
-}
-
-void session_finish_pulls(struct worker *w)
-{
-    while (w->pulled != NULL) {
-        struct session *s = w->pulled;
-
-        w->pulled = s->next_pulled;
-        s->pull_got = false;
-        if (s->pulling) {
-            end_pull(s, true);
-        } else if (s->conn == NULL && s->pending == 0) {
-            unlink_session(s);
-            free(s);
-        }
-    }
-}
+/* ---- its timer ---- */
 
 static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 {
@@ -635,274 +603,10 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     (void)loop;
     (void)events;
     if (s->pulling) {
-        end_pull(s, false);
+        pull_end(s, false);
     } else if (s->app == 0 && s->conn != NULL) {
         conn_close(s->conn, 1008, "no hello in time");
     }
-}
-
-/* The group to pull from, joined for as long as the pull takes; or NULL. */
-static struct group_fact *join_for_pull(struct session *s, struct slice name,
-                                        uint64_t count_max, struct refusal *r)
-{
-    struct worker *w = s->worker;
-    struct group_fact *group = find_group(s, name, r);
-    enum status status;
-
-    if (group == NULL) {
-        return NULL;
-    }
-    if (s->member != NULL || s->pulling) {
-        refuse(r, STATUS_BUSY, "one_group", "attached already");
-        return NULL;
-    }
-    if (worker_draining(w)) {
-        refuse(r, STATUS_CLOSED, "draining",
-               "the broker is being stopped; connect again");
-        return NULL;
-    }
-    s->lease = worker_lease(w);
-    status = dispatch_join(w->dispatch, group, s->lease, count_max, PULL_BYTES,
-                           s, &s->member);
-    if (status != STATUS_OK) {
-        refuse(r, status, "memory", "the broker is out of memory");
-        return NULL;
-    }
-    return group;
-}
-
-void session_pull(struct session *s, uint64_t id, struct slice name,
-                  uint64_t count_max, uint64_t wait_ms)
-{
-    struct worker *w = s->worker;
-    struct refusal r;
-    struct group_fact *group = join_for_pull(s, name, count_max, &r);
-
-    if (group == NULL) {
-        s->door->refused(s, id, 1, &r);
-        return;
-    }
-    s->group = group->id;
-    s->pulling = true;
-    s->pull_id = id;
-    metric_add(&w->metrics->attached_members, 1);
-    /* Even with no wait one turn of the loop looks what there is. */
-    ev_timer_set(&s->timer, (double)wait_ms / 1000.0 + 0.001, 0.0);
-    ev_timer_start(w->loop, &s->timer);
-}
-
-void session_end_pulls(struct worker *w)
-{
-    struct session *next;
-
-    for (struct session *s = w->sessions; s != NULL; s = next) {
-        next = s->next;
-        if (s->pulling && !s->pull_got) {
-            end_pull(s, false);
-        }
-    }
-}
-
-/* ---- settling ---- */
-
-static struct settle_reply *settle_reply_new(struct worker *w)
-{
-    struct settle_reply *reply = w->settle_pool;
-
-    if (reply != NULL) {
-        w->settle_pool = reply->next;
-        reply->next = NULL;
-        reply->count = 0;
-        reply->failed = false;
-        return reply;
-    }
-    return calloc(1, sizeof *reply);
-}
-
-void session_settle_reply_done(struct worker *w, struct settle_reply *reply)
-{
-    struct session *s = reply->session;
-
-    reply->session = NULL;
-    reply->next = w->settle_pool;
-    w->settle_pool = reply;
-    session_pending_done(s);
-}
-
-static _Atomic uint64_t *outcome_metric(struct worker *w,
-                                        enum settle_outcome outcome)
-{
-    switch (outcome) {
-    case OUTCOME_ACCEPTED:
-        return &w->metrics->settled_accepted;
-    case OUTCOME_LATE:
-        return &w->metrics->settled_late;
-    case OUTCOME_UNKNOWN:
-        break;
-    }
-    return &w->metrics->settled_unknown;
-}
-
-static void on_outcome(void *arg, const struct wire_settled_range *range)
-{
-    struct settle_reply *reply = arg;
-
-    metric_add(outcome_metric(reply->session->worker, range->outcome),
-               range->last - range->first + 1);
-    if (reply->count == reply->capacity) {
-        size_t capacity = reply->capacity * 2 + 4;
-        struct wire_settled_range *ranges =
-            realloc(reply->ranges, capacity * sizeof *ranges);
-        if (ranges == NULL) {
-            reply->failed = true;
-            return;
-        }
-        reply->ranges = ranges;
-        reply->capacity = capacity;
-    }
-    reply->ranges[reply->count++] = *range;
-}
-
-static void settle_ranges(struct session *s, struct group_fact *group,
-                          const struct wire_settle *settle, uint64_t lease,
-                          struct settle_reply *reply)
-{
-    const struct topic *topic =
-        catalog_topic(session_catalog(s), settle->topic);
-    struct settlement settlement = {
-        .lease = lease,
-        .topic = topic == NULL ? 0 : topic->id,
-        .action = settle->action,
-        .delay_us = settle->delay_ms * 1000,
-    };
-
-    for (size_t i = 0; i < settle->count; i++) {
-        settlement.range = settle->ranges[i];
-        if (dispatch_settle(s->worker->dispatch, group, &settlement,
-                            s->worker->now_us, on_outcome, reply)
-            != STATUS_OK) {
-            reply->failed = true;
-        }
-    }
-}
-
-static enum status check_settle(const struct session *s,
-                                const struct wire_settle *settle,
-                                struct refusal *r)
-{
-    if (store_frozen(s->worker->all->store)) {
-        return refuse(r, STATUS_FROZEN, "store_frozen",
-                      "the store stopped after an I/O error; no outcome can be "
-                      "made durable until the broker is restarted");
-    }
-    if (settle->topic.len > NAME_LEN_MAX) {
-        return refuse(r, STATUS_INVALID, "topic", "no such topic");
-    }
-    if (settle->delay_ms > DELAY_MS_MAX) {
-        refuse(r, STATUS_INVALID, "delay_ms",
-               "a delay of at most %d ms is "
-               "allowed",
-               DELAY_MS_MAX);
-        r->used = settle->delay_ms;
-        r->allowed = DELAY_MS_MAX;
-        return STATUS_INVALID;
-    }
-    return STATUS_OK;
-}
-
-static void settle_in(struct session *s, uint64_t id, struct group_fact *group,
-                      const struct wire_settle *settle, uint64_t lease)
-{
-    struct worker *w = s->worker;
-    struct settle_reply *reply;
-    struct refusal r;
-
-    if (check_settle(s, settle, &r) != STATUS_OK) {
-        s->door->refused(s, id, 1, &r);
-        return;
-    }
-    reply = settle_reply_new(w);
-    if (reply == NULL) {
-        refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
-        s->door->refused(s, id, 1, &r);
-        return;
-    }
-    reply->session = s;
-    reply->id = id;
-    reply->topic_len = settle->topic.len;
-    if (settle->topic.len > 0) {
-        memcpy(reply->topic, settle->topic.at, settle->topic.len);
-    }
-    session_pending_add(s);
-    settle_ranges(s, group, settle, lease, reply);
-    *w->unplaced_end = reply;
-    w->unplaced_end = &reply->next;
-}
-
-void session_settle(struct session *s, uint64_t id,
-                    const struct wire_settle *settle)
-{
-    struct group_fact *group = s->member == NULL ? NULL : session_group(s);
-    struct refusal r;
-
-    if (group == NULL) {
-        bool known = session_app(s) != NULL;
-        refuse(&r, known ? STATUS_INVALID : STATUS_UNAUTHENTICATED,
-               known ? "attach" : "hello",
-               known ? "attach to a group before settling its messages"
-                     : "say hello with an app and its secret first");
-        s->door->refused(s, id, 1, &r);
-        return;
-    }
-    settle_in(s, id, group, settle, s->lease);
-}
-
-void session_settle_in(struct session *s, uint64_t id, struct slice name,
-                       const struct wire_settle *settle)
-{
-    struct refusal r;
-    struct group_fact *group = find_group(s, name, &r);
-
-    if (group == NULL) {
-        s->door->refused(s, id, 1, &r);
-        return;
-    }
-    settle_in(s, id, group, settle, settle->lease);
-}
-
-static void place(struct worker *w, struct settle_reply *reply)
-{
-    const struct pending pending = {
-        .kind = PENDING_SETTLE,
-        .begin = submission_written(w->submission),
-        .end = submission_written(w->submission),
-        .id = reply->id,
-        .session = reply->session,
-        .settle = reply,
-    };
-    struct refusal r;
-
-    if (!reply->failed && pending_push(&w->pending, &pending) == STATUS_OK) {
-        return;
-    }
-    refuse(&r, STATUS_NOMEM, "memory",
-           "the broker ran out of memory; settle again");
-    if (reply->session->conn != NULL) {
-        reply->session->door->refused(reply->session, reply->id, 1, &r);
-    }
-    session_settle_reply_done(w, reply);
-}
-
-void session_place_settles(struct worker *w)
-{
-    while (w->unplaced != NULL) {
-        struct settle_reply *reply = w->unplaced;
-
-        w->unplaced = reply->next;
-        reply->next = NULL;
-        place(w, reply);
-    }
-    w->unplaced_end = &w->unplaced;
 }
 
 /* ---- what the HTTP door shows ---- */

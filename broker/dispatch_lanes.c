@@ -1,6 +1,6 @@
 /* Which groups and lanes this worker has: read from the store at the start,
  * kept current by the facts of the catalog. */
-#include "broker/delivery/dispatch_inside.h"
+#include "broker/dispatch_inside.h"
 
 #include "broker/log.h"
 #include "proto/limits.h"

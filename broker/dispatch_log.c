@@ -1,5 +1,5 @@
 /* What the groups decided becomes records of the log. */
-#include "broker/delivery/dispatch_inside.h"
+#include "broker/dispatch_inside.h"
 
 #include <stdlib.h>
 

@@ -7,7 +7,9 @@
  *   dispatch_settle   outcomes; what must survive becomes an effect of the
  * group dispatch_log      effects become records in the submission ring
  */
-#include "broker/delivery/dispatch_inside.h"
+#include "broker/dispatch.h"
+
+#include "broker/dispatch_inside.h"
 
 #include "broker/log.h"
 

@@ -2,8 +2,8 @@
  * topics, and the pump that reads durable messages from the store and gives
  * them to members. What a member is (a session) stays outside: it is given back
  * through struct dispatch_out. One thread: the worker's. */
-#ifndef GODWIT_BROKER_DELIVERY_DISPATCH_H
-#define GODWIT_BROKER_DELIVERY_DISPATCH_H
+#ifndef GODWIT_BROKER_DISPATCH_H
+#define GODWIT_BROKER_DISPATCH_H
 
 #include "broker/delivery/group.h"
 #include "broker/delivery/submission.h"

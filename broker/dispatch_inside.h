@@ -1,10 +1,10 @@
 /* What the files of the dispatch share: dispatch.c (commits, the pump,
  * members), dispatch_lanes.c (which groups and lanes there are), dispatch_log.c
  * (effects to records). Nobody else includes this. */
-#ifndef GODWIT_BROKER_DELIVERY_DISPATCH_INSIDE_H
-#define GODWIT_BROKER_DELIVERY_DISPATCH_INSIDE_H
+#ifndef GODWIT_BROKER_DISPATCH_INSIDE_H
+#define GODWIT_BROKER_DISPATCH_INSIDE_H
 
-#include "broker/delivery/dispatch.h"
+#include "broker/dispatch.h"
 
 enum {
     GATHER_COUNT = 256 /* deliveries given out together */
