@@ -1,0 +1,346 @@
+/* links: godwit_delivery godwit_proto */
+#include "broker/delivery/inflight.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { GROUP = 5 };
+#define TICK   ((uint64_t)INFLIGHT_TICK_US)
+#define SECOND UINT64_C(1000000)
+#define HOUR   (3600 * SECOND)
+#define START  (500 * SECOND)
+
+static struct inflight *table;
+static struct inflight_group *part;
+static struct inflight_list list;
+
+static void open_table(size_t heap_bytes)
+{
+    table = inflight_new(&(struct inflight_config) { .heap_bytes = heap_bytes,
+                                                     .now_us = START });
+    part = inflight_group_new(table, GROUP);
+    list = (struct inflight_list) { 0 };
+}
+
+static void set_up(void)
+{
+    open_table(16 * 1024 * 1024);
+}
+
+static void tear_down(void)
+{
+    inflight_group_free(part);
+    inflight_free(table);
+}
+
+TestSuite(inflight, .init = set_up, .fini = tear_down, .timeout = 30);
+
+static struct transaction transaction(uint32_t topic, uint64_t seq,
+                                      uint64_t lease_end_us)
+{
+    return (struct transaction) { .group = GROUP,
+                                  .topic = topic,
+                                  .seq = seq,
+                                  .attempt = 1,
+                                  .bytes = 10,
+                                  .holder = 7,
+                                  .lease_end_us = lease_end_us };
+}
+
+static enum status begin(uint32_t topic, uint64_t seq, uint64_t lease_end_us)
+{
+    struct transaction t = transaction(topic, seq, lease_end_us);
+    return inflight_begin(part, &t, &list);
+}
+
+static void end(uint32_t topic, uint64_t seq)
+{
+    const struct transaction *t = inflight_find(part, topic, seq);
+    cr_assert(t != NULL);
+    inflight_end(part, t, &list);
+}
+
+static struct inflight_figures figures(void)
+{
+    struct inflight_figures f;
+    inflight_figures(table, &f);
+    return f;
+}
+
+Test(inflight, what_began_is_found_until_it_ends)
+{
+    const struct transaction *t;
+
+    cr_assert(begin(1, 2, START + SECOND) == STATUS_OK);
+    t = inflight_find(part, 1, 2);
+    cr_assert(t != NULL);
+    cr_assert(t->seq == 2 && t->topic == 1 && t->bytes == 10 && t->holder == 7);
+    cr_assert(inflight_find(part, 1, 3) == NULL);
+    cr_assert(inflight_find(part, 2, 2) == NULL);
+    cr_assert_eq(inflight_group_count(part), 1);
+    end(1, 2);
+    cr_assert(inflight_find(part, 1, 2) == NULL);
+    cr_assert_eq(inflight_group_count(part), 0);
+    cr_assert_eq(figures().begun, 1);
+    cr_assert_eq(figures().ended, 1);
+}
+
+Test(inflight, groups_do_not_see_each_others)
+{
+    struct inflight_group *other = inflight_group_new(table, GROUP + 1);
+    struct inflight_list others = { 0 };
+    struct transaction t = transaction(1, 2, START + SECOND);
+
+    t.group = GROUP + 1;
+    cr_assert(inflight_begin(other, &t, &others) == STATUS_OK);
+    cr_assert(inflight_find(part, 1, 2) == NULL);
+    cr_assert(begin(1, 2, START + 2 * SECOND) == STATUS_OK);
+    cr_assert(inflight_expired(part, START + SECOND + TICK) == NULL);
+    cr_assert(inflight_expired(other, START + SECOND + TICK) != NULL);
+    inflight_group_free(other);
+    cr_assert_eq(figures().heap_count, 1);
+    cr_assert(inflight_find(part, 1, 2) != NULL);
+    end(1, 2);
+}
+
+/* Many keys in and out in no order, against a plain array of flags. */
+Test(inflight, remembers_exactly_what_is_in)
+{
+    enum { KEYS = 5000 };
+    bool *in = calloc(KEYS, sizeof *in);
+    size_t count = 0;
+    uint64_t x = 1;
+
+    for (int i = 0; i < 200000; i++) {
+        uint32_t key;
+        x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        key = (uint32_t)(x >> 33) % KEYS;
+        if (in[key]) {
+            end(key % 3, key);
+            count--;
+        } else {
+            cr_assert(begin(key % 3, key, START + (x >> 40)) == STATUS_OK);
+            count++;
+        }
+        in[key] = !in[key];
+        cr_assert_eq(inflight_group_count(part), count);
+    }
+    for (uint32_t key = 0; key < KEYS; key++) {
+        cr_assert((inflight_find(part, key % 3, key) != NULL) == in[key]);
+    }
+    cr_assert_eq(inflight_count_in(part, 0) + inflight_count_in(part, 1)
+                     + inflight_count_in(part, 2),
+                 count);
+    free(in);
+}
+
+Test(inflight, the_budget_holds_and_one_out_lets_one_in)
+{
+    static const size_t budgets[] = { 1200, 4096, 65536, 100000, 1000000 };
+
+    for (size_t i = 0; i < COUNT_OF(budgets); i++) {
+        uint64_t fit = 0;
+        tear_down();
+        open_table(budgets[i]);
+        while (inflight_has_room(table)) {
+            cr_assert(begin(1, ++fit, START) == STATUS_OK);
+            cr_assert(figures().heap_bytes <= budgets[i]);
+        }
+        cr_assert(fit >= budgets[i] / 130, "%zu bytes: only %zu fit",
+                  budgets[i], (size_t)fit);
+        cr_assert(begin(1, fit + 1, START) == STATUS_AGAIN);
+        cr_assert_eq(figures().refused, 1);
+        end(1, 1 + fit / 2);
+        cr_assert(inflight_has_room(table));
+        cr_assert(begin(1, fit + 1, START) == STATUS_OK);
+        cr_assert(begin(1, fit + 2, START) == STATUS_AGAIN);
+    }
+}
+
+Test(inflight, a_budget_of_nothing_has_room_for_nothing)
+{
+    tear_down();
+    open_table(0);
+    cr_assert(!inflight_has_room(table));
+    cr_assert(begin(1, 1, START) == STATUS_AGAIN);
+}
+
+Test(inflight, a_kept_place_is_room_taken)
+{
+    uint64_t fit = 0;
+
+    tear_down();
+    open_table(4096);
+    while (inflight_has_room(table)) {
+        cr_assert(begin(1, ++fit, START) == STATUS_OK);
+    }
+    end(1, 1);
+    inflight_keep_place(part);
+    cr_assert(!inflight_has_room(table));
+    cr_assert_eq(figures().places_kept, 1);
+    cr_assert(begin(1, 1, START) == STATUS_OK); /* what waited comes again */
+    inflight_leave_place(part);
+    end(1, 2);
+    cr_assert(inflight_has_room(table));
+}
+
+Test(inflight, a_list_leads_to_what_its_holder_has)
+{
+    struct inflight_list other = { 0 };
+    struct transaction t = transaction(9, 9, START);
+
+    cr_assert(inflight_first(part, &list) == NULL);
+    for (uint64_t seq = 1; seq <= 5; seq++) {
+        cr_assert(begin(1, seq, START) == STATUS_OK);
+    }
+    cr_assert(inflight_begin(part, &t, &other) == STATUS_OK);
+    end(1, 3);
+    end(1, 5);
+    end(1, 1);
+    cr_assert_eq(list.count, 2);
+    while (list.count > 0) {
+        cr_assert_eq(inflight_first(part, &list)->topic, 1);
+        inflight_end(part, inflight_first(part, &list), &list);
+    }
+    cr_assert(inflight_first(part, &list) == NULL);
+    cr_assert_eq(inflight_first(part, &other)->seq, 9);
+}
+
+/* ---- leases ---- */
+
+Test(inflight, a_lease_ends_within_a_tick_and_not_before)
+{
+    static const uint64_t leases[] = {
+        1,      TICK - 1,   TICK,       TICK + 1,    100000,
+        SECOND, 4 * SECOND, 5 * SECOND, 30 * SECOND, 262 * SECOND,
+        HOUR,   5 * HOUR,   12 * HOUR,  400 * HOUR,  5000 * HOUR
+    };
+
+    for (size_t i = 0; i < COUNT_OF(leases); i++) {
+        uint64_t lease_end = START + leases[i];
+        tear_down();
+        open_table(65536);
+        cr_assert(begin(1, 1, lease_end) == STATUS_OK);
+        cr_assert(inflight_expired(part, lease_end - 1) == NULL);
+        cr_assert(inflight_due_us(part) >= lease_end - 1);
+        cr_assert(inflight_expired(part, lease_end + TICK) != NULL);
+        cr_assert(inflight_expired(part, lease_end + TICK) != NULL);
+        end(1, 1);
+        cr_assert(inflight_expired(part, lease_end + TICK) == NULL);
+    }
+}
+
+/* Walking from due time to due time finds the end, in few steps. */
+Test(inflight, the_due_time_leads_to_the_lease_end)
+{
+    static const uint64_t leases[] = { 100000, SECOND,    30 * SECOND,
+                                       HOUR,   12 * HOUR, 1000 * HOUR };
+
+    for (size_t i = 0; i < COUNT_OF(leases); i++) {
+        uint64_t now = START;
+        int steps = 0;
+        cr_assert(begin(1, i, START + leases[i]) == STATUS_OK);
+        while (inflight_expired(part, now) == NULL) {
+            uint64_t due = inflight_due_us(part);
+            cr_assert(due > now, "due %zu, now %zu", (size_t)due, (size_t)now);
+            cr_assert(due < START + leases[i] + TICK);
+            now = due;
+            cr_assert(++steps < 12);
+        }
+        end(1, i);
+        cr_assert_eq(inflight_due_us(part), UINT64_MAX);
+        tear_down();
+        open_table(65536);
+    }
+}
+
+Test(inflight, time_may_jump_over_everything)
+{
+    size_t ended = 0;
+
+    for (uint64_t seq = 0; seq < 1000; seq++) {
+        cr_assert(begin(1, seq, START + seq * seq * 37 * SECOND) == STATUS_OK);
+    }
+    for (;;) {
+        const struct transaction *t = inflight_expired(part, UINT64_MAX / 2);
+        if (t == NULL) {
+            break;
+        }
+        inflight_end(part, t, &list);
+        ended++;
+    }
+    cr_assert_eq(ended, 1000);
+}
+
+Test(inflight, time_that_goes_back_changes_nothing)
+{
+    cr_assert(begin(1, 1, START + 10 * SECOND) == STATUS_OK);
+    cr_assert(inflight_expired(part, START + 9 * SECOND) == NULL);
+    cr_assert(inflight_expired(part, START) == NULL);
+    cr_assert(begin(1, 2, START + SECOND) == STATUS_OK); /* over already */
+    cr_assert_eq(inflight_expired(part, START + 9 * SECOND)->seq, 2);
+    end(1, 2);
+    cr_assert(inflight_expired(part, START + 9 * SECOND) == NULL);
+    cr_assert(inflight_expired(part, START + 10 * SECOND + TICK) != NULL);
+}
+
+Test(inflight, an_extended_lease_ends_later_or_sooner)
+{
+    cr_assert(begin(1, 1, START + SECOND) == STATUS_OK);
+    inflight_extend(part, inflight_find(part, 1, 1), START + 12 * HOUR);
+    cr_assert(inflight_expired(part, START + 12 * HOUR - 1) == NULL);
+    inflight_extend(part, inflight_find(part, 1, 1), START + HOUR);
+    cr_assert(inflight_expired(part, START + 12 * HOUR - 1) != NULL);
+    /* Even while it is due. */
+    inflight_extend(part, inflight_find(part, 1, 1), START + 13 * HOUR);
+    cr_assert(inflight_expired(part, START + 12 * HOUR) == NULL);
+    cr_assert(inflight_expired(part, START + 13 * HOUR + TICK) != NULL);
+}
+
+/* Random leases and steps of time; what comes up is what a plain look over all
+ * says is over, at each step. */
+Test(inflight, the_wheel_agrees_with_a_plain_look)
+{
+    enum { N = 300 };
+    static uint64_t ends[N]; /* 0: free */
+    uint64_t now = START;
+    uint64_t x = 7;
+
+    for (int step = 0; step < 30000; step++) {
+        size_t i;
+        const struct transaction *t;
+        x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        i = (size_t)(x >> 33) % N;
+        if (ends[i] == 0) {
+            ends[i] = now + (x >> 20) % (1 + (UINT64_C(1) << (x >> 59)) * TICK);
+            cr_assert(begin(1, i, ends[i]) == STATUS_OK);
+        }
+        now += (x >> 40) % (x % 50 == 0 ? 1000 * TICK : TICK);
+        while ((t = inflight_expired(part, now)) != NULL) {
+            cr_assert(ends[t->seq] <= now && ends[t->seq] != 0);
+            ends[t->seq] = 0;
+            inflight_end(part, t, &list);
+        }
+        for (i = 0; i < N; i++) {
+            cr_assert(ends[i] == 0 || (ends[i] + TICK - 1) / TICK > now / TICK);
+        }
+    }
+}
+
+Test(inflight, a_key_cannot_end_twice, .signal = SIGABRT)
+{
+    const struct transaction *t;
+
+    cr_assert(begin(1, 1, START) == STATUS_OK);
+    t = inflight_find(part, 1, 1);
+    inflight_end(part, t, &list);
+    inflight_end(part, t, &list);
+}
+
+Test(inflight, free_takes_null)
+{
+    inflight_group_free(NULL);
+    inflight_free(NULL);
+}
