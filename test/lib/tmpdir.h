@@ -1,4 +1,5 @@
-/* A folder of a test's own under $TMPDIR or /tmp, gone at the end. */
+/* A folder of a test's own under $TMPDIR, else in memory (/dev/shm) or in /tmp;
+ * gone at the end. */
 #ifndef GODWIT_TEST_LIB_TMPDIR_H
 #define GODWIT_TEST_LIB_TMPDIR_H
 
