@@ -20,7 +20,9 @@ static const struct help help = {
         "used\n"
         "for them. The figures come from the broker's /metrics or, with --pid, "
         "from\n"
-        "/proc on the same machine.\n",
+        "/proc on the same machine. Measure just after the broker's start: "
+        "memory\n"
+        "that it has used before is used again and counts as nothing.\n",
     .examples = "  godwit bench idle --connections 1000\n"
                 "  godwit bench idle --connections 10k --seconds 30\n",
 };
@@ -143,15 +145,14 @@ static void print_report(const struct bench_options *o,
 {
     struct report r;
     double seconds = (double)o->seconds_ms / 1e3;
+    double grown = after->rss_bytes - before->rss_bytes;
 
     report_begin(&r, o, "idle", BENCH_CONNECTIONS);
     report_real(&r, "watched for", "seconds", seconds, "s");
     if (before->known && connected->known && after->known) {
         report_bytes(&r, "broker's memory", "rss_bytes", after->rss_bytes, "");
         report_bytes(&r, "for a connection", "rss_bytes_per_connection",
-                     (after->rss_bytes - before->rss_bytes)
-                         / (double)o->connections,
-                     "");
+                     grown > 0 ? grown / (double)o->connections : 0, "");
         report_real(&r, "broker's processor", "cpu_percent",
                     (after->cpu_seconds - connected->cpu_seconds) / seconds
                         * 100,
@@ -161,6 +162,9 @@ static void print_report(const struct bench_options *o,
     if (!before->known || !connected->known || !after->known) {
         fail(EXIT_FAILED, "the broker's memory and processor time are not "
                           "known: give its process with --pid");
+    } else if (grown <= 0) {
+        fprintf(stderr, "The broker's memory did not grow: it reused what it "
+                        "had. Measure just after its start.\n");
     }
 }
 

@@ -1,6 +1,7 @@
 #include "tools/godwit/interrupt.h"
 
 #include "tools/godwit/command.h"
+#include "tools/godwit/human.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -8,9 +9,26 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+enum { SECOND_AFTER_NS = 200 * 1000 * 1000 };
+
 static atomic_bool asked;
 static int asked_fd = -1;
 static sigset_t waited_for;
+
+/* A second signal counts only some time after the first: shells and wrappers
+ * such as timeout(1) send the same one to the process and to its group. */
+static bool wait_for_second(void)
+{
+    uint64_t first_ns = now_ns();
+    int signal_number;
+
+    do {
+        if (sigwait(&waited_for, &signal_number) != 0) {
+            return false;
+        }
+    } while (now_ns() - first_ns < SECOND_AFTER_NS);
+    return true;
+}
 
 static void *wait_for_signals(void *arg)
 {
@@ -25,7 +43,7 @@ static void *wait_for_signals(void *arg)
     if (asked_fd >= 0) {
         (void)!eventfd_write(asked_fd, 1);
     }
-    if (sigwait(&waited_for, &signal_number) == 0) {
+    if (wait_for_second()) {
         (void)!write(STDERR_FILENO, last, sizeof last - 1);
         _exit(EXIT_INTERRUPTED);
     }
