@@ -276,8 +276,8 @@ Test(net, silence_before_and_between_requests_ends)
     struct net_config config = bed_config();
     int fd;
 
-    config.head_ms = 40;
-    config.idle_ms = 40;
+    config.head_ms = 300;
+    config.idle_ms = 100;
     set_up_with(config);
     fd = client_connect(bed.port);
     free(client_reply(&bed, fd, NULL));

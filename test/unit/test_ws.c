@@ -397,12 +397,12 @@ Test(ws, anything_heard_keeps_it_alive)
     struct net_config config = bed_config();
     int fd;
 
-    config.ping_ms = 60;
-    config.idle_ms = 60;
+    config.ping_ms = 400;
+    config.idle_ms = 400;
     set_up_with(config);
     fd = client_upgrade(&bed);
     for (int i = 0; i < 6; i++) {
-        (void)bed_run_until(&bed, log_has_six, 40);
+        (void)bed_run_until(&bed, log_has_six, 200);
         cr_assert(send_one(fd, FIN_BINARY, "alive", 5));
     }
     cr_assert_eq(bed.messages, 6);
