@@ -1,9 +1,4 @@
-#include "broker/delivery/group.h"
-
-#include "broker/delivery/lane.h"
-#include "broker/delivery/member.h"
-#include "broker/delivery/schedule.h"
-#include "proto/limits.h"
+#include "broker/delivery/group_impl.h"
 
 #include <stdlib.h>
 
@@ -20,29 +15,7 @@ enum {
     LANE_BURST_MAX = 64,       /* messages of one lane in a row */
     DUE_MAX = 64,              /* delayed made ready by one group_next() */
     EXPIRY_AGAIN_US = 1000000, /* no memory to take it back: once more then */
-    RETRY_BACKLOG_MAX = 256 * 1024, /* untold failures; then no deliveries */
-    JITTER_PERCENT = 20
-};
-
-struct lane_ring {
-    struct link head;
-    struct lane *at; /* at the head for `burst` messages already */
-    unsigned burst;
-};
-
-struct group {
-    struct group_config config;
-    uint64_t random;
-    struct inflight_group *inflight;
-    struct schedule schedule;
-    struct members members;
-    struct hash lanes; /* topic -> struct lane */
-    struct lane *last_lane;
-    struct lane_ring redo;
-    struct lane_ring fresh;
-    struct link effects;
-    size_t retry_backlog; /* failures the log has not been told */
-    struct group_figures figures;
+    RETRY_BACKLOG_MAX = 256 * 1024 /* untold failures; then no deliveries */
 };
 
 /* ---- making and ending ---- */
@@ -88,7 +61,7 @@ void group_free(struct group *group)
 
 /* ---- lanes ---- */
 
-static struct lane *find_lane(const struct group *group, uint32_t topic)
+struct lane *group_find_lane(const struct group *group, uint32_t topic)
 {
     if (group->last_lane != NULL && group->last_lane->topic == topic) {
         return group->last_lane;
@@ -108,7 +81,7 @@ static void mark_redo(struct group *group, struct lane *lane)
     list_append(&group->redo.head, &lane->redo);
 }
 
-static void mark_effects(struct group *group, struct lane *lane)
+void group_mark_effects(struct group *group, struct lane *lane)
 {
     list_append(&group->effects, &lane->effects);
 }
@@ -160,7 +133,7 @@ enum status group_add_lane(struct group *group, const struct lane_start *start)
     if (status != STATUS_OK) {
         return status;
     }
-    if (find_lane(group, start->topic) != NULL) {
+    if (group_find_lane(group, start->topic) != NULL) {
         return STATUS_EXISTS;
     }
     lane = lane_new(start);
@@ -181,14 +154,14 @@ enum status group_add_lane(struct group *group, const struct lane_start *start)
 
 void *group_lane_user(const struct group *group, uint32_t topic)
 {
-    const struct lane *lane = find_lane(group, topic);
+    const struct lane *lane = group_find_lane(group, topic);
 
     return lane == NULL ? NULL : lane->user;
 }
 
 void group_extend(struct group *group, uint32_t topic, uint64_t end)
 {
-    struct lane *lane = find_lane(group, topic);
+    struct lane *lane = group_find_lane(group, topic);
 
     if (lane != NULL) {
         lane_extend(lane, end);
@@ -239,8 +212,7 @@ size_t group_member_count(const struct group *group)
 
 /* ---- one transaction ends ---- */
 
-/* It is no longer in flight: its holder has credit again. *t is gone. */
-static void end_transaction(struct group *group, const struct transaction *t)
+void group_end_transaction(struct group *group, const struct transaction *t)
 {
     struct member *member = members_find(&group->members, t->holder);
     size_t bytes = t->bytes;
@@ -250,16 +222,9 @@ static void end_transaction(struct group *group, const struct transaction *t)
     member_credit(member, bytes);
 }
 
-/* How it comes back. */
-struct comeback {
-    bool counted;    /* the attempt failed */
-    uint64_t due_us; /* 0: at once */
-};
-
-/* From in flight to ready or delayed. STATUS_NOMEM: it stays in flight. */
-static enum status give_back(struct group *group, struct lane *lane,
-                             const struct transaction *t,
-                             const struct comeback *how)
+enum status group_give_back(struct group *group, struct lane *lane,
+                            const struct transaction *t,
+                            const struct comeback *how)
 {
     struct retry retry = { .seq = t->seq,
                            .attempts = t->attempt - (how->counted ? 0 : 1),
@@ -273,7 +238,7 @@ static enum status give_back(struct group *group, struct lane *lane,
     if (status != STATUS_OK) {
         return status;
     }
-    end_transaction(group, t);
+    group_end_transaction(group, t);
     w = schedule_add(&group->schedule, lane, retry.seq, retry.attempts);
     inflight_keep_place(group->inflight);
     if (how->due_us == 0) {
@@ -286,7 +251,7 @@ static enum status give_back(struct group *group, struct lane *lane,
     if (how->counted) {
         lane_note_retry(lane, &retry);
         group->retry_backlog++;
-        mark_effects(group, lane);
+        group_mark_effects(group, lane);
     }
     return STATUS_OK;
 }
@@ -299,17 +264,16 @@ void group_leave(struct group *group, struct member *member, uint64_t now_us)
     (void)now_us;
     CHECK(member->of == &group->members && !member->retired);
     while ((t = inflight_first(group->inflight, &member->held)) != NULL) {
-        struct lane *lane = find_lane(group, t->topic);
+        struct lane *lane = group_find_lane(group, t->topic);
         CHECK(lane != NULL);
-        if (give_back(group, lane, t, &at_once) != STATUS_OK) {
+        if (group_give_back(group, lane, t, &at_once) != STATUS_OK) {
             break; /* the rest comes back when the leases end */
         }
     }
     member_retire(member);
 }
 
-/* It waits no more: it is delivered, settled or gone. */
-static void stop_waiting(struct group *group, struct waiting *w)
+void group_stop_waiting(struct group *group, struct waiting *w)
 {
     schedule_remove(&group->schedule, w);
     inflight_leave_place(group->inflight);
@@ -321,15 +285,16 @@ static void drop_open(struct group *group, struct lane *lane, uint64_t seq)
         inflight_find(group->inflight, lane->topic, seq);
 
     if (t != NULL) {
-        end_transaction(group, t);
+        group_end_transaction(group, t);
     } else {
-        stop_waiting(group, schedule_find(&group->schedule, lane->topic, seq));
+        group_stop_waiting(group,
+                           schedule_find(&group->schedule, lane->topic, seq));
     }
 }
 
 void group_drop_lane(struct group *group, uint32_t topic)
 {
-    struct lane *lane = find_lane(group, topic);
+    struct lane *lane = group_find_lane(group, topic);
     uint64_t seq = 1;
 
     if (lane == NULL) {
@@ -457,7 +422,7 @@ static void take_ready(struct group *group, struct lane *lane,
         return;
     }
     CHECK(!w->delayed);
-    stop_waiting(group, w);
+    group_stop_waiting(group, w);
     count_burst(&group->redo, lane);
     group->figures.redelivered++;
 }
@@ -465,7 +430,7 @@ static void take_ready(struct group *group, struct lane *lane,
 enum status group_delivered(struct group *group, const struct offer *offer,
                             size_t bytes, uint64_t now_us)
 {
-    struct lane *lane = find_lane(group, offer->topic);
+    struct lane *lane = group_find_lane(group, offer->topic);
     struct member *member = offer->member;
     struct waiting *w;
     enum status status;
@@ -502,272 +467,6 @@ bool group_has_room(const struct group *group)
            && inflight_has_room(group->config.inflight);
 }
 
-/* One message that waits is settled. */
-static enum status settle_waiting(struct group *group, struct lane *lane,
-                                  struct waiting *w, bool lost)
-{
-    enum status status = lane_settle(lane, w->seq, w->seq, lost);
-
-    if (status == STATUS_OK) {
-        lane_move(lane, w->delayed ? LANE_DELAYED : LANE_READY,
-                  lost ? LANE_GAP : LANE_ACKED, 1);
-        stop_waiting(group, w);
-        mark_effects(group, lane);
-    }
-    return status;
-}
-
-static enum status lose_open(struct group *group, struct lane *lane,
-                             struct seq_range range)
-{
-    enum status status = STATUS_OK;
-
-    for (uint64_t seq = range.first; seq <= range.last && status == STATUS_OK;
-         seq++) {
-        struct waiting *w = schedule_find(&group->schedule, lane->topic, seq);
-        if (w != NULL) { /* else somebody has it already */
-            status = settle_waiting(group, lane, w, true);
-        }
-    }
-    return status;
-}
-
-static enum status lose_fresh(struct group *group, struct lane *lane,
-                              struct seq_range range)
-{
-    enum status status = lane_settle(lane, range.first, range.last, true);
-
-    if (status == STATUS_OK) {
-        lane_move(lane, LANE_READY, LANE_GAP, range.last - range.first + 1);
-        mark_effects(group, lane);
-    }
-    return status;
-}
-
-void group_lost(struct group *group, const struct offer *offer, uint64_t last)
-{
-    struct lane *lane = find_lane(group, offer->topic);
-    enum status status = STATUS_OK;
-    uint64_t seq = offer->seq;
-
-    CHECK(lane != NULL && seq > 0);
-    last = last > lane->end ? lane->end : last;
-    while (seq <= last && status == STATUS_OK) {
-        struct stretch stretch = lane_stretch(lane, seq, last);
-        if (stretch.kind == STRETCH_OPEN) {
-            status = lose_open(group, lane, stretch.range);
-        } else if (stretch.kind == STRETCH_FRESH) {
-            status = lose_fresh(group, lane, stretch.range);
-        }
-        seq = stretch.range.last + 1;
-    }
-    /* Without memory the rest is offered again, and lost then. */
-}
-
-/* ---- settling ---- */
-
-/* Outcomes on their way to the caller, neighbours joined. */
-struct report {
-    settled_fn fn;
-    void *arg;
-    struct wire_settled_range range;
-    bool any;
-};
-
-static void report_flush(struct report *report)
-{
-    if (report->any && report->fn != NULL) {
-        report->fn(report->arg, &report->range);
-    }
-    report->any = false;
-}
-
-static void report_add(struct report *report,
-                       const struct wire_settled_range *range)
-{
-    struct wire_settled_range *last = &report->range;
-
-    if (report->any && last->last + 1 == range->first
-        && last->outcome == range->outcome && last->holder == range->holder) {
-        last->last = range->last;
-        return;
-    }
-    report_flush(report);
-    *last = *range;
-    report->any = true;
-}
-
-/* The delay after `attempts` failures: doubled each time up to the maximum, and
- * spread so that what failed together does not come back together. */
-static uint64_t backoff_us(struct group *group, uint32_t attempts)
-{
-    uint64_t us = (uint64_t)BACKOFF_MS_MIN * 1000;
-    uint64_t max = (uint64_t)BACKOFF_MS_MAX * 1000;
-    uint64_t spread;
-
-    for (uint32_t i = 1; i < attempts && us < max; i++) {
-        us *= 2;
-    }
-    us = us > max ? max : us;
-    spread = us / 100 * JITTER_PERCENT;
-    group->random += UINT64_C(0x9e3779b97f4a7c15); /* splitmix64 */
-    return us - spread + hash_mix(group->random) % (2 * spread + 1);
-}
-
-static uint64_t bounded(uint64_t us, uint64_t max_ms)
-{
-    return us > max_ms * 1000 ? max_ms * 1000 : us;
-}
-
-static enum status nack(struct group *group, struct lane *lane,
-                        const struct transaction *t, uint64_t delay_us,
-                        uint64_t now_us)
-{
-    struct comeback how = { .counted = true };
-
-    how.due_us = now_us
-                 + (delay_us == 0 ? backoff_us(group, t->attempt)
-                                  : bounded(delay_us, DELAY_MS_MAX));
-    return give_back(group, lane, t, &how);
-}
-
-static enum status ack(struct group *group, struct lane *lane,
-                       const struct transaction *t)
-{
-    enum status status = lane_settle(lane, t->seq, t->seq, false);
-
-    if (status == STATUS_OK) {
-        end_transaction(group, t);
-        lane_move(lane, LANE_IN_FLIGHT, LANE_ACKED, 1);
-        mark_effects(group, lane);
-        group->figures.acked++;
-    }
-    return status;
-}
-
-static void extend(struct group *group, const struct transaction *t,
-                   uint64_t delay_us, uint64_t now_us)
-{
-    uint64_t us = delay_us == 0 ? group->config.lease_us
-                                : bounded(delay_us, LEASE_MS_MAX);
-
-    inflight_extend(group->inflight, t, now_us + us);
-}
-
-/* Something its holder may decide about. */
-static enum status settle_held(struct group *group, struct lane *lane,
-                               const struct transaction *t,
-                               const struct settlement *s, uint64_t now_us)
-{
-    const struct comeback released = { .counted = false, .due_us = 0 };
-    enum status status = STATUS_OK;
-
-    switch (s->action) {
-    case SETTLE_ACK:
-        return ack(group, lane, t);
-    case SETTLE_NACK:
-        status = nack(group, lane, t, s->delay_us, now_us);
-        group->figures.nacked += status == STATUS_OK;
-        return status;
-    case SETTLE_RELEASE:
-        status = give_back(group, lane, t, &released);
-        group->figures.released += status == STATUS_OK;
-        return status;
-    case SETTLE_EXTEND:
-        extend(group, t, s->delay_us, now_us);
-        return STATUS_OK;
-    }
-    return STATUS_INVALID;
-}
-
-/* One message that was delivered and is not settled. */
-static enum status settle_open(struct group *group, struct lane *lane,
-                               const struct settlement *s, uint64_t now_us,
-                               struct wire_settled_range *out)
-{
-    const struct transaction *t =
-        inflight_find(group->inflight, lane->topic, out->first);
-    struct waiting *w;
-
-    out->outcome = OUTCOME_ACCEPTED;
-    if (t != NULL && (s->lease == 0 || s->lease == t->holder)) {
-        return settle_held(group, lane, t, s, now_us);
-    }
-    if (t != NULL) {
-        out->outcome = OUTCOME_LATE;
-        out->holder = t->holder;
-        return STATUS_OK;
-    }
-    /* Nobody holds it: an ack still counts, to give it back changes nothing,
-     * and a lease that is over cannot be extended. */
-    if (s->action == SETTLE_EXTEND) {
-        out->outcome = OUTCOME_LATE;
-    }
-    if (s->action != SETTLE_ACK) {
-        return STATUS_OK;
-    }
-    w = schedule_find(&group->schedule, lane->topic, out->first);
-    CHECK(w != NULL);
-    group->figures.acked++;
-    return settle_waiting(group, lane, w, false);
-}
-
-static enum status settle_stretch(struct group *group, struct lane *lane,
-                                  const struct settlement *s, uint64_t now_us,
-                                  const struct stretch *stretch,
-                                  struct report *report)
-{
-    struct wire_settled_range range = { .first = stretch->range.first,
-                                        .last = stretch->range.last };
-    enum status status = STATUS_OK;
-
-    if (stretch->kind != STRETCH_OPEN) {
-        range.outcome = stretch->kind != STRETCH_SETTLED ? OUTCOME_UNKNOWN
-                        : s->action == SETTLE_ACK        ? OUTCOME_ACCEPTED
-                                                         : OUTCOME_LATE;
-        report_add(report, &range);
-        return STATUS_OK;
-    }
-    for (uint64_t seq = stretch->range.first;
-         seq <= stretch->range.last && status == STATUS_OK; seq++) {
-        range = (struct wire_settled_range) { .first = seq, .last = seq };
-        status = settle_open(group, lane, s, now_us, &range);
-        if (status == STATUS_OK) {
-            group->figures.late += range.outcome == OUTCOME_LATE;
-            report_add(report, &range);
-        }
-    }
-    return status;
-}
-
-enum status group_settle(struct group *group,
-                         const struct settlement *settlement, uint64_t now_us,
-                         settled_fn fn, void *arg)
-{
-    struct lane *lane = find_lane(group, settlement->topic);
-    struct report report = { .fn = fn, .arg = arg };
-    uint64_t seq = settlement->range.first;
-    uint64_t last = settlement->range.last;
-    enum status status = STATUS_OK;
-
-    if (seq == 0 || seq > last) {
-        return STATUS_INVALID;
-    }
-    group->last_lane = lane;
-    for (bool more = true; more && status == STATUS_OK;) {
-        struct stretch stretch = { STRETCH_BEYOND, { seq, last } };
-        if (lane != NULL) {
-            stretch = lane_stretch(lane, seq, last);
-        }
-        status =
-            settle_stretch(group, lane, settlement, now_us, &stretch, &report);
-        more = stretch.range.last < last;
-        seq = stretch.range.last + 1;
-    }
-    report_flush(&report);
-    return status;
-}
-
 /* ---- time ---- */
 
 /* The first failure may be a slow or a dead subscriber's: at once to another.
@@ -775,14 +474,14 @@ enum status group_settle(struct group *group,
 static void expire(struct group *group, const struct transaction *t,
                    uint64_t now_us)
 {
-    struct lane *lane = find_lane(group, t->topic);
+    struct lane *lane = group_find_lane(group, t->topic);
     struct comeback how = { .counted = true };
 
     CHECK(lane != NULL);
     if (t->attempt > 1) {
-        how.due_us = now_us + backoff_us(group, t->attempt);
+        how.due_us = now_us + group_backoff_us(group, t->attempt);
     }
-    if (give_back(group, lane, t, &how) != STATUS_OK) {
+    if (group_give_back(group, lane, t, &how) != STATUS_OK) {
         inflight_extend(group->inflight, t, now_us + EXPIRY_AGAIN_US);
         return;
     }
@@ -851,7 +550,7 @@ void group_take_effects(struct group *group,
 bool group_books(const struct group *group, uint32_t topic,
                  struct lane_books *out)
 {
-    const struct lane *lane = find_lane(group, topic);
+    const struct lane *lane = group_find_lane(group, topic);
 
     if (lane == NULL) {
         return false;
@@ -894,7 +593,7 @@ static uint64_t count_fresh(const struct lane *lane)
 
 bool group_audit(const struct group *group, uint32_t topic)
 {
-    const struct lane *lane = find_lane(group, topic);
+    const struct lane *lane = group_find_lane(group, topic);
     const uint64_t *count;
 
     if (lane == NULL) {
