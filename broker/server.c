@@ -160,7 +160,8 @@ static enum status make_workers(struct server *server, struct error *err)
 static enum status listen_all(struct server *server, uint16_t *port,
                               struct error *err)
 {
-    enum status status = STATUS_OK;
+    enum status status =
+        net_probe(server->config.host, server->config.port, err);
 
     *port = server->config.port;
     for (size_t i = 0; status == STATUS_OK && i < server->workers.count; i++) {
@@ -200,6 +201,19 @@ static enum status start_threads(struct server *server, struct error *err)
     return status;
 }
 
+/* A connection between two workers, or a catalog answer: nobody's until read. */
+static void deliver_letters_left(struct workers *w)
+{
+    bool any = true;
+
+    while (any) {
+        any = false;
+        for (size_t i = 0; i < w->count; i++) {
+            any |= w->at[i] != NULL && worker_take_letters_left(w->at[i]);
+        }
+    }
+}
+
 static void end_all(struct server *server)
 {
     struct workers *w = &server->workers;
@@ -211,6 +225,7 @@ static void end_all(struct server *server)
     }
     journal_stop(w->journal);
     keeper_stop(server->keeper);
+    deliver_letters_left(w);
     for (size_t i = 0; i < w->count; i++) {
         worker_free(server->worker_table[i]);
     }

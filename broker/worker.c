@@ -487,6 +487,18 @@ void worker_stop(struct worker *w)
     w->started = false;
 }
 
+bool worker_take_letters_left(struct worker *w)
+{
+    struct letter *letter;
+    bool any = false;
+
+    while ((letter = mailbox_take(w->inbox)) != NULL) {
+        letter->deliver(letter, w);
+        any = true;
+    }
+    return any;
+}
+
 static void free_settle_pool(struct worker *w)
 {
     while (w->settle_pool != NULL) {

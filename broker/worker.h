@@ -97,6 +97,10 @@ MUST_CHECK enum status worker_start(struct worker *worker, struct error *err);
 void worker_wake(struct worker *worker);
 /* End the loop and join; drain first (workers.draining, then worker_wake). */
 void worker_stop(struct worker *worker);
+/* After all threads have ended, before the first worker_free(): letters that
+ * were still on their way. They may write new ones: call until all say false.
+ */
+bool worker_take_letters_left(struct worker *worker);
 void worker_free(struct worker *worker); /* accepts NULL */
 
 /* ---- for the sessions, on its thread ---- */
