@@ -1,3 +1,5 @@
+#include "broker/delivery/group.h"
+
 #include "broker/delivery/group_impl.h"
 
 #include <stdlib.h>

@@ -28,7 +28,7 @@ static enum status heap_reserve(struct heap *heap, size_t count)
     if (count <= heap->capacity) {
         return STATUS_OK;
     }
-    items = realloc(heap->items, capacity * sizeof *items);
+    items = realloc(heap->items, capacity * sizeof(struct waiting *));
     if (items == NULL) {
         return STATUS_NOMEM;
     }

@@ -17,6 +17,8 @@ enum { CACHE_LINE = 64, RECORD_STEP = 8 };
 
 enum journal_sleep { JOURNAL_AWAKE, JOURNAL_WANTS_ANY, JOURNAL_WANTS_URGENT };
 
+/* Padding is meant: it keeps apart what different threads write.
+ * NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct submission {
     /* never changes */
     uint8_t *base; /* len bytes, and the same len bytes again */
