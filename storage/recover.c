@@ -1080,6 +1080,7 @@ static enum status settle(struct recovery *r, struct error *err)
     for (size_t i = 0; i < r->found_count && status == STATUS_OK; i++) {
         struct segment *segment = r->found[i].segment;
         if (segment != NULL && segment != journal->active
+            && !segment->header_lost
             && r->found[i].file_len > atomic_load(&segment->end)) {
             /* Only gives space back: no reason not to start. */
             enum status trimmed = segment_trim(segment, &store->log, NULL);
