@@ -19,12 +19,6 @@ void json_scratch_fini(struct json_scratch *scratch)
 
 /* ---- documents ---- */
 
-static enum status invalid(struct refusal *refusal, const char *limit,
-                           const char *text, const char *what)
-{
-    return refuse(refusal, STATUS_INVALID, limit, "%s%s", text, what);
-}
-
 static enum status no_memory(struct refusal *refusal)
 {
     return refuse(refusal, STATUS_NOMEM, "memory", "out of memory");
@@ -104,7 +98,8 @@ static enum status parse(struct slice text, json_t **out,
     }
     if (!json_is_object(root)) {
         json_decref(root);
-        return invalid(refusal, "json", "a JSON object is expected", "");
+        return refuse(refusal, STATUS_INVALID, "json",
+                      "a JSON object is expected");
     }
     *out = root;
     return STATUS_OK;
@@ -132,7 +127,20 @@ static enum status check_keys(json_t *object, const char *const *known,
     return STATUS_OK;
 }
 
-/* ---- fields; one that is not there is left at its zero ---- */
+/* ---- fields ---- */
+
+/* The members of one object, taken one after the other. The first failure is
+ * kept; what is not there is left at its zero. */
+struct fields {
+    json_t *object;
+    enum status status;
+    struct refusal *refusal;
+};
+
+static void fail(struct fields *f, const char *limit, const char *text)
+{
+    f->status = refuse(f->refusal, STATUS_INVALID, limit, "%s", text);
+}
 
 static bool parse_u64(const char *text, size_t len, uint64_t *out)
 {
@@ -171,48 +179,73 @@ static struct slice value_text(json_t *value)
     return slice_of(json_string_value(value), json_string_length(value));
 }
 
-static enum status field_u64(json_t *object, const char *key, uint64_t *out,
-                             struct refusal *refusal)
+/* NULL: not there, or something failed before. */
+static json_t *field(struct fields *f, const char *key)
 {
-    json_t *value = json_object_get(object, key);
+    return f->status == STATUS_OK ? json_object_get(f->object, key) : NULL;
+}
+
+static void wrong_type(struct fields *f, const char *key, const char *want)
+{
+    f->status =
+        refuse(f->refusal, STATUS_INVALID, key, "%s is not %s", key, want);
+}
+
+static void field_u64(struct fields *f, const char *key, uint64_t *out)
+{
+    json_t *value = field(f, key);
 
     if (value != NULL && !value_u64(value, out)) {
-        return invalid(refusal, key,
-                       "expected a whole number from 0 to 2^64-1, or such a "
-                       "number as a string: ",
-                       key);
+        wrong_type(f, key,
+                   "a whole number from 0 to 2^64-1, or such a number "
+                   "as a string");
     }
-    return STATUS_OK;
 }
 
-static enum status field_text(json_t *object, const char *key,
-                              struct slice *out, struct refusal *refusal)
+static void field_bool(struct fields *f, const char *key, bool *out)
 {
-    json_t *value = json_object_get(object, key);
+    json_t *value = field(f, key);
 
-    if (value == NULL) {
-        return STATUS_OK;
-    }
-    if (!json_is_string(value)) {
-        return invalid(refusal, key, "expected a string: ", key);
-    }
-    *out = value_text(value);
-    return STATUS_OK;
-}
-
-static enum status field_bool(json_t *object, const char *key, bool *out,
-                              struct refusal *refusal)
-{
-    json_t *value = json_object_get(object, key);
-
-    if (value == NULL) {
-        return STATUS_OK;
-    }
-    if (!json_is_boolean(value)) {
-        return invalid(refusal, key, "expected true or false: ", key);
+    if (value != NULL && !json_is_boolean(value)) {
+        wrong_type(f, key, "true or false");
     }
     *out = json_is_true(value);
-    return STATUS_OK;
+}
+
+static void field_any_text(struct fields *f, const char *key, struct slice *out)
+{
+    json_t *value = field(f, key);
+
+    if (value == NULL) {
+        return;
+    }
+    if (!json_is_string(value)) {
+        wrong_type(f, key, "a string");
+        return;
+    }
+    *out = value_text(value);
+}
+
+/* `limit` is the bound's name. */
+static void field_text(struct fields *f, const char *key, const char *limit,
+                       size_t len_max, struct slice *out)
+{
+    field_any_text(f, key, out);
+    if (f->status == STATUS_OK && out->len > len_max) {
+        f->status =
+            beyond(f->refusal, limit, "a field is longer than it may be",
+                   out->len, len_max);
+        (void)snprintf(f->refusal->scope, sizeof f->refusal->scope, "%s", key);
+    }
+}
+
+/* A name that must be there. Whether it is a good one is the session's. */
+static void field_name(struct fields *f, const char *key, struct slice *out)
+{
+    field_text(f, key, "name_len", NAME_LEN_MAX, out);
+    if (f->status == STATUS_OK && out->len == 0) {
+        wrong_type(f, key, "there, or is empty");
+    }
 }
 
 /* ---- a value as compact text ---- */
@@ -295,71 +328,67 @@ static void write_value(struct json *json, json_t *value)
 static const char *const message_keys[] = { "key",         "headers", "body",
                                             "body_base64", "json",    NULL };
 
-static enum status read_headers(json_t *object, struct wire_message *out,
-                                struct refusal *refusal)
+static void read_headers(struct fields *f, struct wire_message *out)
 {
-    json_t *headers = json_object_get(object, "headers");
+    json_t *headers = field(f, "headers");
     const char *key;
     json_t *value;
 
-    if (headers == NULL) {
-        return STATUS_OK;
-    }
-    if (!json_is_object(headers)) {
-        return invalid(refusal, "headers", "expected an object: headers", "");
+    if (headers != NULL && !json_is_object(headers)) {
+        wrong_type(f, "headers", "an object");
+        return;
     }
     if (json_object_size(headers) > HEADER_COUNT_MAX) {
-        return beyond(refusal, "header_count", "a message has too many headers",
-                      json_object_size(headers), HEADER_COUNT_MAX);
+        f->status =
+            beyond(f->refusal, "header_count", "a message has too many headers",
+                   json_object_size(headers), HEADER_COUNT_MAX);
+        return;
     }
     json_object_foreach(headers, key, value)
     {
         if (!json_is_string(value)) {
-            return refuse(refusal, STATUS_INVALID, "headers",
-                          "the value of header \"%.64s\" is not a string", key);
+            f->status =
+                refuse(f->refusal, STATUS_INVALID, "headers",
+                       "the value of header \"%.64s\" is not a string", key);
+            return;
         }
         out->headers[out->header_count++] =
             (struct wire_header) { slice_text(key), value_text(value) };
     }
-    return STATUS_OK;
 }
 
 /* The body in whichever of the three ways; `made` holds it if it had to be made
  * and is empty before. */
-static enum status read_body(json_t *object, struct wire_message *out,
-                             struct bytes *made, struct refusal *refusal)
+static void read_body(struct fields *f, struct wire_message *out,
+                      struct bytes *made)
 {
-    json_t *text = json_object_get(object, "body");
-    json_t *base64 = json_object_get(object, "body_base64");
-    json_t *any = json_object_get(object, "json");
+    json_t *any = field(f, "json");
+    struct slice base64 = { 0 };
     struct json json = json_to(made);
     enum status status = STATUS_OK;
 
-    if ((text != NULL) + (base64 != NULL) + (any != NULL) > 1) {
-        return invalid(refusal, "body",
-                       "a message has one of body, body_base64 and json", "");
+    field_any_text(f, "body", &out->body);
+    field_any_text(f, "body_base64", &base64);
+    if (f->status != STATUS_OK) {
+        return;
     }
-    if ((text != NULL && !json_is_string(text))
-        || (base64 != NULL && !json_is_string(base64))) {
-        return invalid(refusal, "body",
-                       "expected a string: body and body_base64", "");
+    if ((out->body.at != NULL) + (base64.at != NULL) + (any != NULL) > 1) {
+        fail(f, "body", "a message has one of body, body_base64 and json");
+        return;
     }
-    if (text != NULL) {
-        out->body = value_text(text);
-        return STATUS_OK;
-    }
-    if (base64 != NULL) {
-        status = base64_decode(made, value_text(base64));
+    if (base64.at != NULL) {
+        status = base64_decode(made, base64);
     } else if (any != NULL) {
         write_value(&json, any);
         status = json.status;
     }
     if (status == STATUS_INVALID) {
-        return invalid(refusal, "body_base64",
-                       "not base64 (RFC 4648, with padding): body_base64", "");
+        wrong_type(f, "body_base64", "base64 (RFC 4648, with padding)");
+    } else if (status != STATUS_OK) {
+        f->status = no_memory(f->refusal);
+    } else if (out->body.at == NULL) {
+        out->body = slice_of(made->at, bytes_len(made));
     }
-    out->body = slice_of(made->at, bytes_len(made));
-    return status == STATUS_OK ? status : no_memory(refusal);
 }
 
 static enum status read_message(json_t *object, struct bytes *encoded,
@@ -367,67 +396,42 @@ static enum status read_message(json_t *object, struct bytes *encoded,
 {
     struct wire_message message;
     struct bytes made = { 0 };
-    enum status status;
+    struct slice key = { 0 };
+    struct fields f = { object, STATUS_OK, refusal };
 
-    memset(&message, 0, offsetof(struct wire_message, headers));
+    memset(&message, 0, sizeof message);
     if (!json_is_object(object)) {
-        return invalid(refusal, "messages", "a message is an object", "");
+        fail(&f, "messages", "a message is an object");
+        return f.status;
     }
-    status = check_keys(object, message_keys, refusal);
-    if (status == STATUS_OK) {
-        status = field_text(object, "key", &message.key, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = read_headers(object, &message, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = read_body(object, &message, &made, refusal);
-    }
-    if (status == STATUS_OK
+    f.status = check_keys(object, message_keys, refusal);
+    field_any_text(&f, "key", &key);
+    message.key = key;
+    read_headers(&f, &message);
+    read_body(&f, &message, &made);
+    if (f.status == STATUS_OK
         && codec_message_write(encoded, &message) != STATUS_OK) {
-        status = no_memory(refusal);
+        f.status = no_memory(refusal);
     }
     bytes_fini(&made);
-    return status;
-}
-
-static enum status message_failed(struct refusal *refusal, size_t index,
-                                  enum status status)
-{
-    (void)snprintf(refusal->scope, sizeof refusal->scope, "messages[%zu]",
-                   index);
-    return status;
+    return f.status;
 }
 
 /* Lens first, places when the buffer has stopped moving. */
-static enum status read_messages(struct json_scratch *scratch, json_t *array,
-                                 struct wire_publish *out,
-                                 struct refusal *refusal)
+static enum status encode_messages(struct json_scratch *scratch, json_t *array,
+                                   size_t count, struct refusal *refusal)
 {
-    size_t count = json_array_size(array);
     const uint8_t *at;
 
-    if (!json_is_array(array) || count == 0) {
-        return invalid(refusal, "messages",
-                       "expected an array of at least one message: messages",
-                       "");
-    }
-    if (count > PUBLISH_COUNT_MAX) {
-        return beyond(refusal, "publish_count",
-                      "too many messages in one request", count,
-                      PUBLISH_COUNT_MAX);
-    }
-    scratch->messages = calloc(count, sizeof scratch->messages[0]);
-    if (scratch->messages == NULL) {
-        return no_memory(refusal);
-    }
     for (size_t i = 0; i < count; i++) {
         size_t before = bytes_len(&scratch->encoded);
         enum status status =
             read_message(json_array_get(array, i), &scratch->encoded, refusal);
 
         if (status != STATUS_OK) {
-            return message_failed(refusal, i, status);
+            (void)snprintf(refusal->scope, sizeof refusal->scope,
+                           "messages[%zu]", i);
+            return status;
         }
         scratch->messages[i].len = bytes_len(&scratch->encoded) - before;
     }
@@ -436,9 +440,34 @@ static enum status read_messages(struct json_scratch *scratch, json_t *array,
         scratch->messages[i].at = at;
         at += scratch->messages[i].len;
     }
+    return STATUS_OK;
+}
+
+static void read_messages(struct fields *f, struct json_scratch *scratch,
+                          struct wire_publish *out)
+{
+    json_t *array = field(f, "messages");
+    size_t count = json_array_size(array);
+
+    if (f->status != STATUS_OK) {
+        return;
+    }
+    if (count == 0) {
+        wrong_type(f, "messages", "an array of at least one message");
+        return;
+    }
+    if (count > PUBLISH_COUNT_MAX) {
+        f->status = beyond(f->refusal, "publish_count",
+                           "too many messages in one request", count,
+                           PUBLISH_COUNT_MAX);
+        return;
+    }
+    scratch->messages = calloc(count, sizeof scratch->messages[0]);
+    f->status = scratch->messages == NULL
+                    ? no_memory(f->refusal)
+                    : encode_messages(scratch, array, count, f->refusal);
     out->messages = scratch->messages;
     out->count = count;
-    return STATUS_OK;
 }
 
 /* ---- requests ---- */
@@ -452,133 +481,62 @@ static int hex_digit(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static enum status read_signature(struct json_scratch *scratch,
-                                  struct slice text, struct slice *out,
-                                  struct refusal *refusal)
+static void field_signature(struct fields *f, struct json_scratch *scratch,
+                            struct slice *out)
 {
+    struct slice text = { 0 };
+    bool good;
+
+    field_any_text(f, "signature", &text);
     if (text.at == NULL) {
-        return STATUS_OK;
+        return;
     }
-    if (text.len != 2 * SIGNATURE_LEN_MAX) {
-        return invalid(refusal, "signature",
-                       "a signature is 64 hexadecimal digits", "");
-    }
-    for (size_t i = 0; i < SIGNATURE_LEN_MAX; i++) {
+    good = text.len == 2 * SIGNATURE_LEN_MAX;
+    for (size_t i = 0; good && i < SIGNATURE_LEN_MAX; i++) {
         int high = hex_digit(text.at[2 * i]);
         int low = hex_digit(text.at[2 * i + 1]);
 
-        if (high < 0 || low < 0) {
-            return invalid(refusal, "signature",
-                           "a signature is 64 hexadecimal digits", "");
-        }
-        scratch->signature[i] = (uint8_t)(high << 4 | low);
+        good = high >= 0 && low >= 0;
+        scratch->signature[i] = good ? (uint8_t)(high << 4 | low) : 0;
+    }
+    if (!good) {
+        wrong_type(f, "signature", "64 hexadecimal digits");
+        return;
     }
     *out = slice_of(scratch->signature, SIGNATURE_LEN_MAX);
-    return STATUS_OK;
 }
 
-static enum status check_len(struct slice text, const char *key, size_t len_max,
-                             struct refusal *refusal)
+/* The app may be left out after a login by the Authorization header. */
+static void read_hello(struct fields *f, struct json_scratch *scratch,
+                       struct wire_hello *out)
 {
-    if (text.len > len_max) {
-        return beyond(refusal, key, "a field is longer than it may be",
-                      text.len, len_max);
-    }
-    return STATUS_OK;
+    field_text(f, "app", "name_len", NAME_LEN_MAX, &out->app);
+    field_text(f, "secret", "secret_len", SECRET_LEN_MAX, &out->secret);
+    field_u64(f, "timestamp_ms", &out->timestamp_ms);
+    field_text(f, "nonce", "nonce_len", NONCE_LEN_MAX, &out->nonce);
+    field_signature(f, scratch, &out->signature);
+    field_text(f, "client", "client_len", CLIENT_LEN_MAX, &out->client);
+    field_u64(f, "producer", &out->producer);
 }
 
-static enum status field_bounded(json_t *object, const char *key,
-                                 size_t len_max, struct slice *out,
-                                 struct refusal *refusal)
+static void read_publish(struct fields *f, struct json_scratch *scratch,
+                         struct wire_publish *out)
 {
-    enum status status = field_text(object, key, out, refusal);
-
-    return status == STATUS_OK ? check_len(*out, key, len_max, refusal)
-                               : status;
+    field_name(f, "topic", &out->topic);
+    field_u64(f, "producer_seq", &out->producer_seq);
+    read_messages(f, scratch, out);
 }
 
-/* A name that must be there. Whether it is a good one is the session's. */
-static enum status field_name(json_t *object, const char *key,
-                              struct slice *out, struct refusal *refusal)
+static void read_attach(struct fields *f, struct wire_attach *out)
 {
-    enum status status = field_bounded(object, key, NAME_LEN_MAX, out, refusal);
-
-    if (status == STATUS_OK && out->len == 0) {
-        return invalid(refusal, key, "missing or empty: ", key);
-    }
-    return status;
-}
-
-static enum status read_hello(struct json_scratch *scratch, json_t *object,
-                              struct wire_hello *out, struct refusal *refusal)
-{
-    struct slice hex = { 0 };
-    /* None after a login by the Authorization header. */
-    enum status status =
-        field_bounded(object, "app", NAME_LEN_MAX, &out->app, refusal);
-
-    if (status == STATUS_OK) {
-        status = field_bounded(object, "secret", SECRET_LEN_MAX, &out->secret,
-                               refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_u64(object, "timestamp_ms", &out->timestamp_ms, refusal);
-    }
-    if (status == STATUS_OK) {
-        status =
-            field_bounded(object, "nonce", NONCE_LEN_MAX, &out->nonce, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_text(object, "signature", &hex, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = read_signature(scratch, hex, &out->signature, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_bounded(object, "client", CLIENT_LEN_MAX, &out->client,
-                               refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_u64(object, "producer", &out->producer, refusal);
-    }
-    return status;
-}
-
-static enum status read_publish(struct json_scratch *scratch, json_t *object,
-                                struct wire_publish *out,
-                                struct refusal *refusal)
-{
-    enum status status = field_name(object, "topic", &out->topic, refusal);
-
-    if (status == STATUS_OK) {
-        status = field_u64(object, "producer_seq", &out->producer_seq, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = read_messages(scratch, json_object_get(object, "messages"),
-                               out, refusal);
-    }
-    return status;
-}
-
-static enum status read_attach(json_t *object, struct wire_attach *out,
-                               struct refusal *refusal)
-{
-    enum status status = field_name(object, "group", &out->group, refusal);
-
-    if (status == STATUS_OK) {
-        status = field_u64(object, "credit_messages", &out->credit_messages,
-                           refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_u64(object, "credit_bytes", &out->credit_bytes, refusal);
-    }
-    return status;
+    field_name(f, "group", &out->group);
+    field_u64(f, "credit_messages", &out->credit_messages);
+    field_u64(f, "credit_bytes", &out->credit_bytes);
 }
 
 /* ---- settle ---- */
 
-static enum status read_action(json_t *object, enum settle_action *out,
-                               struct refusal *refusal)
+static void field_action(struct fields *f, enum settle_action *out)
 {
     static const char *const words[] = {
         [SETTLE_ACK] = "ack",
@@ -587,19 +545,17 @@ static enum status read_action(json_t *object, enum settle_action *out,
         [SETTLE_EXTEND] = "extend",
     };
     struct slice text = { 0 };
-    enum status status = field_text(object, "action", &text, refusal);
 
-    if (status != STATUS_OK) {
-        return status;
-    }
+    field_any_text(f, "action", &text);
     for (unsigned i = SETTLE_ACK; i < COUNT_OF(words); i++) {
         if (slice_is(text, words[i])) {
             *out = (enum settle_action)i;
-            return STATUS_OK;
+            return;
         }
     }
-    return invalid(refusal, "action",
-                   "action is one of ack, nack, release and extend", "");
+    if (f->status == STATUS_OK) {
+        wrong_type(f, "action", "one of ack, nack, release and extend");
+    }
 }
 
 static bool range_ends(json_t *value, json_t **first, json_t **last)
@@ -630,82 +586,65 @@ static bool read_range(json_t *value, bool is_range, struct seq_range *out)
 
 /* Ranges that follow on each other become one: acknowledging 1, 2, 3 one by one
  * is what the simplest client does. */
-static enum status read_array(struct json_scratch *scratch, json_t *array,
-                              bool are_ranges, struct wire_settle *out,
-                              struct refusal *refusal)
+static void read_array(struct fields *f, struct seq_range *ranges,
+                       json_t *array, bool are_ranges, size_t *count)
 {
-    size_t count = 0;
-
-    scratch->ranges = calloc(RANGE_COUNT_MAX, sizeof scratch->ranges[0]);
-    if (scratch->ranges == NULL) {
-        return no_memory(refusal);
-    }
     for (size_t i = 0; i < json_array_size(array); i++) {
         struct seq_range range;
 
         if (!read_range(json_array_get(array, i), are_ranges, &range)) {
-            return refuse(refusal, STATUS_INVALID,
-                          are_ranges ? "ranges" : "seqs", "item %zu is not %s",
-                          i,
-                          are_ranges ? "a range [first, last], 1 <= first <= "
-                                       "last"
-                                     : "a sequence number from 1");
+            fail(f, are_ranges ? "ranges" : "seqs",
+                 are_ranges ? "a range is [first, last], 1 <= first <= last"
+                            : "a sequence number is a whole number from 1");
+            return;
         }
-        if (count > 0 && scratch->ranges[count - 1].last + 1 == range.first) {
-            scratch->ranges[count - 1].last = range.last;
+        if (*count > 0 && ranges[*count - 1].last + 1 == range.first) {
+            ranges[*count - 1].last = range.last;
             continue;
         }
-        if (count == RANGE_COUNT_MAX) {
-            return beyond(refusal, "range_count",
-                          "too many ranges in one request", count + 1,
-                          RANGE_COUNT_MAX);
+        if (*count == RANGE_COUNT_MAX) {
+            f->status = beyond(f->refusal, "range_count",
+                               "too many ranges in one request", *count + 1,
+                               RANGE_COUNT_MAX);
+            return;
         }
-        scratch->ranges[count++] = range;
+        ranges[(*count)++] = range;
     }
-    out->ranges = scratch->ranges;
-    out->count = count;
-    return STATUS_OK;
 }
 
-static enum status read_ranges(struct json_scratch *scratch, json_t *object,
-                               struct wire_settle *out, struct refusal *refusal)
+static void field_ranges(struct fields *f, struct json_scratch *scratch,
+                         struct wire_settle *out)
 {
-    json_t *seqs = json_object_get(object, "seqs");
-    json_t *ranges = json_object_get(object, "ranges");
+    json_t *seqs = field(f, "seqs");
+    json_t *ranges = field(f, "ranges");
     json_t *array = seqs != NULL ? seqs : ranges;
 
-    if ((seqs != NULL) == (ranges != NULL) || !json_is_array(array)
-        || json_array_size(array) == 0) {
-        return invalid(refusal, "ranges",
-                       "expected one array with something in it: seqs or "
-                       "ranges",
-                       "");
+    if (f->status != STATUS_OK) {
+        return;
     }
-    return read_array(scratch, array, ranges != NULL, out, refusal);
+    if ((seqs != NULL) == (ranges != NULL) || json_array_size(array) == 0) {
+        fail(f, "ranges",
+             "expected one array with something in it: seqs or ranges");
+        return;
+    }
+    scratch->ranges = calloc(RANGE_COUNT_MAX, sizeof scratch->ranges[0]);
+    if (scratch->ranges == NULL) {
+        f->status = no_memory(f->refusal);
+        return;
+    }
+    read_array(f, scratch->ranges, array, ranges != NULL, &out->count);
+    out->ranges = scratch->ranges;
 }
 
-static enum status read_settle(struct json_scratch *scratch, json_t *object,
-                               struct wire_settle *out, struct refusal *refusal)
+static void read_settle(struct fields *f, struct json_scratch *scratch,
+                        struct wire_settle *out)
 {
-    enum status status = field_name(object, "topic", &out->topic, refusal);
-
-    if (status == STATUS_OK) {
-        status = read_action(object, &out->action, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = read_ranges(scratch, object, out, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_u64(object, "delay_ms", &out->delay_ms, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_bounded(object, "reason", REASON_LEN_MAX, &out->reason,
-                               refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_u64(object, "lease", &out->lease, refusal);
-    }
-    return status;
+    field_name(f, "topic", &out->topic);
+    field_action(f, &out->action);
+    field_ranges(f, scratch, out);
+    field_u64(f, "delay_ms", &out->delay_ms);
+    field_text(f, "reason", "reason_len", REASON_LEN_MAX, &out->reason);
+    field_u64(f, "lease", &out->lease);
 }
 
 /* ---- frames ---- */
@@ -752,7 +691,8 @@ static enum status refuse_type(json_t *root, struct refusal *refusal)
     json_t *type = json_object_get(root, "type");
 
     if (!json_is_string(type)) {
-        return invalid(refusal, "type", "missing or no string: type", "");
+        return refuse(refusal, STATUS_INVALID, "type",
+                      "type is not there, or no string");
     }
     return refuse(refusal, STATUS_UNSUPPORTED, "type",
                   "there is no request of type \"%.32s\"",
@@ -762,40 +702,46 @@ static enum status refuse_type(json_t *root, struct refusal *refusal)
 static enum status read_kind(struct json_scratch *scratch, json_t *root,
                              struct wire_request *out, struct refusal *refusal)
 {
+    struct fields f = { root, STATUS_OK, refusal };
+
     switch (out->kind) {
     case REQUEST_HELLO:
-        return read_hello(scratch, root, &out->hello, refusal);
+        read_hello(&f, scratch, &out->hello);
+        break;
     case REQUEST_PUBLISH:
-        return read_publish(scratch, root, &out->publish, refusal);
+        read_publish(&f, scratch, &out->publish);
+        break;
     case REQUEST_ATTACH:
-        return read_attach(root, &out->attach, refusal);
+        read_attach(&f, &out->attach);
+        break;
     case REQUEST_SETTLE:
-        return read_settle(scratch, root, &out->settle, refusal);
+        read_settle(&f, scratch, &out->settle);
+        break;
     case REQUEST_DETACH:
     case REQUEST_PING:
-        return STATUS_OK;
+        break;
     }
-    return STATUS_INTERNAL;
+    return f.status;
 }
 
 enum status json_request_read(struct json_scratch *scratch, struct slice text,
                               struct wire_request *out, uint64_t *count,
                               struct refusal *refusal)
 {
+    struct fields f = { NULL, STATUS_OK, refusal };
     const struct kind *kind;
     json_t *root = NULL;
-    enum status status;
+    enum status status = parse(text, &root, refusal);
 
     memset(out, 0, sizeof *out);
     *count = 1;
-    status = parse(text, &root, refusal);
     if (status != STATUS_OK) {
         return status;
     }
-    scratch->root = root;
-    status = field_u64(root, "id", &out->id, refusal);
-    if (status != STATUS_OK) {
-        return status;
+    scratch->root = f.object = root;
+    field_u64(&f, "id", &out->id);
+    if (f.status != STATUS_OK) {
+        return f.status;
     }
     kind = find_kind(root);
     if (kind == NULL) {
@@ -817,17 +763,17 @@ enum status json_batch_read(struct json_scratch *scratch, struct slice text,
                             struct wire_publish *out, struct refusal *refusal)
 {
     static const char *const keys[] = { "messages", NULL };
-    json_t *root = NULL;
-    enum status status = parse(text, &root, refusal);
+    struct fields f = { NULL, STATUS_OK, refusal };
 
-    if (status != STATUS_OK) {
-        return status;
+    f.status = parse(text, &f.object, refusal);
+    scratch->root = f.object;
+    if (f.status == STATUS_OK) {
+        f.status = check_keys(f.object, keys, refusal);
     }
-    scratch->root = root;
-    status = check_keys(root, keys, refusal);
-    return status == STATUS_OK ? read_messages(
-               scratch, json_object_get(root, "messages"), out, refusal)
-                               : status;
+    if (f.status == STATUS_OK) {
+        read_messages(&f, scratch, out);
+    }
+    return f.status;
 }
 
 enum status json_settle_read(struct json_scratch *scratch, struct slice text,
@@ -835,141 +781,101 @@ enum status json_settle_read(struct json_scratch *scratch, struct slice text,
 {
     static const char *const keys[] = { "lease",  "topic",    "action", "seqs",
                                         "ranges", "delay_ms", "reason", NULL };
-    json_t *root = NULL;
-    enum status status = parse(text, &root, refusal);
+    struct fields f = { NULL, STATUS_OK, refusal };
 
     *out = (struct wire_settle) { 0 };
-    if (status != STATUS_OK) {
-        return status;
+    f.status = parse(text, &f.object, refusal);
+    scratch->root = f.object;
+    if (f.status == STATUS_OK) {
+        f.status = check_keys(f.object, keys, refusal);
     }
-    scratch->root = root;
-    status = check_keys(root, keys, refusal);
-    return status == STATUS_OK ? read_settle(scratch, root, out, refusal)
-                               : status;
+    if (f.status == STATUS_OK) {
+        read_settle(&f, scratch, out);
+    }
+    return f.status;
 }
 
 /* A string "a,b" or an array of strings. */
-static enum status field_patterns(json_t *object, const char *key,
-                                  struct patterns *out, struct refusal *refusal)
+static void field_patterns(struct fields *f, const char *key,
+                           struct patterns *out)
 {
-    json_t *value = json_object_get(object, key);
+    json_t *value = field(f, key);
 
     if (value == NULL) {
-        return STATUS_OK;
+        return;
     }
     if (json_is_string(value)) {
-        return patterns_add(out, value_text(value), refusal);
+        f->status = patterns_add(out, value_text(value), f->refusal);
+    } else if (!json_is_array(value)) {
+        wrong_type(f, key, "an array of patterns");
     }
-    if (!json_is_array(value)) {
-        return invalid(refusal, key, "expected an array of patterns: ", key);
-    }
-    for (size_t i = 0; i < json_array_size(value); i++) {
+    for (size_t i = 0; f->status == STATUS_OK && i < json_array_size(value);
+         i++) {
         json_t *item = json_array_get(value, i);
-        enum status status;
 
-        if (!json_is_string(item)) {
-            return invalid(refusal, key,
-                           "expected an array of patterns: ", key);
-        }
-        status = patterns_add(out, value_text(item), refusal);
-        if (status != STATUS_OK) {
-            return status;
+        if (json_is_string(item)) {
+            f->status = patterns_add(out, value_text(item), f->refusal);
+        } else {
+            wrong_type(f, key, "an array of patterns");
         }
     }
-    return STATUS_OK;
 }
 
-static enum status read_from(json_t *root, enum group_from *out,
-                             struct refusal *refusal)
+static void field_from(struct fields *f, enum group_from *out)
 {
     struct slice text = slice_text("earliest");
-    enum status status = field_text(root, "from", &text, refusal);
 
-    if (status != STATUS_OK) {
-        return status;
+    field_any_text(f, "from", &text);
+    *out = slice_is(text, "latest") ? FROM_LATEST : FROM_EARLIEST;
+    if (f->status == STATUS_OK && *out == FROM_EARLIEST
+        && !slice_is(text, "earliest")) {
+        wrong_type(f, "from", "earliest or latest");
     }
-    if (slice_is(text, "earliest")) {
-        *out = FROM_EARLIEST;
-        return STATUS_OK;
-    }
-    if (slice_is(text, "latest")) {
-        *out = FROM_LATEST;
-        return STATUS_OK;
-    }
-    return invalid(refusal, "from", "from is earliest or latest", "");
 }
 
-static enum status read_group(json_t *root, struct catalog_request *out,
-                              struct refusal *refusal)
+static void read_change(struct fields *f, struct catalog_request *out)
 {
-    enum status status = field_patterns(root, "topics", &out->topics, refusal);
-
-    if (status == STATUS_OK) {
-        status = read_from(root, &out->from, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_u64(root, "lease_ms", &out->lease_ms, refusal);
-    }
-    return status;
-}
-
-static enum status read_app(json_t *root, struct catalog_request *out,
-                            struct refusal *refusal)
-{
-    enum status status = field_bool(root, "admin", &out->admin, refusal);
-
-    if (status == STATUS_OK) {
-        status = field_patterns(root, "publish", &out->publish, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = field_patterns(root, "subscribe", &out->subscribe, refusal);
-    }
-    return status;
-}
-
-static enum status read_change(json_t *root, struct catalog_request *out,
-                               struct refusal *refusal)
-{
-    static const char *const topic_keys[] = { "name", NULL };
-    static const char *const group_keys[] = { "name", "topics", "from",
-                                              "lease_ms", NULL };
-    static const char *const app_keys[] = { "name", "admin", "publish",
-                                            "subscribe", NULL };
-    const char *const *keys = out->class == CATALOG_TOPIC   ? topic_keys
-                              : out->class == CATALOG_GROUP ? group_keys
-                                                            : app_keys;
     struct slice name = { 0 };
-    enum status status = check_keys(root, keys, refusal);
 
-    if (status == STATUS_OK) {
-        status = field_name(root, "name", &name, refusal);
-    }
-    if (status != STATUS_OK) {
-        return status;
+    field_name(f, "name", &name);
+    if (f->status != STATUS_OK) {
+        return;
     }
     memcpy(out->name, name.at, name.len);
     out->name[name.len] = '\0';
     switch (out->class) {
     case CATALOG_APP:
-        return read_app(root, out, refusal);
+        field_bool(f, "admin", &out->admin);
+        field_patterns(f, "publish", &out->publish);
+        field_patterns(f, "subscribe", &out->subscribe);
+        break;
     case CATALOG_TOPIC:
-        return STATUS_OK;
+        break;
     case CATALOG_GROUP:
-        return read_group(root, out, refusal);
+        field_patterns(f, "topics", &out->topics);
+        field_from(f, &out->from);
+        field_u64(f, "lease_ms", &out->lease_ms);
+        break;
     }
-    return STATUS_INTERNAL;
 }
 
 enum status json_change_read(struct slice text, struct catalog_request *out,
                              struct refusal *refusal)
 {
-    json_t *root = NULL;
-    enum status status = parse(text, &root, refusal);
+    static const char *const keys[][5] = {
+        [CATALOG_APP] = { "name", "admin", "publish", "subscribe", NULL },
+        [CATALOG_TOPIC] = { "name", NULL },
+        [CATALOG_GROUP] = { "name", "topics", "from", "lease_ms", NULL },
+    };
+    struct fields f = { NULL, STATUS_OK, refusal };
 
-    if (status != STATUS_OK) {
-        return status;
+    f.status = parse(text, &f.object, refusal);
+    if (f.status == STATUS_OK) {
+        f.status = check_keys(f.object, keys[out->class], refusal);
     }
-    status = read_change(root, out, refusal);
-    json_decref(root);
-    return status;
+    if (f.status == STATUS_OK) {
+        read_change(&f, out);
+    }
+    json_decref(f.object);
+    return f.status;
 }
