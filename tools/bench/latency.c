@@ -42,7 +42,7 @@ static struct {
 
 static void on_confirm(void *arg, const struct godwit_confirm *confirm)
 {
-    uint64_t intended = (uint64_t)(uintptr_t)arg;
+    uint64_t intended = time_of_arg(arg);
 
     if (confirm->status != GODWIT_OK) {
         run.failed++;
@@ -84,7 +84,7 @@ static uint64_t send_due(struct godwit *client, const struct bench_options *o,
         }
         body_set_time(body, intended);
         if (godwit_publish(client, topic, &message, on_confirm,
-                           (void *)(uintptr_t)intended)
+                           time_as_arg(intended))
             != GODWIT_OK) {
             return now_ns() + 1000000; /* full: the broker is far behind */
         }

@@ -40,7 +40,7 @@ static void on_confirm(void *arg, const struct godwit_confirm *confirm)
 {
     if (confirm->status == GODWIT_OK) {
         run.confirmed++;
-        histogram_add(&run.confirm_ns, now_ns() - (uint64_t)(uintptr_t)arg);
+        histogram_add(&run.confirm_ns, now_ns() - time_of_arg(arg));
         return;
     }
     if (run.failed == 0) {
@@ -58,7 +58,7 @@ static void fill_window(struct godwit *client, const char *topic,
 {
     while (run.sent < count
            && godwit_publish(client, topic, message, on_confirm,
-                             (void *)(uintptr_t)now_ns())
+                             time_as_arg(now_ns()))
                   == GODWIT_OK) {
         run.sent++;
     }

@@ -229,7 +229,7 @@ static enum status no_column(const struct input *input, struct slice header,
 /* Find the key's column in the header row. */
 static enum status read_header(struct input *input, struct error *err)
 {
-    struct slice header;
+    struct slice header = { 0 };
     enum status status = next_record(input, &header, err);
 
     if (status != STATUS_OK) {
@@ -345,7 +345,7 @@ static enum status take_key(struct input *input, struct slice record,
 enum status input_next(struct input *input, struct input_message *out,
                        struct error *err)
 {
-    struct slice record;
+    struct slice record = { 0 };
     const char *key;
     enum status status;
 

@@ -54,7 +54,7 @@ const struct json *json_at(const struct json *array, size_t index)
 const char *json_member(const struct json *object, size_t index,
                         const struct json **value)
 {
-    json_t *o = (json_t *)(uintptr_t)object; /* its iterators want no const */
+    json_t *o = (json_t *)object; /* its iterators want no const */
     void *iter = json_object_iter(o);
 
     while (iter != NULL && index-- > 0) {

@@ -23,29 +23,29 @@ void outlet_clear(struct outlet *o)
 
 static enum status range_add(struct outlet *o, const char *topic, uint64_t seq)
 {
-    struct outlet_range *last =
-        o->range_count > 0 ? &o->ranges[o->range_count - 1] : NULL;
+    struct outlet_range *range;
 
-    if (last != NULL && last->last + 1 == seq
-        && strcmp(last->topic, topic) == 0) {
-        last->last = seq;
-        return STATUS_OK;
+    if (o->range_count > 0) {
+        range = &o->ranges[o->range_count - 1];
+        if (range->last + 1 == seq && strcmp(range->topic, topic) == 0) {
+            range->last = seq;
+            return STATUS_OK;
+        }
     }
     if (o->range_count == o->range_capacity) {
         size_t capacity = o->range_capacity > 0 ? 2 * o->range_capacity : 16;
-        struct outlet_range *ranges =
-            realloc(o->ranges, capacity * sizeof *ranges);
 
-        if (ranges == NULL) {
+        range = realloc(o->ranges, capacity * sizeof *range);
+        if (range == NULL) {
             return STATUS_NOMEM;
         }
-        o->ranges = ranges;
+        o->ranges = range;
         o->range_capacity = capacity;
     }
-    last = &o->ranges[o->range_count++];
-    snprintf(last->topic, sizeof last->topic, "%s", topic);
-    last->first = seq;
-    last->last = seq;
+    range = &o->ranges[o->range_count++];
+    snprintf(range->topic, sizeof range->topic, "%s", topic);
+    range->first = seq;
+    range->last = seq;
     return STATUS_OK;
 }
 

@@ -119,7 +119,7 @@ static void on_confirm(void *arg, const struct godwit_confirm *confirm)
         atomic_fetch_add(&run.failed, 1);
         return;
     }
-    histogram_add(&run.confirm_ns, now_ns() - (uint64_t)(uintptr_t)arg);
+    histogram_add(&run.confirm_ns, now_ns() - time_of_arg(arg));
     if (confirm->duplicate) {
         atomic_fetch_add(&run.duplicates, 1);
     }
@@ -145,9 +145,8 @@ static enum godwit_status publish_one(struct session *s,
                                       .header_count = o->header_count,
                                       .body = in->body.at,
                                       .body_len = in->body.len };
-    enum godwit_status status =
-        godwit_publish(s->client, o->topic, &message, on_confirm,
-                       (void *)(uintptr_t)now_ns()); /* 64 bits, see `run` */
+    enum godwit_status status = godwit_publish(
+        s->client, o->topic, &message, on_confirm, time_as_arg(now_ns()));
 
     if (status == GODWIT_OK) {
         run.sent++;
@@ -342,7 +341,7 @@ static int split_headers(struct options *o)
                     o->header_words.count, HEADER_COUNT_MAX);
     }
     for (size_t i = 0; i < o->header_words.count; i++) {
-        char *word = (char *)(uintptr_t)o->header_words.at[i]; /* argv's own */
+        char *word = (char *)o->header_words.at[i]; /* argv's own */
         char *equals = strchr(word, '=');
 
         if (equals == NULL || equals == word) {

@@ -267,7 +267,7 @@ static void print_members(const struct json *object)
             free(text);
         }
     }
-    for (size_t i = 0; (name = json_member(object, i, &value)) != NULL; i++) {
+    for (size_t i = 0; json_member(object, i, &value) != NULL; i++) {
         if (json_member(json_at(value, 0), 0, &unused) != NULL) {
             print_objects(value);
         }

@@ -17,6 +17,7 @@ struct table *table_new(const struct column *columns, size_t count)
 {
     struct table *table = calloc(1, sizeof *table);
 
+    CHECK(count > 0 && count <= TABLE_COLUMN_MAX);
     if (table != NULL) {
         table->columns = columns;
         table->column_count = count;
@@ -100,7 +101,7 @@ void table_print(const struct table *table, FILE *out)
 {
     int widths[TABLE_COLUMN_MAX];
 
-    CHECK(table->column_count <= TABLE_COLUMN_MAX);
+    CHECK(table->column_count > 0);
     for (size_t c = 0; c < table->column_count; c++) {
         widths[c] = column_width(table, c);
         print_cell(table, c, widths[c], table->columns[c].heading, out);
