@@ -39,10 +39,14 @@ static void on_commits(void *arg)
     }
 }
 
-static void told_frozen(struct keeper *k, const struct error *err)
+/* STATUS_FROZEN says that somebody else has told already. */
+static void tell_frozen(struct keeper *k, enum status status,
+                        const struct error *err)
 {
-    if (!k->frozen_told) {
-        k->frozen_told = true;
+    bool first = !k->frozen_told;
+
+    k->frozen_told = true;
+    if (first && status != STATUS_FROZEN) {
         log_error("store frozen reason=\"%s\" effect=\"no publish or ack is "
                   "confirmed any more; reads go on\" do=\"mend the disk, then "
                   "restart\"",
@@ -54,10 +58,12 @@ static void told_frozen(struct keeper *k, const struct error *err)
 static void checkpoint(struct keeper *k)
 {
     struct error err = { 0 };
+    enum status status;
 
     k->pending_since_us = 0;
-    if (store_checkpoint(k->config.store, &err) != STATUS_OK) {
-        told_frozen(k, &err);
+    status = store_checkpoint(k->config.store, &err);
+    if (status != STATUS_OK) {
+        tell_frozen(k, status, &err);
     }
 }
 
@@ -66,6 +72,10 @@ static void prepare(struct keeper *k)
     struct error err = { 0 };
     enum status status = store_prepare(k->config.store, &err);
 
+    if (store_frozen(k->config.store)) {
+        tell_frozen(k, status, &err);
+        return;
+    }
     if (status == STATUS_OK && k->no_space) {
         log_info("disk space is back");
     } else if (status != STATUS_OK && !k->no_space) {
@@ -97,7 +107,7 @@ static bool apply_waiting(struct keeper *k)
             struct error err = { 0 };
             error_set(&err, status, 0, "keydir: apply: %s",
                       status_text(status));
-            told_frozen(k, &err);
+            tell_frozen(k, status, &err);
         }
         ring_consumed(ring, k->config.consumer, 1);
     }
