@@ -161,7 +161,10 @@ static int run(const struct config *config)
     sigwait(&stop, &signal_number);
     log_info("stopping signal=%s",
              signal_number == SIGTERM ? "SIGTERM" : "SIGINT");
-    server_stop(server);
+    if (!server_stop(server)) {
+        log_error("stopped with a frozen store");
+        return EXIT_FAILURE;
+    }
     log_info("stopped");
     return EXIT_SUCCESS;
 }

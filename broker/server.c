@@ -305,8 +305,12 @@ static void drain(struct server *server)
     }
 }
 
-void server_stop(struct server *server)
+bool server_stop(struct server *server)
 {
+    bool good;
+
     drain(server);
+    good = !store_frozen(server->store);
     end_all(server);
+    return good;
 }

@@ -14,7 +14,8 @@ MUST_CHECK enum status server_start(struct server **out,
                                     const struct config *config,
                                     struct error *err);
 /* Take nothing new, answer what was taken, close the connections, sync, write
- * the last checkpoint, end every thread. Bounded by config.drain_ms. */
-void server_stop(struct server *server);
+ * the last checkpoint, end every thread. Bounded by config.drain_ms. False: the
+ * store was frozen, so what was not durable by then is not confirmed. */
+MUST_CHECK bool server_stop(struct server *server);
 
 #endif

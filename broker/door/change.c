@@ -140,9 +140,16 @@ static bool begin_change(struct worker *w, struct change *c)
     struct refusal r;
     bool begun = true;
 
-    if (store_frozen(w->all->store) || worker_draining(w)) {
-        refuse(&r, STATUS_CLOSED, "stopping",
-               "the store is frozen or the broker is being stopped");
+    if (store_frozen(w->all->store)) {
+        refuse(&r, STATUS_FROZEN, "store_frozen",
+               "the store stopped after an I/O error; nothing can be changed "
+               "until the broker is restarted");
+        change_refuse(w, c, &r);
+        return true;
+    }
+    if (worker_draining(w)) {
+        refuse(&r, STATUS_CLOSED, "draining",
+               "the broker is being stopped; connect again");
         change_refuse(w, c, &r);
         return true;
     }
