@@ -10,6 +10,7 @@
 #include "tools/godwit/progress.h"
 
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 enum {
     OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_RATE,
@@ -38,6 +39,7 @@ static struct {
     uint64_t delivered;
     struct histogram delivery_ns;
     struct histogram confirm_ns;
+    struct histogram late_ns; /* our own fault: sent so long after it was due */
 } run;
 
 static void on_confirm(void *arg, const struct godwit_confirm *confirm)
@@ -78,8 +80,9 @@ static uint64_t send_due(struct godwit *client, const struct bench_options *o,
 
     while (run.sent < total) {
         uint64_t intended = begin_ns + run.sent * 1000000000U / o->rate;
+        uint64_t now = now_ns();
 
-        if (intended > now_ns()) {
+        if (intended > now) {
             return intended;
         }
         body_set_time(body, intended);
@@ -89,6 +92,9 @@ static uint64_t send_due(struct godwit *client, const struct bench_options *o,
             return now_ns() + 1000000; /* full: the broker is far behind */
         }
         run.sent++;
+        if (intended >= run.counted_from_ns) {
+            histogram_add(&run.late_ns, now - intended);
+        }
     }
     return UINT64_MAX;
 }
@@ -102,6 +108,8 @@ static int flow(struct crew *crew, const struct bench_options *o,
     int code = EXIT_OK;
 
     run.counted_from_ns = begin_ns + 1000000000U;
+    /* else the kernel may wake us 50 us late, to save power */
+    (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     progress_begin(&progress, "delivered", total);
     while (run.delivered + run.failed < total && !interrupted()
            && !crew_broken(crew, &code)) {
@@ -127,6 +135,7 @@ static void print_report(const struct bench_options *o)
     }
     report_latency(&r, "send to push", "delivery_us", &run.delivery_ns);
     report_latency(&r, "send to confirm", "confirm_us", &run.confirm_ns);
+    report_latency(&r, "sent late by", "late_us", &run.late_ns);
     report_end(&r);
 }
 
