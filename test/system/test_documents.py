@@ -36,7 +36,7 @@ def curl_as_pasted(env):
     broker = env.broker(data_dir=env.path("godwit-data"))
     whole, signed = examples("sh", broker.port)
     out = paste(env, "bash", "set -e\n" + whole)
-    check("refused" not in out, out)
+    check('"refused":' not in out, out)
     check_in("customer-7", out, "what was pulled")
     check_in('"accepted"', out, "what was settled")
     check_in("green", out, "health")

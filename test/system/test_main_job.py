@@ -26,7 +26,9 @@ def json_lines(raw):
 def lane_of(http, group):
     lanes = http.must(http.get(f"/v1/groups/{group}")).json["lanes"]
     check_equal(len(lanes), 1, f"lanes of {group}")
-    return {name: int(value) for name, value in lanes[0].items() if name != "topic"}
+    check_equal(lanes[0]["balanced"], True, f"balanced, of {lanes[0]}")
+    return {name: int(value) for name, value in lanes[0].items()
+            if name not in ("topic", "balanced")}
 
 
 @case(short=True, timeout=120)

@@ -10,7 +10,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from harness import case, check, check_equal, check_in, main, wait_until
-from session import Session
+from session import RefusedReply, Session
 from websocket import Closed
 
 
@@ -37,6 +37,8 @@ def sigterm_drains_and_exits_0(env):
         confirms = session.publish_end(first, 1000, 10)
     except Closed:
         pass
+    except RefusedReply as refused:
+        check_equal(refused.status, "closed", "what came too late is refused")
     closed = session.ws.wait_closed(10)
     check_equal(closed.code, 1001, "close code: going away")
     check_equal(broker.wait_exit(), 0, "exit code")
