@@ -1,5 +1,4 @@
-/* links: godwit_delivery godwit_proto
- * -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc */
+/* links: godwit_delivery -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc */
 #include "test/lib/group_bed.h"
 
 #include <stdlib.h>
