@@ -368,6 +368,34 @@ Test(group_lanes, a_long_lane_tells_its_effects_in_parts)
     audit();
 }
 
+/* A log that takes nothing, as on a frozen store, must not let failures fill
+ * the memory: at the bound nothing more is given. */
+Test(group_lanes, untold_failures_stop_deliveries_until_they_are_told)
+{
+    enum { UNTOLD_MAX = 256 * 1024 };
+    struct member *m = join(7, 1);
+    struct settlement s = { .lease = 7,
+                            .topic = TOPIC,
+                            .action = SETTLE_NACK,
+                            .range = { 1, 1 },
+                            .delay_us = 1 };
+    struct offer offer;
+
+    for (int i = 0; i < UNTOLD_MAX; i++) {
+        cr_assert(group_next(group, now, &offer));
+        cr_assert_eq(offer.seq, 1);
+        cr_assert(group_delivered(group, &offer, BYTES, now) == STATUS_OK);
+        cr_assert(group_settle(group, &s, now, NULL, NULL) == STATUS_OK);
+        now++;
+    }
+    cr_assert(not(group_next(group, now, &offer)));
+    parts = 2; /* all of it this time */
+    group_take_effects(group, count_part, NULL);
+    cr_assert_eq(told, UNTOLD_MAX);
+    expect_offer(1, UNTOLD_MAX + 1);
+    group_leave(group, m, now);
+}
+
 Test(group_lanes, attempts_survive_in_what_the_log_was_told)
 {
     struct member *m = join(7, 10);
