@@ -145,17 +145,6 @@ void http_pull_arrived(struct session *session, struct exchange *exchange)
 
 /* ---- settle ---- */
 
-/* A Settled alone: what the codec writes is a Reply, whose only field it is. */
-static void take_reply_off(struct bytes *body)
-{
-    size_t head_len = 1; /* its tag, then a length of one to five bytes */
-
-    while ((bytes_begin(body)[head_len] & 0x80) != 0) {
-        head_len++;
-    }
-    bytes_consume(body, head_len + 1);
-}
-
 void http_settle_done(struct session *session, uint64_t id, struct slice topic,
                       const struct wire_settled_range *ranges, size_t count)
 {
@@ -173,7 +162,6 @@ void http_settle_done(struct session *session, uint64_t id, struct slice topic,
             http_respond_no_memory(session);
             return;
         }
-        take_reply_off(&body);
         http_respond_bytes(session, 200, PROTOBUF_TYPE, &body);
         return;
     }
