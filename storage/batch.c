@@ -26,7 +26,7 @@ enum {
 
 enum { BATCH_VERSION = 1 };
 
-static const uint64_t batch_magic = UINT64_C(0x31485441424c4447); /* GDLBATH1 */
+static const uint64_t batch_magic = UINT64_C(0x3154414254574447); /* GDWTBAT1 */
 
 void batch_header_write(uint8_t *at, struct batch_header *header, uint64_t seed)
 {
