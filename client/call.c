@@ -82,7 +82,7 @@ enum godwit_status godwit_call(struct godwit *c, const char *method,
                                struct godwit_response *out, uint32_t timeout_ms)
 {
     struct http_request request = { .method = method, .path = path };
-    struct http_response response;
+    struct http_response response = { .code = 0 };
     enum status status;
 
     if (method == NULL || path == NULL || out == NULL || path[0] != '/'

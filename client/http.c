@@ -329,7 +329,7 @@ static enum status take_chunks(struct http_connection *connection,
                                uint64_t deadline_ms, struct bytes *to,
                                struct error *err)
 {
-    char line[CHUNK_LINE_LEN_MAX];
+    char line[CHUNK_LINE_LEN_MAX] = "";
     unsigned long len = 1;
     enum status status = STATUS_OK;
 
@@ -396,7 +396,7 @@ static enum status exchange(struct http_connection *connection,
                             uint64_t deadline_ms, struct http_response *out,
                             bool *keep, struct error *err)
 {
-    struct http_head head;
+    struct http_head head = { .code = 0 };
     enum status status;
 
     do {

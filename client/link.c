@@ -327,8 +327,10 @@ enum status link_next(struct link *link, struct slice *payload,
 
     do {
         give_back(link);
-        in = slice_of(link->in.at == NULL ? NULL : bytes_begin(&link->in),
-                      bytes_len(&link->in));
+        if (link->in.at == NULL) {
+            return STATUS_AGAIN;
+        }
+        in = slice_of(bytes_begin(&link->in), bytes_len(&link->in));
         status = ws_header_read(in, &header);
         if (status == STATUS_AGAIN) {
             return status;

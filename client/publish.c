@@ -369,19 +369,6 @@ static bool is_answered(struct godwit *c, void *arg)
     return atomic_load(&waiter->answered);
 }
 
-static enum status submit_and_wait(struct godwit *c,
-                                   struct publish_order *order,
-                                   struct waiter *waiter, uint64_t deadline_ms)
-{
-    enum status status = submit(c, order);
-
-    if (status != STATUS_OK) {
-        waiter_unref(waiter); /* the callback's share: it will not come */
-        return status;
-    }
-    return client_wait(c, is_answered, waiter, deadline_ms);
-}
-
 enum godwit_status godwit_publish_wait(struct godwit *c, const char *topic,
                                        const struct godwit_message *message,
                                        struct godwit_confirm *confirm,
@@ -409,7 +396,12 @@ enum godwit_status godwit_publish_wait(struct godwit *c, const char *topic,
     order.done = on_answer;
     order.arg = waiter;
     order.deadline_ms = c->own_thread ? deadline_ms : 0;
-    status = submit_and_wait(c, &order, waiter, deadline_ms);
+    status = submit(c, &order);
+    if (status != STATUS_OK) {
+        free(waiter); /* the callback will not come for its share */
+        return public_status(status);
+    }
+    status = client_wait(c, is_answered, waiter, deadline_ms);
     if (status == STATUS_OK) {
         memcpy(text, waiter->text, sizeof text);
         status = (enum status)waiter->confirm.status;

@@ -227,7 +227,7 @@ enum godwit_status godwit_pull(struct godwit *c, const char *group,
     struct http_request request = { .method = "POST",
                                     .path = path,
                                     .accept = PROTOBUF };
-    struct http_response response;
+    struct http_response response = { .code = 0 };
     struct godwit_batch *batch;
     enum status status;
 
@@ -326,7 +326,7 @@ static enum status settle(struct godwit *c, const struct godwit_batch *batch,
                                     .path = path,
                                     .accept = PROTOBUF,
                                     .content_type = PROTOBUF };
-    struct http_response response;
+    struct http_response response = { .code = 0 };
     enum status status = codec_settle_body_write(&body, 1, order);
 
     if (status != STATUS_OK) {

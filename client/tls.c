@@ -65,7 +65,7 @@ bool websocket_accept(const char *key, char out[ACCEPT_LEN + 1])
 
 static int bio_fd(BIO *bio)
 {
-    return (int)(intptr_t)BIO_get_data(bio);
+    return *(const int *)BIO_get_data(bio);
 }
 
 static bool would_block(int error)
@@ -166,6 +166,7 @@ void tls_context_free(struct tls_context *context)
 
 struct tls {
     SSL *ssl;
+    int fd; /* the BIO looks here */
     bool wants_write;
     bool failed; /* after a fatal error nothing may be sent */
 };
@@ -188,14 +189,14 @@ static bool expect_host(SSL *ssl, const char *host)
            && SSL_set_tlsext_host_name(ssl, host) == 1;
 }
 
-static bool attach(SSL *ssl, BIO_METHOD *method, int fd)
+static bool attach(SSL *ssl, BIO_METHOD *method, int *fd)
 {
     BIO *bio = BIO_new(method);
 
     if (bio == NULL) {
         return false;
     }
-    BIO_set_data(bio, (void *)(intptr_t)fd);
+    BIO_set_data(bio, fd);
     BIO_set_init(bio, 1);
     SSL_set_bio(ssl, bio, bio);
     return true;
@@ -209,8 +210,9 @@ enum status tls_new(struct tls **out, struct tls_context *context, int fd,
     if (tls == NULL) {
         return error_set(err, STATUS_NOMEM, 0, "TLS");
     }
+    tls->fd = fd;
     tls->ssl = SSL_new(context->ssl);
-    if (tls->ssl == NULL || !attach(tls->ssl, context->bio, fd)
+    if (tls->ssl == NULL || !attach(tls->ssl, context->bio, &tls->fd)
         || !expect_host(tls->ssl, host)) {
         ERR_clear_error();
         tls->failed = true;
