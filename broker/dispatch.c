@@ -144,6 +144,7 @@ static void give_out(struct dispatch *d)
     metric_add(&d->config.metrics->delivered_bytes, d->gathered_bytes);
     d->gathered_count = 0;
     d->gathered_bytes = 0;
+    d->look_for_congestion = true;
 }
 
 static void gather(struct dispatch *d, const struct offer *offer,
@@ -206,11 +207,13 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
     uint64_t next_seq = 0;
     enum status status;
 
-    if (d->gathered_count == 0
+    if ((d->look_for_congestion
+         || member_user(offer->member) != d->gathered_member)
         && d->config.out.congested(member_user(offer->member))) {
         member_pause(offer->member, true);
         return true;
     }
+    d->look_for_congestion = false;
     status = store_view_message(d->view, &lane->cursor, offer->topic,
                                 offer->seq, &record, &next_seq);
     if (status == STATUS_OK) {
@@ -248,6 +251,7 @@ static bool pump_group(struct dispatch *d, struct group_run *run,
     size_t budget = PUMP_GROUP_MESSAGES;
     bool more = true;
 
+    d->look_for_congestion = true;
     while (budget > 0 && more && group_next(run->group, now_us, &offer)) {
         more = pump_one(d, run, &offer, now_us);
         budget--;

@@ -55,7 +55,8 @@ struct dispatch {
     bool failed;  /* memory ran out while loading */
     bool any_starved;
     bool read_error_told;
-    uint64_t due_us; /* at or before the earliest of the groups */
+    uint64_t due_us;          /* at or before the earliest of the groups */
+    bool look_for_congestion; /* output was written since the last look */
     /* gathered for one member and topic */
     struct wire_delivery gathered[GATHER_COUNT];
     size_t gathered_count;

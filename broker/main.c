@@ -1,5 +1,6 @@
 /* godwitd: arguments, configuration, signals; the rest is server.c. */
 #include "broker/config.h"
+#include "broker/net/tls.h"
 #include "broker/server.h"
 #include "storage/store.h"
 
@@ -169,6 +170,19 @@ static int run(const struct config *config)
     return EXIT_SUCCESS;
 }
 
+static bool tls_is_good(const struct config *config, struct error *err)
+{
+    struct tls_context *context = NULL;
+
+    if (config->certificate[0] != '\0'
+        && tls_context_new(&context, config->certificate, config->key, err)
+               != STATUS_OK) {
+        return false;
+    }
+    tls_context_free(context);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static struct config config;
@@ -177,6 +191,10 @@ int main(int argc, char **argv)
 
     parse_arguments(argc, argv, &arguments);
     if (read_config(&arguments, &config, &err) != STATUS_OK) {
+        fprintf(stderr, "godwitd: %s\n", err.text);
+        return EXIT_CONFIG;
+    }
+    if (arguments.check_config && !tls_is_good(&config, &err)) {
         fprintf(stderr, "godwitd: %s\n", err.text);
         return EXIT_CONFIG;
     }

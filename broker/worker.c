@@ -304,12 +304,27 @@ static void on_drained(struct conn *conn)
     session_drained(conn_context(conn));
 }
 
+/* Cut off, and not by either side's wish: an operator may want to know. */
+static bool is_remarkable(const char *reason)
+{
+    static const char *const ordinary[] = { "peer_closed", "closed", "shutdown",
+                                            "drain", "idle" };
+
+    for (size_t i = 0; i < COUNT_OF(ordinary); i++) {
+        if (strcmp(reason, ordinary[i]) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void on_closed(struct conn *conn, const char *reason)
 {
     struct session *s = conn_context(conn);
 
-    log_debug("conn closed id=%llu peer=%s reason=\"%s\"",
-              (unsigned long long)conn_id(conn), conn_peer(conn), reason);
+    log_line(is_remarkable(reason) ? LOG_INFO : LOG_DEBUG,
+             "conn closed id=%llu peer=%s reason=\"%s\"",
+             (unsigned long long)conn_id(conn), conn_peer(conn), reason);
     if (s != NULL) {
         session_closed(s);
     }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 /* One family of one sample; counters end in _total. */
 static enum status put(struct bytes *to, const char *name, const char *type,
@@ -149,6 +150,41 @@ static enum status put_recovery(const struct broker_metrics *metrics,
     return status;
 }
 
+static uint64_t resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long long pages = 0;
+    int fields;
+
+    if (file == NULL) {
+        return 0;
+    }
+    fields = fscanf(file, "%*u %llu", &pages);
+    fclose(file);
+    return fields == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+/* The names every exporter uses, without our prefix. */
+static enum status put_process(struct bytes *to)
+{
+    char text[512];
+    struct timespec cpu = { 0 };
+    int len;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    len = snprintf(
+        text, sizeof text,
+        "# HELP process_cpu_seconds_total Time on the processors\n"
+        "# TYPE process_cpu_seconds_total counter\n"
+        "process_cpu_seconds_total %.6f\n"
+        "# HELP process_resident_memory_bytes Memory, mapped files included\n"
+        "# TYPE process_resident_memory_bytes gauge\n"
+        "process_resident_memory_bytes %" PRIu64 "\n",
+        (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9, resident_bytes());
+    CHECK(len > 0 && (size_t)len < sizeof text);
+    return bytes_append(to, text, (size_t)len);
+}
+
 enum status metrics_write(const struct broker_metrics *metrics,
                           struct bytes *to)
 {
@@ -156,6 +192,9 @@ enum status metrics_write(const struct broker_metrics *metrics,
                              "When the broker started, since 1970",
                              (double)metrics->started_us / 1e6);
 
+    if (status == STATUS_OK) {
+        status = put_process(to);
+    }
     if (status == STATUS_OK) {
         status = put_workers(metrics, to);
     }
