@@ -133,6 +133,8 @@ bool dispatch_log(struct dispatch *d, struct submission *to, uint64_t now_us,
         }
         d->changed = run->next_changed;
         run->changed = false;
+        /* It may have been held back by what it had not told. */
+        dispatch_mark_ready(d, run);
     }
     return true;
 }

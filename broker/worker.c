@@ -533,6 +533,7 @@ void worker_free(struct worker *w)
     sessions_free(w);
     dispatch_free(w->dispatch);
     free_settle_pool(w);
+    seqset_fini(&w->settling);
     pending_fini(&w->pending);
     codec_free(w->codec);
     if (w->inbox != NULL) {

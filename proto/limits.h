@@ -65,6 +65,7 @@ enum {
     /* groups */
     GROUP_PATTERN_COUNT_MAX = 32,
     APP_GRANT_COUNT_MAX = 64,
+    GROUP_IN_FLIGHT_MAX = 262144, /* unsettled of one group */
     CREDIT_MESSAGES_MAX = 65536,
     CREDIT_BYTES_MAX = 64 * 1024 * 1024,
     LEASE_MS_MIN = 100,

@@ -112,9 +112,11 @@ enum status seqset_add(struct seqset *set, uint64_t first, uint64_t last,
         }
     } else {
         set->ranges[at] = merged;
-        memmove(set->ranges + at + 1, set->ranges + stop,
-                (set->end - stop) * sizeof *set->ranges);
-        set->end -= stop - at - 1;
+        if (stop > at + 1) {
+            memmove(set->ranges + at + 1, set->ranges + stop,
+                    (set->end - stop) * sizeof *set->ranges);
+            set->end -= stop - at - 1;
+        }
     }
     if (added != NULL) {
         *added = range_len(merged) - had;

@@ -66,10 +66,26 @@ static void on_outcome(void *arg, const struct wire_settled_range *range)
     reply->ranges[reply->count++] = *range;
 }
 
+/* The ranges as a set: whatever order and overlap they came in, each message is
+ * looked at once. */
+static enum status gather_ranges(struct worker *w,
+                                 const struct wire_settle *settle)
+{
+    enum status status = STATUS_OK;
+
+    seqset_clear(&w->settling);
+    for (size_t i = 0; status == STATUS_OK && i < settle->count; i++) {
+        status = seqset_add(&w->settling, settle->ranges[i].first,
+                            settle->ranges[i].last, NULL);
+    }
+    return status;
+}
+
 static void settle_ranges(struct session *s, struct group_fact *group,
                           const struct wire_settle *settle, uint64_t lease,
                           struct settle_reply *reply)
 {
+    struct worker *w = s->worker;
     const struct topic *topic =
         catalog_topic(session_catalog(s), settle->topic);
     struct settlement settlement = {
@@ -79,10 +95,14 @@ static void settle_ranges(struct session *s, struct group_fact *group,
         .delay_us = settle->delay_ms * 1000,
     };
 
-    for (size_t i = 0; i < settle->count; i++) {
-        settlement.range = settle->ranges[i];
-        if (dispatch_settle(s->worker->dispatch, group, &settlement,
-                            s->worker->now_us, on_outcome, reply)
+    if (gather_ranges(w, settle) != STATUS_OK) {
+        reply->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < seqset_range_count(&w->settling); i++) {
+        settlement.range = seqset_ranges(&w->settling)[i];
+        if (dispatch_settle(w->dispatch, group, &settlement, w->now_us,
+                            on_outcome, reply)
             != STATUS_OK) {
             reply->failed = true;
         }
@@ -100,6 +120,14 @@ static enum status check_settle(const struct session *s,
     }
     if (settle->topic.len > NAME_LEN_MAX) {
         return refuse(r, STATUS_INVALID, "topic", "no such topic");
+    }
+    for (size_t i = 0; i < settle->count; i++) {
+        const struct seq_range *range = &settle->ranges[i];
+        if (range->first == 0 || range->first > range->last) {
+            return refuse(r, STATUS_INVALID, "range",
+                          "a range goes from a first of at least 1 to a last "
+                          "not below it");
+        }
     }
     if (settle->delay_ms > DELAY_MS_MAX) {
         refuse(r, STATUS_INVALID, "delay_ms",
