@@ -70,6 +70,7 @@ struct worker {
     struct settle_reply *unplaced; /* their records are not written yet */
     struct settle_reply **unplaced_end;
     struct settle_reply *settle_pool; /* free ones */
+    struct seqset settling;           /* scratch of one settle request */
     struct session *stalled_first;    /* publishes that found no room */
     struct session *stalled_last;
     size_t held_bytes;
