@@ -17,7 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { TOPICS = 3, GROUP = 4, STEPS = 60, BODY_LEN = 700 };
+enum { TOPICS = 3, GROUP = 4, STEPS = 40, BODY_LEN = 700 };
 
 struct ledger {
     uint64_t tried[TOPICS + 1];
@@ -224,9 +224,26 @@ static void save_keydir(struct trial *t)
     tmpdir_copy(path, t->keydir);
 }
 
-static void step(struct trial *t)
+enum { COMMITS_MAX = 64 };
+
+/* Append the buffer in as many batches as it takes. */
+static size_t append_all(struct trial *t, struct store_commit *commits,
+                         size_t count)
 {
-    struct store_commit commit;
+    while (t->h.len > 0) {
+        struct store_span span = { t->h.buffer, t->h.len, 0 };
+        CHECK(count < COMMITS_MAX);
+        CHECK(store_append(t->h.store, &span, 1, 1, &commits[count], &t->h.err)
+              == STATUS_OK);
+        memmove(t->h.buffer, t->h.buffer + span.taken, t->h.len - span.taken);
+        t->h.len -= span.taken;
+        count++;
+    }
+    return count;
+}
+
+static void add_some(struct trial *t)
+{
     unsigned count = 1 + (unsigned)(random_next(&t->state) % 6);
 
     for (unsigned i = 0; i < count; i++) {
@@ -239,24 +256,29 @@ static void step(struct trial *t)
         t->ledger.acked_tried++;
         add_ack(&t->h, GROUP, 1, t->ledger.acked_tried, t->ledger.acked_tried);
     }
-    /* A batch that does not fit goes into the next segment as a whole: the test
-     * keeps its batches far smaller than a segment. */
-    while (t->h.len > 0) {
-        struct store_span span = { t->h.buffer, t->h.len, 0 };
-        CHECK(store_append(t->h.store, &span, 1, 1, &commit, &t->h.err)
-              == STATUS_OK);
-        memmove(t->h.buffer, t->h.buffer + span.taken, t->h.len - span.taken);
-        t->h.len -= span.taken;
-        if (t->confirm_early && t->h.len == 0) {
-            memcpy(t->ledger.confirmed, t->ledger.tried,
-                   sizeof t->ledger.tried);
-        }
-        CHECK(store_sync(t->h.store, &t->h.err) == STATUS_OK);
-        CHECK(store_view_commit(t->h.view, &commit, NULL) == STATUS_OK);
-        CHECK(store_apply(t->h.store, &commit) == STATUS_OK);
+}
+
+/* One to five batches, then one sync for all of them. */
+static void step(struct trial *t)
+{
+    struct store_commit commits[COMMITS_MAX];
+    unsigned batches = 1 + (unsigned)(random_next(&t->state) % 5);
+    size_t count = 0;
+
+    while (batches-- > 0) {
+        add_some(t);
+        count = append_all(t, commits, count);
     }
+    if (t->confirm_early) {
+        memcpy(t->ledger.confirmed, t->ledger.tried, sizeof t->ledger.tried);
+    }
+    CHECK(store_sync(t->h.store, &t->h.err) == STATUS_OK);
     memcpy(t->ledger.confirmed, t->ledger.tried, sizeof t->ledger.tried);
     t->ledger.acked = t->ledger.acked_tried;
+    for (size_t i = 0; i < count; i++) {
+        CHECK(store_view_commit(t->h.view, &commits[i], NULL) == STATUS_OK);
+        CHECK(store_apply(t->h.store, &commits[i]) == STATUS_OK);
+    }
 }
 
 static void keep(struct trial *t)

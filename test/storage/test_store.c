@@ -1,10 +1,13 @@
 /* links: godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c */
+#include "proto/limits.h"
+#include "test/lib/tmpdir.h"
 #include "test/storage/harness.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -554,4 +557,136 @@ Test(store, an_empty_append_does_nothing)
     cr_assert(eq(u32, commit.record_count, 0));
     cr_assert(eq(int, store_sync(h.store, &h.err), STATUS_OK));
     cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+}
+
+/* ---- bounds ---- */
+
+static void open_large(uint64_t segment_len)
+{
+    harness_close(&h);
+    tmpdir_remove(h.dir);
+    h.config.segment_len = segment_len;
+    h.config.keydir_len_max = UINT64_C(1) << 30;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+}
+
+/* Every second one is dropped: more pieces than one pwritev() takes. */
+Test(store, many_dropped_records_between_kept_ones)
+{
+    enum { COUNT = 3000 };
+    struct store_commit commit;
+
+    open_large(4 * 1024 * 1024);
+    for (uint64_t i = 1; i <= COUNT; i++) {
+        add_sent(&h, 1, "x", 5, i);
+        add_sent(&h, 1, "x", 5, i);
+    }
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK), "%s", h.err.text);
+    add_message(&h, 1, "last");
+    cr_assert(eq(int, harness_append(&h, &commit), STATUS_OK));
+    cr_assert(eq(u64, record_seq_at(h.buffer), COUNT + 1));
+    cr_assert(eq(u32, commit.record_count, 1));
+    for (uint64_t seq = 1; seq <= COUNT; seq++) {
+        cr_assert(eq(str, (char *)message_text(&h, 1, seq), "x"));
+    }
+}
+
+/* A batch ends at its bound; the rest is taken by the next call. */
+Test(store, more_than_a_batch_holds_is_taken_in_two)
+{
+    enum { COUNT = 5, LEN = 1000 * 1000 };
+    size_t size = record_size(LEN);
+    uint8_t *buffer = calloc(COUNT, size);
+    struct store_span span = { buffer, COUNT * size, 0 };
+    struct store_commit commit;
+
+    cr_assert(ne(ptr, buffer, NULL));
+    open_large(16 * 1024 * 1024);
+    for (size_t i = 0; i < COUNT; i++) {
+        struct record record = { .kind = RECORD_MESSAGE, .topic = 1 };
+        record.body = slice_of(buffer + i * size + RECORD_HEADER_LEN, LEN);
+        record_finish(buffer + i * size, &record);
+    }
+    cr_assert(eq(int, store_append(h.store, &span, 1, 1, &commit, &h.err),
+                 STATUS_OK));
+    cr_assert(eq(u32, commit.record_count, 4));
+    cr_assert(le(u32, commit.len, BATCH_LEN_MAX));
+    cr_assert(eq(sz, span.taken, 4 * size));
+    span = (struct store_span) { buffer + 4 * size, size, 0 };
+    cr_assert(eq(int, store_append(h.store, &span, 1, 1, &commit, &h.err),
+                 STATUS_OK));
+    cr_assert(eq(u32, commit.record_count, 1));
+    cr_assert(eq(u64, record_seq_at(buffer + 4 * size), 5));
+    free(buffer);
+}
+
+static void append_and_apply(uint64_t *again)
+{
+    size_t done = 0;
+
+    while (done < h.len) {
+        struct store_span span = { h.buffer + done, h.len - done, 0 };
+        struct store_commit commit;
+        enum status status;
+        cr_assert(eq(int, store_append(h.store, &span, 1, 1, &commit, &h.err),
+                     STATUS_OK));
+        cr_assert(eq(int, store_sync(h.store, &h.err), STATUS_OK));
+        status = store_apply(h.store, &commit);
+        if (status == STATUS_AGAIN) {
+            ++*again;
+            cr_assert(gt(u64, store_pending(h.store), 0));
+            cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+            cr_assert(eq(u64, store_pending(h.store), 0));
+            status = store_apply(h.store, &commit);
+        }
+        cr_assert(eq(int, status, STATUS_OK));
+        done += span.taken;
+    }
+    h.len = 0;
+}
+
+/* What may wait for a checkpoint is bounded: apply says so and goes on after. */
+Test(store, apply_asks_for_a_checkpoint_at_its_bound)
+{
+    enum { PER_BATCH = 10000, BATCHES = 120 };
+    uint64_t again = 0;
+
+    open_large(64 * 1024 * 1024);
+    for (uint32_t b = 0; b < BATCHES; b++) {
+        for (uint32_t i = 1; i <= PER_BATCH; i++) {
+            add_message(&h, i, "");
+        }
+        append_and_apply(&again);
+    }
+    cr_assert(eq(u64, again, 1));
+    harness_reopen(&h);
+    cr_assert(eq(u64, last_seq(&h, 1), BATCHES));
+    cr_assert(eq(u64, last_seq(&h, PER_BATCH), BATCHES));
+}
+
+/* Its runs go over several checkpoints, a bounded number each. */
+Test(store, a_deleted_topic_with_many_runs_goes_bit_by_bit)
+{
+    enum { RUNS = 12000 };
+    struct record record;
+    uint64_t next = 0;
+
+    open_large(16 * 1024 * 1024);
+    for (int i = 0; i < RUNS; i++) {
+        add_message(&h, 4, "x");
+        cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    }
+    cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+    add_fact(&h, CATALOG_TOPIC, 4, "t", "", true);
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    add_message(&h, 5, "x"); /* lets go of what the view had seen */
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    cr_assert(eq(int, message_at(&h, 4, 1, &record, &next), STATUS_NOT_FOUND));
+    cr_assert(gt(u64, next, 1)); /* the first ones are gone, not yet all */
+    harness_reopen(&h);
+    cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+    harness_reopen(&h);
+    cr_assert(eq(int, message_at(&h, 4, 1, &record, &next), STATUS_NOT_FOUND));
+    cr_assert(eq(u64, next, 0));
+    cr_assert(eq(str, (char *)message_text(&h, 5, 1), "x"));
 }
