@@ -5,14 +5,17 @@
 #define GODWIT_TEST_CHECKS_ANALYZER_H
 
 #include "proto/error.h"
-#include "proto/refusal.h"
 
+#ifndef ANALYZE_NO_REFUSAL
+#include "proto/refusal.h"
 #define refuse(refusal, answer, ...)                                           \
     (__extension__({                                                           \
         enum status given_ = (answer);                                         \
         (void)(refuse)((refusal), given_, __VA_ARGS__);                        \
         given_;                                                                \
     }))
+#endif
+
 #define error_set(err, answer, ...)                                            \
     (__extension__({                                                           \
         enum status given_ = (answer);                                         \

@@ -81,7 +81,7 @@ class Env:
         self.set = options.set
         self.logs = options.logs
         self.name = name
-        self.sanitized = os.path.basename(self.build) in ("asan", "tsan")
+        self.sanitized = os.path.basename(self.build).endswith(("asan", "tsan"))
         self.tmp = tempfile.mkdtemp(prefix="godwit-test-")
         self.brokers = []
         self.endings = []  # called last to first
