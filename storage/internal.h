@@ -1,6 +1,6 @@
 /* The insides of struct store, for the files of storage/ alone: store.c opens
- * and closes it, append.c is the journal's half, keeper.c the keeper's, view.c
- * the readers'. */
+ * and closes it, append.c is the journal's half, keeper.c and checkpoint.c the
+ * keeper's, view.c the readers'. */
 #ifndef GODWIT_STORAGE_INTERNAL_H
 #define GODWIT_STORAGE_INTERNAL_H
 
@@ -197,6 +197,9 @@ MUST_CHECK enum status keeper_apply_batch(struct store *store,
                                           const struct batch *batch,
                                           enum trust trust, uint64_t *lost);
 
+void keeper_forget_notes(struct keeper *keeper); /* they are written */
+
+/* checkpoint.c */
 enum checkpoint {
     CHECKPOINT_NOTES, /* when there is something to write */
     CHECKPOINT_MARK,  /* always: it takes a clean mark away */

@@ -85,7 +85,7 @@ static void advance(struct iovec **iov, size_t *count, size_t len)
         (*iov)++;
         (*count)--;
     }
-    if (len > 0) {
+    if (len > 0 && *count > 0) {
         (*iov)->iov_base = (char *)(*iov)->iov_base + len;
         (*iov)->iov_len -= len;
     }

@@ -1,7 +1,7 @@
 /* The keeper's half of the store: take note in memory of what each batch
- * changes, and write all of it to the keydir in one synced transaction together
- * with the place in the log it covers. A crash between two checkpoints loses
- * notes only; the log has the batches. */
+ * changes. checkpoint.c writes the notes to the keydir in one synced
+ * transaction, together with the place in the log it covers. A crash between
+ * two checkpoints loses notes only; the log has the batches. */
 #include "storage/internal.h"
 
 #include <errno.h>
@@ -486,56 +486,7 @@ uint64_t store_pending(const struct store *store)
     return store->keeper.pending_len;
 }
 
-/* ---- checkpoint ---- */
-
-static enum status write_lanes(struct store *store)
-{
-    struct lanes *lanes = &store->keeper.lanes;
-    struct bytes value = { 0 };
-    enum status status = STATUS_OK;
-
-    for (size_t i = 0; i < lanes->bucket_count; i++) {
-        for (struct lane *lane = lanes->buckets[i]; lane != NULL;
-             lane = lane->chained) {
-            if (!lane->dirty || status != STATUS_OK) {
-                continue;
-            }
-            value.begin = value.end = 0;
-            status = lane_write(lane, &value);
-            if (status == STATUS_OK) {
-                keydir_put_lane(store->keydir, lane->group, lane->topic,
-                                slice_of(value.at, value.end));
-            }
-        }
-    }
-    bytes_fini(&value);
-    return status;
-}
-
-static void write_topics(struct store *store)
-{
-    struct keeper *keeper = &store->keeper;
-
-    for (uint32_t i = 0; i < keeper->topic_count; i++) {
-        if (keeper->topics[i].dirty) {
-            keydir_put_topic(store->keydir, i, keeper->topics[i].last_seq);
-        }
-    }
-}
-
-static void write_producers(struct store *store)
-{
-    struct keeper *keeper = &store->keeper;
-
-    for (size_t i = 0; i < keeper->gone_count; i++) {
-        keydir_remove_producer(store->keydir, &keeper->gone[i]);
-    }
-    for (uint32_t i = 0; i < keeper->producers.count; i++) {
-        if (keeper->producers.entries[i].dirty) {
-            keydir_put_producer(store->keydir, &keeper->producers.entries[i]);
-        }
-    }
-}
+/* ---- after a checkpoint ---- */
 
 static bool is_clean(const void *arg, const struct lane *lane)
 {
@@ -543,7 +494,7 @@ static bool is_clean(const void *arg, const struct lane *lane)
     return !lane->dirty;
 }
 
-static void forget_notes(struct keeper *keeper)
+void keeper_forget_notes(struct keeper *keeper)
 {
     keeper->run_count = 0;
     keeper->gone_count = 0;
@@ -564,176 +515,6 @@ static void forget_notes(struct keeper *keeper)
     if (keeper->lanes.count > LANES_CACHED_MAX) {
         lanes_drop(&keeper->lanes, is_clean, NULL);
     }
-}
-
-static enum status write_notes(struct store *store, enum checkpoint kind,
-                               bool *more, struct error *err)
-{
-    struct keeper *keeper = &store->keeper;
-    struct keydir_meta meta = { .store_id = store->log.store_id,
-                                .place = keeper->applied.place,
-                                .number = keeper->applied.number,
-                                .hash = keeper->applied.hash,
-                                .clean = kind == CHECKPOINT_CLEAN };
-    enum status status = keydir_begin(store->keydir);
-
-    if (status != STATUS_OK) {
-        return error_set(err, status, 0, "keydir: begin");
-    }
-    for (size_t i = 0; i < keeper->run_count; i++) {
-        keydir_put_run(store->keydir, &keeper->runs[i]);
-    }
-    write_topics(store);
-    write_producers(store);
-    status = write_lanes(store);
-    if (status != STATUS_OK) {
-        keydir_abort(store->keydir);
-        return error_set(err, status, 0, "keydir: lanes");
-    }
-    for (size_t i = 0; i < keeper->fact_count; i++) {
-        keydir_put_fact(store->keydir, &keeper->facts[i].fact);
-    }
-    *more = false;
-    if (keeper->sweeping) {
-        keydir_sweep(store->keydir, SWEEP_BUDGET, more);
-    }
-    keydir_put_meta(store->keydir, &meta);
-    return keydir_commit(store->keydir, err);
-}
-
-enum status keeper_checkpoint(struct store *store, enum checkpoint kind,
-                              struct error *err)
-{
-    struct keeper *keeper = &store->keeper;
-    enum status status;
-    bool more;
-
-    if (kind == CHECKPOINT_NOTES && keeper->pending_len == 0
-        && !keeper->sweeping) {
-        return STATUS_OK;
-    }
-    status = write_notes(store, kind, &more, err);
-    if (status != STATUS_OK) {
-        store_freeze(store);
-        return status;
-    }
-    keeper->sweeping = more;
-    forget_notes(keeper);
-    atomic_store_explicit(&store->checkpointed, keeper->applied.place,
-                          memory_order_release);
-    figure_add(&store->figures.checkpoints, 1);
-    return STATUS_OK;
-}
-
-enum status store_checkpoint(struct store *store, struct error *err)
-{
-    if (store_frozen(store)) {
-        return error_set(err, STATUS_FROZEN, 0,
-                         "the store is frozen after an I/O error");
-    }
-    return keeper_checkpoint(store, CHECKPOINT_NOTES, err);
-}
-
-/* ---- following the log ---- */
-
-static enum status apply_here(struct store *store, const struct batch *batch,
-                              struct error *err)
-{
-    enum status status = keeper_apply_batch(store, batch, TRUST_ALL, NULL);
-
-    if (status == STATUS_AGAIN) {
-        status = keeper_checkpoint(store, CHECKPOINT_NOTES, err);
-        if (status == STATUS_OK) {
-            status = keeper_apply_batch(store, batch, TRUST_ALL, NULL);
-        }
-    }
-    return status;
-}
-
-enum status keeper_catch_up(struct store *store, struct error *err)
-{
-    uint64_t place = store->keeper.applied.place;
-
-    while (place < store->journal.end.place) {
-        struct segment *segment =
-            log_segment(&store->log, place_segment(place));
-        struct batch_source source;
-        struct batch batch;
-        enum status status;
-
-        CHECK(segment != NULL);
-        source = segment_source(segment, &store->log);
-        if (place_offset(place) >= source.limit) {
-            place = place_of(place_segment(place) + 1, SEGMENT_BEGIN);
-            continue;
-        }
-        status = batch_read(&source, place_offset(place), &batch);
-        if (status == STATUS_OK && batch.header.kind == BATCH_RECORDS) {
-            status = apply_here(store, &batch, err);
-        }
-        if (status != STATUS_OK) {
-            return error_set(err, status, 0, "segment %u: batch at %u",
-                             place_segment(place), place_offset(place));
-        }
-        place += batch.header.len;
-    }
-    store->keeper.applied = store->journal.end;
-    return STATUS_OK;
-}
-
-/* ---- segments ---- */
-
-/* Give back what full segments did not need. */
-static enum status trim_sealed(struct store *store, struct error *err)
-{
-    struct keeper *keeper = &store->keeper;
-    uint32_t active =
-        atomic_load_explicit(&store->active_id, memory_order_acquire);
-
-    while (keeper->trimmed_through + 1 < active) {
-        struct segment *segment =
-            log_segment(&store->log, keeper->trimmed_through + 1);
-        keeper->trimmed_through++;
-        if (segment != NULL) {
-            enum status status = segment_trim(segment, &store->log, err);
-            if (status != STATUS_OK) {
-                return status;
-            }
-        }
-    }
-    return STATUS_OK;
-}
-
-enum status store_prepare(struct store *store, struct error *err)
-{
-    enum status status;
-
-    if (store_frozen(store)) {
-        return error_set(err, STATUS_FROZEN, 0,
-                         "the store is frozen after an I/O error");
-    }
-    atomic_store_explicit(&store->figures.free_bytes,
-                          store->vfs->free_bytes(store->vfs, store->dir),
-                          memory_order_relaxed);
-    status = trim_sealed(store, err);
-    if (status != STATUS_OK
-        || atomic_load_explicit(&store->next, memory_order_acquire) != NULL) {
-        return status;
-    }
-    pthread_mutex_lock(&store->make_lock);
-    if (atomic_load_explicit(&store->next, memory_order_acquire) == NULL) {
-        uint32_t active =
-            atomic_load_explicit(&store->active_id, memory_order_acquire);
-        status = store_make_next(
-            store, active,
-            atomic_load_explicit(&store->now_us, memory_order_relaxed),
-            &store->hurry, err);
-    }
-    pthread_mutex_unlock(&store->make_lock);
-    if (status == STATUS_IO) {
-        store_freeze(store);
-    }
-    return status;
 }
 
 /* ---- at start ---- */

@@ -532,7 +532,7 @@ static int sweep_one(struct keydir *keydir, const uint8_t *key, size_t *budget)
 
 void keydir_sweep(struct keydir *keydir, size_t budget, bool *more)
 {
-    uint8_t copy[ID_KEY_LEN];
+    uint8_t copy[ID_KEY_LEN] = { 0 };
     MDB_cursor *cursor;
     MDB_val key;
     MDB_val value;
@@ -546,7 +546,10 @@ void keydir_sweep(struct keydir *keydir, size_t budget, bool *more)
             return;
         }
         rc = mdb_cursor_get(cursor, &key, &value, MDB_FIRST);
-        if (rc == 0 && key.mv_size == ID_KEY_LEN) {
+        if (rc == 0 && key.mv_size != ID_KEY_LEN) {
+            rc = MDB_CORRUPTED;
+        }
+        if (rc == 0) {
             memcpy(copy, key.mv_data, sizeof copy);
         }
         mdb_cursor_close(cursor);
@@ -663,6 +666,7 @@ static enum status give_fact(void *arg, MDB_val key, MDB_val value)
     enum status status =
         fact_read(slice_of(value.mv_data, value.mv_size), &fact);
 
+    (void)key;
     if (status == STATUS_OK) {
         walk->fn.fact(walk->arg, &fact);
     }

@@ -1,22 +1,22 @@
 /* From files that a crash, a failed sync or a bad disk left behind to a store
  * that may append.
  *
- *   list the segments, open the keydir (or make it anew)
- *   clean mark, and nothing after it?  go on where the log ended
- *   else replay: every segment but the last that holds batches was synced
+ * 1. List the segments; open the keydir, or make it anew.
+ * 2. A clean mark, and nothing after it: go on where the log ended.
+ * 3. Else replay. Every segment but the last that holds batches was synced
  * before the next one was written, so all in it was durable once: what is
- * unreadable there is damage, counted and stepped over in the last one a
- * watermark W parts what is known to have been durable (said by later batches,
- * the keydir or the header) from the doubtful tail the tail's whole batches are
- * written again into a new segment with a new epoch, synced, named; its header
- * says where the old one ends; what is torn after them was never confirmed and
- * is cut
+ * unreadable there is damage, counted and stepped over.
+ * 4. In the last one a watermark parts what is known to have been durable (said
+ *    by later batches, the keydir or the header) from the doubtful tail.
+ * 5. The tail's whole batches are written again into a new segment with a new
+ *    epoch, synced, named; its header says where the old one ends. What is torn
+ *    after them was never confirmed and is cut.
  *
  * Files are read with pread into memory of our own after the page cache was
  * told to forget them: after a failed sync the cache may show what the disk
  * does not have, and a read error comes back as a code instead of a signal. A
  * read error ends the start: an error is no proof that the bytes are gone. */
-#include "storage/internal.h"
+#include "storage/recovery.h"
 
 #include "storage/checksum.h"
 #include "storage/io.h"
@@ -24,489 +24,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-
-enum { READ_CHUNK_LEN = 1024 * 1024, NAME_DIGITS = 10 };
-
-/* A file of the log as it was found. */
-struct found_segment {
-    uint32_t id;
-    struct segment *segment; /* NULL: foreign; once in the table not ours */
-    uint64_t file_len;
-    bool in_table;
-};
-
-/* A whole batch of the last segment. */
-struct found_batch {
-    uint32_t offset;
-    uint32_t len;
-    bool whole; /* its records too */
-};
-
-struct recovery {
-    struct store *store;
-    const struct store_config *config;
-    struct store_recovery *out;
-    struct found_segment *found; /* by id */
-    size_t found_count;
-    size_t found_capacity;
-    enum status status; /* of the listing */
-    uint64_t total_bytes;
-    uint64_t done_bytes;
-    uint64_t epoch; /* the highest seen */
-    size_t last;    /* index of the last segment with something in it */
-    /* the segment being looked at, in memory of our own */
-    uint8_t *memory;
-    size_t memory_len;
-    uint32_t limit;
-    uint64_t memory_epoch; /* its batches must carry; 0: not known yet */
-    uint32_t memory_id;    /* which; 0 none */
-    struct found_batch *batches;
-    size_t batch_count;
-    size_t batch_capacity;
-};
-
-/* ---- listing ---- */
-
-/* "0000000012.seg": its id, 0 when it is no such name. */
-static uint32_t id_of_name(const char *name, const char *ending)
-{
-    uint64_t id = 0;
-
-    for (int i = 0; i < NAME_DIGITS; i++) {
-        if (name[i] < '0' || name[i] > '9') {
-            return 0;
-        }
-        id = id * 10 + (uint64_t)(name[i] - '0');
-    }
-    if (strcmp(name + NAME_DIGITS, ending) != 0 || id > SEGMENT_ID_MAX) {
-        return 0;
-    }
-    return (uint32_t)id;
-}
-
-static void on_name(void *arg, const char *name)
-{
-    struct recovery *r = arg;
-    uint32_t made = id_of_name(name, ".tmp");
-    uint32_t id = id_of_name(name, ".seg");
-
-    if (made != 0) {
-        char path[PATH_LEN_MAX];
-        segment_path(&r->store->log, made, "tmp", path);
-        (void)r->store->vfs->unlink(r->store->vfs, path);
-    }
-    if (id == 0 || r->status != STATUS_OK) {
-        return;
-    }
-    if (r->found_count == r->found_capacity) {
-        size_t capacity = r->found_capacity == 0 ? 16 : r->found_capacity * 2;
-        void *found = realloc(r->found, capacity * sizeof *r->found);
-        if (found == NULL) {
-            r->status = STATUS_NOMEM;
-            return;
-        }
-        r->found = found;
-        r->found_capacity = capacity;
-    }
-    r->found[r->found_count++] = (struct found_segment) { .id = id };
-}
-
-static int by_id(const void *a, const void *b)
-{
-    uint32_t x = ((const struct found_segment *)a)->id;
-    uint32_t y = ((const struct found_segment *)b)->id;
-
-    return (x > y) - (x < y);
-}
-
-static enum status list_segments(struct recovery *r, struct error *err)
-{
-    const struct store *store = r->store;
-
-    if (store->vfs->list(store->vfs, store->log.dir, on_name, r) != 0) {
-        return error_set(err, STATUS_IO, errno, "list %.200s", store->log.dir);
-    }
-    if (r->status != STATUS_OK) {
-        return error_set(err, r->status, 0, "list %.200s", store->log.dir);
-    }
-    if (r->found_count > 0) {
-        qsort(r->found, r->found_count, sizeof *r->found, by_id);
-    }
-    for (size_t i = 1; i < r->found_count; i++) {
-        r->out->missing_segments += r->found[i].id - r->found[i - 1].id - 1;
-    }
-    return STATUS_OK;
-}
-
-static enum status open_segments(struct recovery *r, struct error *err)
-{
-    for (size_t i = 0; i < r->found_count; i++) {
-        struct found_segment *f = &r->found[i];
-        bool damaged = false;
-        enum status status = segment_open(&f->segment, &r->store->log, f->id,
-                                          &f->file_len, &damaged, err);
-
-        if (status == STATUS_CORRUPT) { /* foreign: left alone, and reported */
-            f->segment = NULL;
-            r->out->missing_segments++;
-            continue;
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
-        if (damaged) {
-            r->out->damaged_bytes += BLOCK_LEN;
-        }
-        segment_let_go(f->segment, &r->store->log);
-        if (f->segment->header.epoch > r->epoch) {
-            r->epoch = f->segment->header.epoch;
-        }
-    }
-    return STATUS_OK;
-}
-
-/* ---- a segment in memory ---- */
-
-static void unload(struct recovery *r)
-{
-    if (r->memory != NULL) {
-        munmap(r->memory, r->memory_len);
-    }
-    r->memory = NULL;
-    r->memory_id = 0;
-}
-
-static bool all_zero(const uint8_t *at, size_t len)
-{
-    return len == 0 || (at[0] == 0 && memcmp(at, at + 1, len - 1) == 0);
-}
-
-/* Zeros are not copied, so that an empty tail takes no memory. */
-static enum status read_all(struct recovery *r, const struct found_segment *f,
-                            struct error *err)
-{
-    const struct vfs *vfs = r->store->vfs;
-    uint8_t *chunk = malloc(READ_CHUNK_LEN);
-    enum status status = STATUS_OK;
-
-    if (chunk == NULL) {
-        return error_set(err, STATUS_NOMEM, 0, "segment %u: read", f->id);
-    }
-    for (size_t at = 0; at < r->limit && status == STATUS_OK;) {
-        size_t len =
-            r->limit - at < READ_CHUNK_LEN ? r->limit - at : READ_CHUNK_LEN;
-        ssize_t have = io_read(vfs, f->segment->fd, chunk, len, (off_t)at);
-        if (have < 0) {
-            status = error_set(err, STATUS_IO, errno, "segment %u: read at %zu",
-                               f->id, at);
-        } else if (have > 0 && !all_zero(chunk, (size_t)have)) {
-            memcpy(r->memory + at, chunk, (size_t)have);
-        }
-        at += len;
-    }
-    free(chunk);
-    return status;
-}
-
-static enum status load(struct recovery *r, const struct found_segment *f,
-                        struct error *err)
-{
-    const struct vfs *vfs = r->store->vfs;
-    enum status status;
-    void *memory;
-
-    if (r->memory_id == f->id) {
-        return STATUS_OK;
-    }
-    unload(r);
-    status = segment_hold(f->segment, &r->store->log, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    r->limit =
-        f->file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX : (uint32_t)f->file_len;
-    r->memory_len = (size_t)r->limit + BLOCK_LEN;
-    memory = mmap(NULL, r->memory_len, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) {
-        return error_set(err, STATUS_NOMEM, errno, "segment %u: memory", f->id);
-    }
-    r->memory = memory;
-    (void)vfs->drop_cache(vfs, f->segment->fd, 0, (off_t)f->file_len);
-    status = read_all(r, f, err);
-    segment_let_go(f->segment, &r->store->log);
-    if (status != STATUS_OK) {
-        unload(r);
-        return status;
-    }
-    r->memory_id = f->id;
-    r->memory_epoch = f->segment->header_lost ? 0 : f->segment->header.epoch;
-    return STATUS_OK;
-}
-
-static struct batch_source memory_source(const struct recovery *r)
-{
-    return (struct batch_source) { .base = r->memory,
-                                   .limit = r->limit,
-                                   .segment = r->memory_id,
-                                   .seed = r->store->log.store_id };
-}
-
-/* A batch of this life of the segment stands at `offset`; with_index: whole. */
-static bool batch_at(struct recovery *r, uint32_t offset, bool with_index,
-                     struct batch *out)
-{
-    struct batch_source source = memory_source(r);
-
-    if (offset < SEGMENT_BEGIN
-        || batch_read_header(&source, offset, out) != STATUS_OK
-        || (r->memory_epoch != 0 && out->header.epoch != r->memory_epoch)) {
-        return false;
-    }
-    if (with_index && batch_read(&source, offset, out) != STATUS_OK) {
-        return false;
-    }
-    r->memory_epoch = out->header.epoch;
-    if (out->header.epoch > r->epoch) {
-        r->epoch = out->header.epoch;
-    }
-    return true;
-}
-
-/* The first batch at or after `from`, by its header. */
-static bool find_batch(struct recovery *r, uint32_t from, struct batch *out)
-{
-    for (uint64_t at = from; at + BATCH_HEADER_LEN <= r->limit;
-         at += BATCH_ALIGN) {
-        if (batch_may_begin(r->memory + at)
-            && batch_at(r, (uint32_t)at, false, out)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One past the last byte at or after `from` that is not zero. */
-static uint32_t data_end(const struct recovery *r, uint32_t from)
-{
-    uint32_t end = r->limit > from ? r->limit : from;
-
-    while (end > from && r->memory[end - 1] == 0) {
-        end--;
-    }
-    return end;
-}
-
-/* ---- replay ---- */
-
-static enum status apply(struct recovery *r, struct batch *batch,
-                         struct error *err)
-{
-    struct store *store = r->store;
-    struct batch_source source = memory_source(r);
-    enum status status;
-    uint64_t lost = 0;
-
-    if (batch_read(&source, batch->header.offset, batch) != STATUS_OK) {
-        r->out->damaged_bytes += batch->header.index_len;
-    }
-    status = keeper_apply_batch(store, batch, TRUST_NOTHING, &lost);
-    if (status == STATUS_AGAIN) {
-        status = keeper_checkpoint(store, CHECKPOINT_NOTES, err);
-        if (status == STATUS_OK) {
-            status = keeper_apply_batch(store, batch, TRUST_NOTHING, &lost);
-        }
-    }
-    if (status != STATUS_OK) {
-        return error_set(err, status, 0, "segment %u: batch at %u: replay",
-                         r->memory_id, batch->header.offset);
-    }
-    r->out->damaged_bytes += lost;
-    r->out->replayed_bytes += batch->header.len;
-    r->out->replayed_records += batch->header.record_count;
-    return STATUS_OK;
-}
-
-static void damage(struct recovery *r, uint64_t bytes)
-{
-    r->out->damaged_batches++;
-    r->out->damaged_bytes += bytes;
-}
-
-/* Where the segment at index `i` ends when the next one was made by a recovery,
- * else 0. */
-static uint32_t fixed_end(const struct recovery *r, size_t i)
-{
-    for (size_t next = i + 1; next < r->found_count; next++) {
-        const struct segment *segment = r->found[next].segment;
-        if (segment != NULL) {
-            uint64_t end = segment->header.previous_end;
-            return place_segment(end) == r->found[i].id ? place_offset(end) : 0;
-        }
-    }
-    return 0;
-}
-
-static void progress(struct recovery *r, uint64_t bytes)
-{
-    r->done_bytes += bytes;
-    if (r->config->progress != NULL) {
-        r->config->progress(r->config->progress_arg, r->done_bytes,
-                            r->total_bytes);
-    }
-}
-
-static void set_end(struct found_segment *f, uint32_t end)
-{
-    atomic_store(&f->segment->end, end);
-}
-
-/* A segment with others after it: all that was in it was durable. */
-static enum status replay_durable(struct recovery *r, size_t i, uint32_t from,
-                                  struct error *err)
-{
-    uint32_t end = fixed_end(r, i);
-    struct batch batch = { 0 };
-    uint32_t at = from;
-
-    if (end != 0 && end < r->limit) {
-        r->limit = end;
-    }
-    while (find_batch(r, at, &batch)) {
-        enum status status;
-        if (batch.header.offset != at) {
-            damage(r, batch.header.offset - at);
-        }
-        at = batch.header.offset + batch.header.len;
-        if (batch.header.kind == BATCH_SEAL) {
-            set_end(&r->found[i], at);
-            return STATUS_OK;
-        }
-        status = apply(r, &batch, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    if (end == 0) { /* the seal at least is lost */
-        uint32_t last = data_end(r, at);
-        damage(r, last - at);
-    } else if (at < end) {
-        damage(r, end - at);
-    }
-    set_end(&r->found[i], at);
-    return STATUS_OK;
-}
-
-/* ---- the last segment ---- */
-
-static bool records_whole(const struct batch *batch)
-{
-    struct slice bytes;
-    struct record record;
-    uint32_t count = 0;
-    uint32_t at = 0;
-
-    while (batch_next(batch, &at, &bytes)) {
-        if (record_read(bytes, &record) != STATUS_OK) {
-            return false;
-        }
-        count++;
-    }
-    return at != UINT32_MAX && count == batch->header.record_count;
-}
-
-static enum status note_batch(struct recovery *r, const struct batch *batch,
-                              bool whole)
-{
-    if (r->batch_count == r->batch_capacity) {
-        size_t capacity = r->batch_capacity == 0 ? 256 : r->batch_capacity * 2;
-        void *batches = realloc(r->batches, capacity * sizeof *r->batches);
-        if (batches == NULL) {
-            return STATUS_NOMEM;
-        }
-        r->batches = batches;
-        r->batch_capacity = capacity;
-    }
-    r->batches[r->batch_count++] =
-        (struct found_batch) { batch->header.offset, batch->header.len, whole };
-    return STATUS_OK;
-}
-
-/* Collect its batches, and what they say was durable. */
-static enum status survey(struct recovery *r, uint32_t from,
-                          uint64_t *watermark, struct error *err)
-{
-    struct batch batch = { 0 };
-    uint32_t at = from;
-
-    r->batch_count = 0;
-    while (find_batch(r, at, &batch)) {
-        struct batch whole;
-        bool good = batch_at(r, batch.header.offset, true, &whole)
-                    && records_whole(&whole);
-        if (batch.header.durable > *watermark
-            && batch.header.durable
-                   <= place_of(r->memory_id, batch.header.offset)) {
-            *watermark = batch.header.durable;
-        }
-        if (batch.header.kind == BATCH_SEAL) {
-            break;
-        }
-        if (note_batch(r, &batch, good) != STATUS_OK) {
-            return error_set(err, STATUS_NOMEM, 0, "segment %u: survey",
-                             r->memory_id);
-        }
-        at = batch.header.offset + batch.header.len;
-    }
-    return STATUS_OK;
-}
-
-/* What the last segment came to. */
-struct tail {
-    size_t first; /* of the doubtful batches to be written again, */
-    size_t stop;  /* one past the last */
-    uint32_t end; /* where the segment ends for good */
-    uint32_t len; /* of those batches */
-};
-
-/* Apply what was durable; find the doubtful batches that stand whole, one
- * behind the other, right after it. */
-static enum status replay_last(struct recovery *r, uint32_t from,
-                               uint64_t watermark, struct tail *tail,
-                               struct error *err)
-{
-    uint32_t durable = place_offset(watermark);
-    uint32_t at = from;
-    size_t i = 0;
-
-    for (; i < r->batch_count && r->batches[i].offset < durable; i++) {
-        struct batch batch;
-        enum status status;
-        if (r->batches[i].offset != at) {
-            damage(r, r->batches[i].offset - at);
-        }
-        at = r->batches[i].offset + r->batches[i].len;
-        CHECK(batch_at(r, r->batches[i].offset, false, &batch));
-        status = apply(r, &batch, err);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    if (at < durable) {
-        damage(r, durable - at);
-        at = durable;
-    }
-    *tail = (struct tail) { .first = i, .stop = i, .end = at };
-    while (i < r->batch_count && r->batches[i].offset == at
-           && r->batches[i].whole) {
-        at += r->batches[i].len;
-        tail->len += r->batches[i].len;
-        tail->stop = ++i;
-    }
-    r->out->torn_bytes += data_end(r, at) - at;
-    return STATUS_OK;
-}
 
 /* ---- writing a doubtful tail again ---- */
 
@@ -537,7 +54,7 @@ static enum status write_again(struct recovery *r, struct segment *segment,
     struct batch_header header;
     uint8_t *bytes;
 
-    CHECK(batch_at(r, from, true, &batch));
+    CHECK(recovery_batch_at(r, from, true, &batch));
     bytes = r->memory + from;
     header = batch.header;
     shift_index(bytes + BATCH_HEADER_LEN + header.records_len, &batch, from,
@@ -701,7 +218,7 @@ static enum status add_segment(struct recovery *r, size_t i, struct error *err)
         return STATUS_OK;
     }
     if (atomic_load(&f->segment->end) > f->file_len) {
-        set_end(f, (uint32_t)f->file_len);
+        recovery_set_end(f, (uint32_t)f->file_len);
     }
     if (f->file_len > 0) {
         size_t len = f->file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX
@@ -731,23 +248,6 @@ static enum status add_segments(struct recovery *r, struct error *err)
         status = add_segment(r, i, err);
     }
     return status;
-}
-
-/* Segments before the replay's start end with their file, or where a later
- * header says. */
-static void end_covered(struct recovery *r, size_t i)
-{
-    struct found_segment *f = &r->found[i];
-    uint32_t end = fixed_end(r, i);
-
-    if (f->segment == NULL) {
-        return;
-    }
-    if (end == 0 || end > f->file_len) {
-        end = f->file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX
-                                            : (uint32_t)f->file_len;
-    }
-    set_end(f, end);
 }
 
 /* ---- the keydir ---- */
@@ -860,60 +360,13 @@ static enum status find_last(struct recovery *r, uint64_t place,
             || f->segment->header.previous_end != 0) {
             return STATUS_OK;
         }
-        status = load(r, f, err);
-        if (status != STATUS_OK || find_batch(r, SEGMENT_BEGIN, &batch)) {
+        status = recovery_load(r, f, err);
+        if (status != STATUS_OK
+            || recovery_find_batch(r, SEGMENT_BEGIN, &batch)) {
             return status;
         }
     }
     return STATUS_OK;
-}
-
-static void count_total(struct recovery *r, uint64_t place)
-{
-    for (size_t i = 0; i < r->found_count; i++) {
-        if (r->found[i].id >= place_segment(place)) {
-            r->total_bytes += r->found[i].file_len;
-        }
-    }
-}
-
-static enum status replay(struct recovery *r, uint64_t place, struct tail *tail,
-                          struct error *err)
-{
-    enum status status = STATUS_OK;
-
-    count_total(r, place);
-    for (size_t i = 0; i <= r->last && status == STATUS_OK; i++) {
-        struct found_segment *f = &r->found[i];
-        uint64_t watermark = place > place_of(f->id, SEGMENT_BEGIN)
-                                 ? place
-                                 : place_of(f->id, SEGMENT_BEGIN);
-        uint32_t from = place_offset(watermark);
-
-        if (f->id < place_segment(place) || f->segment == NULL) {
-            end_covered(r, i);
-            continue;
-        }
-        status = load(r, f, err);
-        if (status != STATUS_OK) {
-            break;
-        }
-        if (i < r->last) {
-            status = replay_durable(r, i, from, err);
-        } else {
-            uint64_t synced = place_of(f->id, f->segment->header.synced_end);
-            watermark = synced > watermark ? synced : watermark;
-            status = survey(r, from, &watermark, err);
-            if (status == STATUS_OK) {
-                status = replay_last(r, from, watermark, tail, err);
-            }
-            if (status == STATUS_OK) {
-                set_end(f, tail->end);
-            }
-        }
-        progress(r, f->file_len);
-    }
-    return status;
 }
 
 static enum status start_anew(struct recovery *r, struct error *err)
@@ -931,7 +384,7 @@ static enum status recover_unclean(struct recovery *r, uint64_t place,
 {
     struct found_segment *last;
     struct tail tail = { 0 };
-    enum status status = replay(r, place, &tail, err);
+    enum status status = recovery_replay(r, place, &tail, err);
 
     if (status != STATUS_OK) {
         return status;
@@ -972,7 +425,7 @@ static bool is_prepared(struct recovery *r, const struct found_segment *f,
            && io_read(r->store->vfs, f->segment->fd, block, sizeof block,
                       SEGMENT_BEGIN)
                   == (ssize_t)sizeof block
-           && all_zero(block, sizeof block);
+           && recovery_all_zero(block, sizeof block);
 }
 
 static bool ends_at(struct recovery *r, const struct found_segment *f,
@@ -990,7 +443,7 @@ static bool ends_at(struct recovery *r, const struct found_segment *f,
            && io_read(r->store->vfs, f->segment->fd, block, sizeof block,
                       offset)
                   == (ssize_t)sizeof block
-           && all_zero(block, sizeof block);
+           && recovery_all_zero(block, sizeof block);
 }
 
 /* The log ends where the clean mark says, in a segment that has room: go on
@@ -1009,9 +462,9 @@ static enum status go_on(struct recovery *r, uint64_t place, bool *done,
         return STATUS_OK;
     }
     for (size_t k = 0; k < i; k++) {
-        end_covered(r, k);
+        recovery_end_covered(r, k);
     }
-    set_end(f, place_offset(place));
+    recovery_set_end(f, place_offset(place));
     if (after == 1) {
         status =
             segment_map(f[1].segment, &store->log, (size_t)f[1].file_len, err);
@@ -1098,7 +551,7 @@ static void recovery_fini(struct recovery *r)
             segment_free(r->found[i].segment, &r->store->log);
         }
     }
-    unload(r);
+    recovery_unload(r);
     free(r->found);
     free(r->batches);
 }
@@ -1109,10 +562,10 @@ enum status store_recover(struct store *store,
 {
     struct recovery r = { .store = store, .config = config, .out = out };
     struct keydir_meta meta = { 0 };
-    enum status status = list_segments(&r, err);
+    enum status status = recovery_list(&r, err);
 
     if (status == STATUS_OK) {
-        status = open_segments(&r, err);
+        status = recovery_open_segments(&r, err);
     }
     if (status == STATUS_OK) {
         status = have_keydir(&r, &meta, err);

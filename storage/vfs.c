@@ -12,11 +12,13 @@
 static int system_open(const struct vfs *vfs, const char *path, int flags,
                        mode_t mode)
 {
+    (void)vfs;
     return open(path, flags | O_CLOEXEC, mode);
 }
 
 static int system_close(const struct vfs *vfs, int fd)
 {
+    (void)vfs;
     return close(fd);
 }
 
@@ -24,34 +26,40 @@ static int system_close(const struct vfs *vfs, int fd)
  * every block instead. */
 static int system_allocate(const struct vfs *vfs, int fd, off_t len)
 {
+    (void)vfs;
     return fallocate(fd, 0, 0, len);
 }
 
 static ssize_t system_pwrite(const struct vfs *vfs, int fd, const void *from,
                              size_t len, off_t at)
 {
+    (void)vfs;
     return pwrite(fd, from, len, at);
 }
 
 static ssize_t system_pwritev(const struct vfs *vfs, int fd,
                               const struct iovec *iov, int count, off_t at)
 {
+    (void)vfs;
     return pwritev(fd, iov, count, at);
 }
 
 static ssize_t system_pread(const struct vfs *vfs, int fd, void *into,
                             size_t len, off_t at)
 {
+    (void)vfs;
     return pread(fd, into, len, at);
 }
 
 static int system_sync(const struct vfs *vfs, int fd)
 {
+    (void)vfs;
     return fdatasync(fd);
 }
 
 static int system_drop_cache(const struct vfs *vfs, int fd, off_t at, off_t len)
 {
+    (void)vfs;
     int error = posix_fadvise(fd, at, len, POSIX_FADV_DONTNEED);
 
     if (error != 0) {
@@ -63,6 +71,7 @@ static int system_drop_cache(const struct vfs *vfs, int fd, off_t at, off_t len)
 
 static off_t system_size(const struct vfs *vfs, int fd)
 {
+    (void)vfs;
     struct stat st;
 
     return fstat(fd, &st) == 0 ? st.st_size : -1;
@@ -70,32 +79,38 @@ static off_t system_size(const struct vfs *vfs, int fd)
 
 static int system_truncate(const struct vfs *vfs, int fd, off_t len)
 {
+    (void)vfs;
     return ftruncate(fd, len);
 }
 
 static void *system_map(const struct vfs *vfs, int fd, size_t len)
 {
+    (void)vfs;
     return mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
 }
 
 static int system_unmap(const struct vfs *vfs, void *at, size_t len)
 {
+    (void)vfs;
     return munmap(at, len);
 }
 
 static int system_rename(const struct vfs *vfs, const char *from,
                          const char *to)
 {
+    (void)vfs;
     return rename(from, to);
 }
 
 static int system_unlink(const struct vfs *vfs, const char *path)
 {
+    (void)vfs;
     return unlink(path);
 }
 
 static int system_sync_dir(const struct vfs *vfs, const char *path)
 {
+    (void)vfs;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int result;
     int kept;
@@ -112,12 +127,14 @@ static int system_sync_dir(const struct vfs *vfs, const char *path)
 
 static int system_make_dir(const struct vfs *vfs, const char *path, mode_t mode)
 {
+    (void)vfs;
     return mkdir(path, mode);
 }
 
 static int system_list(const struct vfs *vfs, const char *path,
                        void (*entry)(void *arg, const char *name), void *arg)
 {
+    (void)vfs;
     DIR *dir = opendir(path);
     struct dirent *found;
     int failed;
@@ -140,6 +157,7 @@ static int system_list(const struct vfs *vfs, const char *path,
 
 static uint64_t system_free_bytes(const struct vfs *vfs, const char *path)
 {
+    (void)vfs;
     struct statvfs st;
 
     if (statvfs(path, &st) != 0) {

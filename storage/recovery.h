@@ -1,0 +1,89 @@
+/* One start of the store: what its parts (survey.c: the files; replay.c: their
+ * batches; recover.c: the decisions) share. For the files of storage/ alone. */
+#ifndef GODWIT_STORAGE_RECOVERY_H
+#define GODWIT_STORAGE_RECOVERY_H
+
+#include "storage/internal.h"
+
+/* A file of the log as it was found. */
+struct found_segment {
+    uint32_t id;
+    struct segment *segment; /* NULL: foreign; once in the table not ours */
+    uint64_t file_len;
+    bool in_table;
+};
+
+/* A whole batch of the last segment. */
+struct found_batch {
+    uint32_t offset;
+    uint32_t len;
+    bool whole; /* its records too */
+};
+
+struct recovery {
+    struct store *store;
+    const struct store_config *config;
+    struct store_recovery *out;
+    struct found_segment *found; /* by id */
+    size_t found_count;
+    size_t found_capacity;
+    enum status status; /* of the listing */
+    uint64_t total_bytes;
+    uint64_t done_bytes;
+    uint64_t epoch; /* the highest seen */
+    size_t last;    /* index of the last segment with something in it */
+    /* the segment being looked at, in memory of our own */
+    uint8_t *memory;
+    size_t memory_len;
+    uint32_t limit;
+    uint64_t memory_epoch; /* its batches must carry; 0: not known yet */
+    uint32_t memory_id;    /* which; 0 none */
+    struct found_batch *batches;
+    size_t batch_count;
+    size_t batch_capacity;
+};
+
+/* What the last segment came to. */
+struct tail {
+    size_t first; /* of the doubtful batches to be written again, */
+    size_t stop;  /* one past the last */
+    uint32_t end; /* where the segment ends for good */
+    uint32_t len; /* of those batches */
+};
+
+/* ---- survey.c ---- */
+
+/* Ids of the files in the log's folder; unfinished ones are removed. */
+MUST_CHECK enum status recovery_list(struct recovery *r, struct error *err);
+/* Read their heads; the files are let go of again. */
+MUST_CHECK enum status recovery_open_segments(struct recovery *r,
+                                              struct error *err);
+/* Read one whole, past the page cache. It stays until the next one. */
+MUST_CHECK enum status recovery_load(struct recovery *r,
+                                     const struct found_segment *f,
+                                     struct error *err);
+void recovery_unload(struct recovery *r);
+struct batch_source recovery_source(const struct recovery *r);
+
+/* A batch of this life of the segment stands at `offset`; with_index: its index
+ * is whole too. */
+bool recovery_batch_at(struct recovery *r, uint32_t offset, bool with_index,
+                       struct batch *out);
+/* The first batch at or after `from`, by its header. */
+bool recovery_find_batch(struct recovery *r, uint32_t from, struct batch *out);
+/* One past the last byte at or after `from` that is not zero. */
+uint32_t recovery_data_end(const struct recovery *r, uint32_t from);
+bool recovery_all_zero(const uint8_t *at, size_t len);
+
+/* ---- replay.c ---- */
+
+/* Apply what the segments up to r->last hold past `place`, and say where each
+ * ends. */
+MUST_CHECK enum status recovery_replay(struct recovery *r, uint64_t place,
+                                       struct tail *tail, struct error *err);
+void recovery_set_end(struct found_segment *f, uint32_t end);
+/* A segment before the replay's start ends with its file, or where a later
+ * header says. */
+void recovery_end_covered(struct recovery *r, size_t i);
+
+#endif
