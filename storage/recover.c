@@ -3,9 +3,9 @@
  *
  * 1. List the segments; open the keydir, or make it anew.
  * 2. A clean mark, and nothing after it: go on where the log ended.
- * 3. Else replay. Every segment but the last that holds batches was synced
- * before the next one was written, so all in it was durable once: what is
- * unreadable there is damage, counted and stepped over.
+ * 3. Else replay. Every segment but the last with batches was synced before the
+ *    next one was written, so all in it was durable once: what is unreadable
+ *    there is damage, counted and stepped over.
  * 4. In the last one a watermark parts what is known to have been durable (said
  *    by later batches, the keydir or the header) from the doubtful tail.
  * 5. The tail's whole batches are written again into a new segment with a new
