@@ -251,8 +251,7 @@ static enum status judge_header(const struct link *link,
     if (!control && (h->opcode == WS_CONTINUATION) != link->fragmented) {
         return broken(err, "a fragment out of place");
     }
-    if (h->payload_len > FRAME_LEN_MAX
-        || h->payload_len + bytes_len(&link->pieces) > FRAME_LEN_MAX) {
+    if (h->payload_len + bytes_len(&link->pieces) > FRAME_LEN_MAX) {
         return error_set(err, STATUS_TOO_LARGE, 0,
                          "the broker sent a message over %d bytes",
                          FRAME_LEN_MAX);

@@ -116,3 +116,12 @@ const char *last_error(void)
     godwit_last_error(client, text, sizeof text);
     return text;
 }
+
+bool error_says(const char *words)
+{
+    for (int i = 0; i < WAIT_COUNT && strstr(last_error(), words) == NULL;
+         i++) {
+        pause_ms();
+    }
+    return strstr(last_error(), words) != NULL;
+}

@@ -31,5 +31,7 @@ bool was_called(int number);
 bool wait_state(enum godwit_state state);
 /* What the client says went wrong. */
 const char *last_error(void);
+/* Waits until that has these words in it. */
+bool error_says(const char *words);
 
 #endif

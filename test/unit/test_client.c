@@ -137,11 +137,14 @@ Test(client, an_answer_for_another_key_is_no_handshake)
         "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: "
         "Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
         "Sec-WebSocket-Protocol: godwit.v1.proto\r\n\r\n";
+    struct wire_request request;
 
     open_client();
     cr_assert(fake_broker_accept_socket(&broker));
     cr_assert(fake_broker_read_head(&broker));
     cr_assert(fake_broker_send(&broker, other, strlen(other)));
+    cr_assert(!fake_broker_next(&broker, &request)); /* no hello: it left */
+    cr_assert(error_says("not a WebSocket handshake"), "%s", last_error());
     cr_assert(fake_broker_connect(&broker)); /* the next try */
     cr_assert_eq(godwit_wait_connected(client, 5000), GODWIT_OK);
 }

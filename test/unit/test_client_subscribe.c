@@ -301,6 +301,7 @@ Test(client_subscribe, unsubscribing_sends_verdicts_first_and_drops_the_rest)
     cr_assert(fake_broker_send_reply(&broker));
     cr_assert_eq(godwit_subscribe(client, &sub), GODWIT_OK);
     expect(&request, REQUEST_ATTACH); /* no verdict on 2 before it */
+    cr_assert_null(strstr(record, "[topic 2"));
 }
 
 Test(client_subscribe, another_group_is_taken_after_leaving_the_first)
@@ -349,72 +350,126 @@ Test(client_subscribe, settle_refuses_what_is_out_of_range)
 
 /* ---- a broker that breaks the rules ---- */
 
-/* Each of these must cost the connection, not the process: the client comes
- * back and works. */
-static void send_and_expect_reconnect(const void *bytes, size_t len)
+static void on_state(void *arg, enum godwit_state state, enum godwit_status why,
+                     const char *text)
 {
-    cr_assert(fake_broker_send(&broker, bytes, len));
-    cr_assert(fake_broker_connect(&broker), "%s", last_error());
+    (void)arg;
+    (void)why;
+    if (state == GODWIT_CONNECTING) {
+        note("(%s)", text);
+    }
 }
 
-#define BREAK(bytes) send_and_expect_reconnect(bytes, sizeof(bytes) - 1)
+static void forget_notes(void)
+{
+    (void)pthread_mutex_lock(&record_lock);
+    record[0] = '\0';
+    (void)pthread_mutex_unlock(&record_lock);
+}
+
+/* Each of these must cost the connection, not the process, and for the reason
+ * it was made for: the client comes back and works. */
+static void break_with(const void *bytes, size_t len, const char *words)
+{
+    forget_notes();
+    cr_assert(fake_broker_send(&broker, bytes, len));
+    cr_assert(noted(words), "wanted %s, got %s", words, record);
+    cr_assert(fake_broker_connect(&broker));
+}
+
+#define BREAK(bytes, words) break_with(bytes, sizeof(bytes) - 1, words)
 
 Test(client_subscribe, bad_frames_cost_the_connection_only)
 {
     struct wire_request request;
 
+    options.on_state = on_state;
     connect_client();
-    BREAK("\x82\x81\x01\x02\x03\x04\x05"); /* masked */
-    BREAK("\xC2\x01z");                    /* a reserved bit */
-    BREAK("\x81\x02{}");                   /* text */
-    BREAK("\x83\x01z");                    /* unknown opcode */
-    BREAK("\x80\x01z");                    /* nothing to continue */
-    BREAK("\x02\x01z\x82\x01z");           /* a message in another */
-    BREAK("\x09\x00");                     /* a ping in pieces */
-    BREAK("\x89\x7E\x00\x7E");             /* a ping of 126 bytes */
-    BREAK("\x82\x7E\x00\x01z");            /* a length too long */
-    BREAK("\x82\x7F\x00\x00\x00\x00\x00\x40\x00\x01"); /* 4 MiB and one */
-    BREAK("\x82\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF");
-    BREAK("\x88\x00"); /* goodbye */
-    BREAK("\x88\x05\x03\xE9why");
-    BREAK("\x82\x00");                 /* an empty reply */
-    BREAK("\x82\x04\xFF\xFF\xFF\xFF"); /* no protobuf */
-    BREAK("HTTP/1.1 200 OK\r\n\r\n");
+    BREAK("\x82\x81\x01\x02\x03\x04\x05", "sent a masked frame");
+    BREAK("\xC2\x01z", "reserved bits");
+    BREAK("\x81\x02{}", "a text frame");
+    BREAK("\x83\x01z", "unknown opcode");
+    BREAK("\x80\x01z", "a fragment out of place");
+    BREAK("\x02\x01z\x82\x01z", "a fragment out of place");
+    BREAK("\x09\x00", "a control frame in pieces, or too long");
+    BREAK("\x89\x7E\x00\x7E", "a control frame in pieces, or too long");
+    BREAK("\x82\x7E\x00\x01z", "a malformed frame");
+    BREAK("\x82\x7F\x00\x00\x00\x00\x00\x40\x00\x01",
+          "a message over 4194304 bytes");
+    BREAK("\x82\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF", "a malformed frame");
+    BREAK("\x88\x00", "closed by the broker with code 0");
+    BREAK("\x88\x05\x03\xE9why", "closed by the broker with code 1001: why");
+    BREAK("\x82\x00", "a malformed reply");
+    BREAK("\x82\x04\xFF\xFF\xFF\xFF", "a malformed reply");
+    BREAK("HTTP/1.1 200 OK\r\n\r\n", "the broker sent");
     cr_assert_eq(publish_one("topic", 1), GODWIT_OK);
     expect(&request, REQUEST_PUBLISH);
+}
+
+Test(client_subscribe, a_message_of_4_mib_in_pieces_is_over_the_bound_too)
+{
+    static uint8_t piece[10 + 3 * 1024 * 1024] = { 0x02, 0x7F, 0,    0, 0,
+                                                   0,    0,    0x30, 0, 0 };
+
+    options.on_state = on_state;
+    connect_client();
+    cr_assert(fake_broker_send(&broker, piece, sizeof piece));
+    piece[0] = 0x00;
+    break_with(piece, 10, "a message over 4194304 bytes");
+}
+
+static void reconnected_for(const char *words)
+{
+    cr_assert(noted(words), "wanted %s, got %s", words, record);
+    forget_notes();
+    cr_assert(fake_broker_connect(&broker));
 }
 
 Test(client_subscribe, replies_out_of_place_cost_the_connection_only)
 {
     struct wire_request request;
 
+    options.on_state = on_state;
     connect_client();
     cr_assert_eq(publish_one("topic", 1), GODWIT_OK);
     expect(&request, REQUEST_PUBLISH);
     cr_assert(fake_broker_confirm(&broker, 1, 2, 1, false)); /* one too many */
-    cr_assert(fake_broker_connect(&broker));
+    reconnected_for("confirmed what was not sent");
     expect(&request, REQUEST_PUBLISH);
     cr_assert(fake_broker_confirm(&broker, 0, 1, 1, false));
-    cr_assert(fake_broker_connect(&broker));
+    reconnected_for("confirmed what was not sent");
     expect(&request, REQUEST_PUBLISH);
     cr_assert(fake_broker_confirm(&broker, 1, UINT64_MAX, 1, false));
-    cr_assert(fake_broker_connect(&broker));
+    reconnected_for("confirmed what was not sent");
     expect(&request, REQUEST_PUBLISH);
     cr_assert(fake_broker_refuse(&broker, 2, 1, STATUS_INVALID, "x"));
-    cr_assert(fake_broker_connect(&broker));
+    reconnected_for("refused what was not sent");
     expect(&request, REQUEST_PUBLISH);
     cr_assert(fake_broker_attach(&broker, 5));
-    cr_assert(fake_broker_connect(&broker));
+    reconnected_for("attached us out of place");
     expect(&request, REQUEST_PUBLISH);
     cr_assert(fake_broker_settled(&broker, 5, "t", 1, 1, OUTCOME_ACCEPTED));
-    cr_assert(fake_broker_connect(&broker));
+    reconnected_for("settled what was not asked");
     expect(&request, REQUEST_PUBLISH);
     cr_assert(fake_broker_welcome(&broker, 0)); /* a second one */
-    cr_assert(fake_broker_connect(&broker));
+    reconnected_for("a welcome out of place");
     expect(&request, REQUEST_PUBLISH);
     cr_assert_eq(seen[1].calls, 0);
     cr_assert(fake_broker_confirm(&broker, 1, 1, 1, false));
     cr_assert(was_called(1));
+}
+
+Test(client_subscribe, a_second_attachment_costs_the_connection)
+{
+    struct wire_request request;
+
+    options.on_state = on_state;
+    connect_client();
+    cr_assert_eq(godwit_subscribe(client, &sub), GODWIT_OK);
+    expect(&request, REQUEST_ATTACH);
+    cr_assert(fake_broker_attach(&broker, request.id));
+    cr_assert(fake_broker_attach(&broker, request.id));
+    reconnected_for("attached us out of place");
 }
 
 Test(client_subscribe, a_message_in_fragments_with_a_ping_between_is_whole)
