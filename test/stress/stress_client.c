@@ -3,7 +3,7 @@
 /* Publishers, settlers, waiters and the client's own thread at once, against a
  * fake broker that drops connections. Made for ThreadSanitizer.
  *
- *   stress_client [messages [connections dropped]]  */
+ *   stress_client [messages of each [drop after so many [publishers]]]  */
 #include "client/godwit.h"
 #include "test/lib/fake_broker.h"
 
@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PUBLISHERS = 3, DELIVERIES = 5000, BODY_LEN = 1024 };
+enum { PUBLISHER_COUNT_MAX = 8, DELIVERIES = 5000, BODY_LEN = 1024 };
 
 static _Atomic uint64_t completed;
 static _Atomic uint64_t wrong;
@@ -92,23 +92,24 @@ static int fail(const char *what, struct godwit *client)
     return 1;
 }
 
-static int run(struct fake_broker *b, struct godwit *client, uint64_t count)
+static int run(struct fake_broker *b, struct godwit *client, uint64_t count,
+               uint64_t publishers)
 {
     struct godwit_subscription sub = { .group = "group",
                                        .handler = on_delivery,
                                        .arg = client };
     struct publisher publisher = { client, count };
-    pthread_t threads[PUBLISHERS];
+    pthread_t threads[PUBLISHER_COUNT_MAX];
     struct godwit_figures figures;
     double began = now_s();
 
     if (godwit_subscribe(client, &sub) != GODWIT_OK) {
         return fail("subscribe", client);
     }
-    for (int i = 0; i < PUBLISHERS; i++) {
+    for (uint64_t i = 0; i < publishers; i++) {
         CHECK(pthread_create(&threads[i], NULL, publish, &publisher) == 0);
     }
-    for (int i = 0; i < PUBLISHERS; i++) {
+    for (uint64_t i = 0; i < publishers; i++) {
         CHECK(pthread_join(threads[i], NULL) == 0);
     }
     if (godwit_flush(client, 20000) != GODWIT_OK) {
@@ -116,10 +117,10 @@ static int run(struct fake_broker *b, struct godwit *client, uint64_t count)
     }
     godwit_figures(client, &figures);
     (void)printf("%.0f publishes/s, resent %llu, connects %llu\n",
-                 (double)(count * PUBLISHERS) / (now_s() - began),
+                 (double)(count * publishers) / (now_s() - began),
                  (unsigned long long)figures.resent,
                  (unsigned long long)figures.connects);
-    if (atomic_load(&completed) != count * PUBLISHERS
+    if (atomic_load(&completed) != count * publishers
         || atomic_load(&wrong) != 0 || figures.unconfirmed != 0) {
         return fail("not all completed well", client);
     }
@@ -135,10 +136,15 @@ static int run(struct fake_broker *b, struct godwit *client, uint64_t count)
 int main(int argc, char **argv)
 {
     uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 30000;
+    uint64_t publishers = argc > 3 ? strtoull(argv[3], NULL, 10) : 3;
     struct fake_broker broker;
     struct godwit_options options;
     struct godwit *client;
     int result;
+
+    if (publishers < 1 || publishers > PUBLISHER_COUNT_MAX) {
+        return 2;
+    }
 
     fake_broker_init(&broker);
     broker.deliver_count = DELIVERIES;
@@ -152,7 +158,7 @@ int main(int argc, char **argv)
     if (godwit_open(&client, &options, NULL) != GODWIT_OK) {
         return 1;
     }
-    result = run(&broker, client, count);
+    result = run(&broker, client, count, publishers);
     godwit_close(client);
     fake_broker_fini(&broker);
     return result;
