@@ -497,7 +497,7 @@ static void field_signature(struct fields *f, struct json_scratch *scratch,
         int low = hex_digit(text.at[2 * i + 1]);
 
         good = high >= 0 && low >= 0;
-        scratch->signature[i] = good ? (uint8_t)(high << 4 | low) : 0;
+        scratch->signature[i] = (uint8_t)(good ? high << 4 | low : 0);
     }
     if (!good) {
         wrong_type(f, "signature", "64 hexadecimal digits");

@@ -1,8 +1,8 @@
 #include "broker/metrics.h"
 
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -150,18 +150,24 @@ static enum status put_recovery(const struct broker_metrics *metrics,
     return status;
 }
 
+/* The second number of the file is pages. */
 static uint64_t resident_bytes(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
-    unsigned long long pages = 0;
-    int fields;
+    char text[128] = "";
+    const char *space;
 
     if (file == NULL) {
         return 0;
     }
-    fields = fscanf(file, "%*u %llu", &pages);
+    if (fgets(text, sizeof text, file) == NULL) {
+        text[0] = '\0';
+    }
     fclose(file);
-    return fields == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+    space = strchr(text, ' ');
+    return space == NULL
+               ? 0
+               : strtoull(space, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* The names every exporter uses, without our prefix. */

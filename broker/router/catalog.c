@@ -18,6 +18,8 @@ _Static_assert(
 
 /* ---- one class of things ---- */
 
+enum { PLACE_LEN = sizeof(void *) }; /* of an array of entries */
+
 static int compare_name(struct slice a, const char *b_text)
 {
     struct slice b = slice_text(b_text);
@@ -93,12 +95,12 @@ static enum status table_reserve(struct table *table)
     if (table->count < table->capacity) {
         return STATUS_OK;
     }
-    at = realloc(table->by_name, capacity * sizeof *at);
+    at = realloc(table->by_name, capacity * PLACE_LEN);
     if (at == NULL) {
         return STATUS_NOMEM;
     }
     table->by_name = at;
-    at = realloc(table->by_id, capacity * sizeof *at);
+    at = realloc(table->by_id, capacity * PLACE_LEN);
     if (at == NULL) {
         return STATUS_NOMEM; /* by_name is only larger than it need be */
     }
@@ -110,15 +112,13 @@ static enum status table_reserve(struct table *table)
 static void insert_at(struct named **array, size_t count, size_t place,
                       struct named *entry)
 {
-    memmove(array + place + 1, array + place,
-            (count - place) * sizeof array[0]);
+    memmove(array + place + 1, array + place, (count - place) * PLACE_LEN);
     array[place] = entry;
 }
 
 static void remove_at(struct named **array, size_t count, size_t place)
 {
-    memmove(array + place, array + place + 1,
-            (count - place - 1) * sizeof array[0]);
+    memmove(array + place, array + place + 1, (count - place - 1) * PLACE_LEN);
 }
 
 /* Neither its name nor its id is there yet, and there is room. */

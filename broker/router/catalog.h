@@ -1,8 +1,8 @@
 /* Apps, topics and groups: what there is and who may do what. Every thread that
- * needs it holds a replica of its own, fed by the facts of the log in log order,
- * so reading takes no lock. Changes are decided on worker 0 alone (names unique,
- * ids never used twice), go into the log as facts, and are applied by everybody
- * when they are durable. */
+ * needs it holds a replica of its own, fed by the facts of the log in log
+ * order, so reading takes no lock. Changes are decided on worker 0 alone (names
+ * unique, ids never used twice), go into the log as facts, and are applied by
+ * everybody when they are durable. */
 #ifndef GODWIT_BROKER_ROUTER_CATALOG_H
 #define GODWIT_BROKER_ROUTER_CATALOG_H
 
@@ -33,7 +33,7 @@ struct topic {
     char name[NAME_LEN_MAX + 1];
     uint32_t app; /* who made it */
     uint64_t created_us;
-    void *user;   /* the replica owner's, NULL at first */
+    void *user; /* the replica owner's, NULL at first */
 };
 
 enum group_from { FROM_EARLIEST = 1, FROM_LATEST = 2 };
@@ -54,14 +54,14 @@ struct group_fact {
     uint64_t created_us;
     size_t start_count; /* FROM_LATEST only; topics not listed begin at 1 */
     struct lane_from *starts;
-    void *user;         /* the replica owner's, NULL at first */
+    void *user; /* the replica owner's, NULL at first */
 };
 
 struct catalog *catalog_new(void); /* NULL: no memory */
 void catalog_free(struct catalog *catalog);
 
-/* What a fact did to the replica. For deletions the entry is gone when `gone` has
- * returned; for additions it is there before `added` is called. */
+/* What a fact did to the replica. For deletions the entry is gone when `gone`
+ * has returned; for additions it is there before `added` is called. */
 struct catalog_watch {
     void (*topic_added)(void *arg, struct topic *topic);
     void (*topic_gone)(void *arg, struct topic *topic);
@@ -102,8 +102,8 @@ uint64_t group_starts_after(const struct group_fact *group, uint32_t topic);
 /* ---- may this app? ---- */
 
 bool app_may_publish(const struct app *app, struct slice topic);
-/* Does what the app may subscribe to cover the whole pattern? A pattern is covered
- * when one grant matches it as a text, '*' standing for itself too. */
+/* Does what the app may subscribe to cover the whole pattern? A pattern is
+ * covered when one grant matches it as a text, '*' standing for itself too. */
 bool app_may_subscribe(const struct app *app, struct slice pattern);
 
 /* ---- changes; worker 0 ---- */
@@ -127,36 +127,34 @@ struct catalog_request {
 };
 void catalog_request_fini(struct catalog_request *request);
 
-/* Decide a request: may the asker, is the name good and free, are the numbers in
- * range? On STATUS_OK the fact's record body is appended to `body`, and `secret`
- * holds a new app's secret (random, from the caller's bytes). `last_seq` gives a
- * topic's last durable seq, for FROM_LATEST. Otherwise *refusal says why. The
- * same definition once more: STATUS_EXISTS. */
+/* Decide a request: may the asker, is the name good and free, are the numbers
+ * in range? On STATUS_OK the fact's record body is appended to `body`, and
+ * `secret` holds a new app's secret (random, from the caller's bytes).
+ * `last_seq` gives a topic's last durable seq, for FROM_LATEST. Otherwise
+ * *refusal says why. The same definition once more: STATUS_EXISTS. */
 struct catalog_context {
     uint64_t now_us;
     const uint8_t *random; /* 24 bytes, for a secret */
     uint64_t (*last_seq)(void *arg, const struct topic *topic);
     void *arg;
 };
-MUST_CHECK enum status catalog_decide(struct catalog *catalog,
-                                      const struct catalog_request *request,
-                                      const struct catalog_context *context,
-                                      struct bytes *body,
-                                      char secret[SECRET_LEN_MAX + 1],
-                                      struct refusal *refusal);
+MUST_CHECK enum status
+catalog_decide(struct catalog *catalog, const struct catalog_request *request,
+               const struct catalog_context *context, struct bytes *body,
+               char secret[SECRET_LEN_MAX + 1], struct refusal *refusal);
 
-/* A decided change that will not reach the log after all: its name is free again.
- * Applying the fact does the same, so this is for failures only. */
+/* A decided change that will not reach the log after all: its name is free
+ * again. Applying the fact does the same, so this is for failures only. */
 void catalog_withdraw(struct catalog *catalog,
                       const struct catalog_request *request);
 
 /* Housekeeping. Deleting the thing with the highest id leaves a small fact that
- * holds the number, so that no id is ever given twice, restarts included. Once a
- * higher id is in the log that fact can go: STATUS_OK means that the body of its
- * deletion was appended, to be logged like any other fact by app 0. Call it now
- * and then (at a start, after applying a creation), and again only after that
- * fact was applied. STATUS_NOT_FOUND: nothing to do. Not calling it costs 60
- * bytes of the store for each such deletion. */
+ * holds the number, so that no id is ever given twice, restarts included. Once
+ * a higher id is in the log that fact can go: STATUS_OK means that the body of
+ * its deletion was appended, to be logged like any other fact by app 0. Call it
+ * now and then (at a start, after applying a creation), and again only after
+ * that fact was applied. STATUS_NOT_FOUND: nothing to do. Not calling it costs
+ * 60 bytes of the store for each such deletion. */
 MUST_CHECK enum status catalog_tidy(const struct catalog *catalog,
                                     struct bytes *body);
 
