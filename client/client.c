@@ -235,7 +235,6 @@ static void sync_init(struct godwit *c)
 
 static enum status choose_producer(struct godwit *c)
 {
-    c->producer = c->options.producer;
     while (c->producer == 0) {
         if (!random_bytes(&c->producer, sizeof c->producer)) {
             return STATUS_IO;

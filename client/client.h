@@ -96,8 +96,6 @@ struct godwit {
     enum phase phase;
     struct link link;
     struct codec *codec;
-    uint64_t producer_base; /* producer sequence = base + index */
-    bool producer_based;
     uint64_t next_id;
     uint64_t hello_id;
     uint64_t attach_id;

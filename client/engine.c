@@ -226,12 +226,6 @@ static void welcomed(struct godwit *c, const struct wire_reply *reply)
         engine_fail(c, STATUS_IO, "the broker sent a welcome out of place");
         return;
     }
-    /* A producer id given by the application may have been used before: go on
-     * behind its last sequence, or the broker would take news for duplicates. */
-    if (!c->producer_based) {
-        c->producer_base = reply->welcome.producer_seq;
-        c->producer_based = true;
-    }
     c->frame_len = frame_len > 0 && frame_len < 2 * PUBLISH_FRAME_LEN
                        ? (size_t)frame_len / 2
                        : PUBLISH_FRAME_LEN;

@@ -74,9 +74,8 @@ struct godwit_options {
     const char *url; /* "ws://127.0.0.1:7654" or "wss://..."; http(s) too */
     const char *app;
     const char *secret;
-    bool own_thread;   /* default true */
-    uint32_t window;   /* unconfirmed publishes at most; default 1000 */
-    uint64_t producer; /* idempotent producer id; 0: a random one is made */
+    bool own_thread; /* default true */
+    uint32_t window; /* unconfirmed publishes at most; default 1000 */
     const char
         *ca_file; /* wss: trust this certificate instead of the system's */
     bool sign;    /* HMAC instead of bearer; default true */

@@ -63,8 +63,7 @@ void publish_set_wake(struct godwit *c)
 static enum status put_frame(struct godwit *c, const struct window_run *run)
 {
     struct wire_publish publish = { .topic = run->topic,
-                                    .producer_seq =
-                                        c->producer_base + run->first,
+                                    .producer_seq = run->first,
                                     .messages = c->gathered,
                                     .count = run->count };
     size_t mark;

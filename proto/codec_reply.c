@@ -20,7 +20,6 @@
 static const struct pb_field welcome_fields[] = {
     ID,
     { 2, PB_TEXT, AT(welcome.broker), 0, "" },
-    { 3, PB_U64, AT(welcome.producer_seq), 0, "" },
     { 4, PB_U64, AT(welcome.body_len_max), 0, "" },
     { 5, PB_U64, AT(welcome.frame_len_max), 0, "" },
 };

@@ -93,7 +93,6 @@ struct wire_settled_range {
 
 struct wire_welcome {
     struct slice broker;
-    uint64_t producer_seq;
     uint64_t body_len_max;
     uint64_t frame_len_max;
 };

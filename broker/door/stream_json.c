@@ -64,7 +64,6 @@ static void on_welcome(struct session *session, uint64_t id,
 
     json_u64(&reply.json, "id", id);
     json_text(&reply.json, "broker", welcome->broker);
-    json_u64(&reply.json, "producer_seq", welcome->producer_seq);
     json_u64(&reply.json, "body_len_max", welcome->body_len_max);
     json_u64(&reply.json, "frame_len_max", welcome->frame_len_max);
     reply_end(&reply);

@@ -249,10 +249,9 @@ bool fake_broker_send_reply(struct fake_broker *b)
     return sent;
 }
 
-bool fake_broker_welcome(struct fake_broker *b, uint64_t producer_seq)
+bool fake_broker_welcome(struct fake_broker *b)
 {
     struct wire_welcome welcome = { .broker = slice_text("fake"),
-                                    .producer_seq = producer_seq,
                                     .body_len_max = BODY_LEN_MAX,
                                     .frame_len_max = FRAME_LEN_MAX };
 
@@ -263,7 +262,7 @@ bool fake_broker_welcome(struct fake_broker *b, uint64_t producer_seq)
 
 bool fake_broker_connect(struct fake_broker *b)
 {
-    return fake_broker_accept(b) && fake_broker_welcome(b, 0);
+    return fake_broker_accept(b) && fake_broker_welcome(b);
 }
 
 bool fake_broker_confirm(struct fake_broker *b, uint64_t id, uint64_t count,
@@ -447,7 +446,7 @@ static bool play_request(struct fake_broker *b, struct turn *turn,
     switch (request->kind) {
     case REQUEST_HELLO:
         b->hello_id = request->id;
-        return fake_broker_welcome(b, b->producer_seq);
+        return fake_broker_welcome(b);
     case REQUEST_PUBLISH:
         return play_publish(b, turn, request);
     case REQUEST_ATTACH:

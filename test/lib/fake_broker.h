@@ -52,7 +52,7 @@ bool fake_broker_send(struct fake_broker *b, const void *bytes, size_t len);
 bool fake_broker_answer_upgrade(struct fake_broker *b);
 /* Socket, upgrade and hello, not welcomed yet. */
 bool fake_broker_accept(struct fake_broker *b);
-bool fake_broker_welcome(struct fake_broker *b, uint64_t producer_seq);
+bool fake_broker_welcome(struct fake_broker *b);
 /* Both. */
 bool fake_broker_connect(struct fake_broker *b);
 void fake_broker_drop(struct fake_broker *b);

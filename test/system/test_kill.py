@@ -279,7 +279,6 @@ def a_resent_publish_is_stored_once_across_a_restart(env):
     broker.kill()
     broker.start()
     session = broker.session(producer=5)
-    check(int(session.welcome.get("producer_seq", 0)) in (0, 3), f"{session.welcome}")
     again = session.publish("orders", ["a", "b", "c", "d"], producer_seq=1)
     check_equal([c.duplicate for c in again], [True, True, True, False], "duplicate flags")
     check_equal(again[3].seq, first[2].seq + 1, "seq of the new one")
