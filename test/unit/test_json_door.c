@@ -499,15 +499,16 @@ static void cr_frame(const char *want)
 
 Test(json_door, writes_welcome_confirm_attached_and_detached)
 {
-    struct wire_welcome welcome = { slice_text("godwit/0.1"), UINT64_MAX, 5,
-                                    6 };
+    struct wire_welcome welcome = { .broker = slice_text("godwit/0.1"),
+                                    .body_len_max = UINT64_MAX,
+                                    .frame_len_max = 6 };
     struct wire_confirm confirm = { 3, 2, 41, false };
     struct wire_attached attached = { slice_text("g"), 30000, 12 };
 
     door_json.welcome(session, 1, &welcome);
     cr_frame("{\"type\":\"welcome\",\"id\":\"1\",\"broker\":\"godwit/0.1\","
-             "\"producer_seq\":\"18446744073709551615\","
-             "\"body_len_max\":\"5\",\"frame_len_max\":\"6\"}");
+             "\"body_len_max\":\"18446744073709551615\","
+             "\"frame_len_max\":\"6\"}");
     door_json.confirm(session, &confirm);
     cr_frame("{\"type\":\"confirm\",\"id\":\"3\",\"count\":\"2\","
              "\"seq\":\"41\"}");
