@@ -101,34 +101,6 @@ static enum status frozen_error(struct error *err)
 
 /* ---- segments ---- */
 
-enum status store_make_next(struct store *store, uint32_t after,
-                            uint64_t now_us, const _Atomic bool *stop,
-                            struct error *err)
-{
-    struct segment_header header = { .id = after + 1,
-                                     .epoch = store->epoch,
-                                     .time_us = now_us,
-                                     .capacity = store->capacity,
-                                     .synced_end = SEGMENT_BEGIN };
-    struct segment *segment;
-    enum status status;
-
-    if (header.id > SEGMENT_ID_MAX) {
-        return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
-    }
-    status = segment_make(&segment, &store->log, &header, stop, err);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    status = segment_publish(segment, &store->log, err);
-    if (status != STATUS_OK) {
-        segment_discard(segment, &store->log);
-        return status;
-    }
-    atomic_store_explicit(&store->next, segment, memory_order_release);
-    return STATUS_OK;
-}
-
 static bool next_ready(const struct store *store)
 {
     return atomic_load_explicit(&store->next, memory_order_acquire) != NULL;
@@ -139,7 +111,7 @@ static enum status have_next(struct store *store, uint64_t now_us,
                              struct error *err)
 {
     struct journal *journal = &store->journal;
-    enum status status = STATUS_OK;
+    enum status status;
 
     if (next_ready(store)) {
         return STATUS_OK;
@@ -148,14 +120,7 @@ static enum status have_next(struct store *store, uint64_t now_us,
         && journal->make_after_us - now_us <= MAKE_PAUSE_US) {
         return error_set(err, STATUS_NO_SPACE, 0, "no space for a segment");
     }
-    atomic_store_explicit(&store->hurry, true, memory_order_relaxed);
-    pthread_mutex_lock(&store->make_lock);
-    if (!next_ready(store)) {
-        status = store_make_next(store, journal->active->header.id, now_us,
-                                 NULL, err);
-    }
-    pthread_mutex_unlock(&store->make_lock);
-    atomic_store_explicit(&store->hurry, false, memory_order_relaxed);
+    status = store_have_next(store, journal->active->header.id, now_us, err);
     journal->make_after_us = status == STATUS_OK ? 0 : now_us + MAKE_PAUSE_US;
     if (status == STATUS_IO) {
         store_freeze(store);

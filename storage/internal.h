@@ -20,6 +20,8 @@ enum {
     RESERVE_SHARE = 8,
     /* A start does not wait for a whole segment to be filled with zeros. */
     FIRST_SEGMENT_LEN_MAX = 64 * 1024 * 1024,
+    /* ... and no call of the keeper fills more than this. */
+    PREPARE_STEP_LEN = 8 * 1024 * 1024,
     /* After a failure to make a segment the journal waits before it tries again
      * by itself; the keeper tries whenever it is asked to. */
     MAKE_PAUSE_US = 100 * 1000,
@@ -147,7 +149,8 @@ struct store {
     pthread_mutex_t make_lock;      /* whoever makes the next segment */
     _Atomic(struct segment *) next; /* ready, named, not in the table yet */
     _Atomic uint32_t active_id;
-    _Atomic bool hurry; /* the journal waits for the segment being made */
+    struct segment *making; /* under make_lock: not ready yet, */
+    uint32_t zeroed;        /* filled with zeros up to here */
 
     /* any thread reads */
     _Atomic bool frozen;
@@ -171,12 +174,11 @@ void journal_fini(struct journal *journal);
 MUST_CHECK enum status journal_topic(struct journal *journal, uint32_t topic,
                                      uint64_t last_seq);
 void store_freeze(struct store *store);
-/* Have store->next; `after` is the id of the segment before it, `stop` as for
- * segment_make(). */
-MUST_CHECK enum status store_make_next(struct store *store, uint32_t after,
-                                       uint64_t now_us,
-                                       const _Atomic bool *stop,
-                                       struct error *err);
+
+/* prepare.c */
+/* Have store->next at once; `after` is the id of the segment before it. */
+MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
+                                       uint64_t now_us, struct error *err);
 
 /* keeper.c */
 MUST_CHECK enum status keeper_init(struct keeper *keeper, uint64_t seed);

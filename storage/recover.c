@@ -152,11 +152,15 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
     if (header.id > SEGMENT_ID_MAX) {
         return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
     }
-    status = segment_make(&segment, &store->log, &header, &store->hurry, err);
+    status = segment_make(&segment, &store->log, &header, err);
     if (status != STATUS_OK) {
         return status;
     }
-    status = write_tail(r, segment, tail, err);
+    status = segment_zero(segment, &store->log, SEGMENT_BEGIN,
+                          header.capacity - SEGMENT_BEGIN, err);
+    if (status == STATUS_OK) {
+        status = write_tail(r, segment, tail, err);
+    }
     if (status == STATUS_OK) {
         status = segment_publish(segment, &store->log, err);
     }

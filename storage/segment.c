@@ -21,7 +21,7 @@ enum {
     AT_PREVIOUS_END = 48
 };
 
-enum { ZERO_CHUNK_LEN = 1024 * 1024, ZERO_SYNC_CHUNKS = 4 };
+enum { ZERO_CHUNK_LEN = 1024 * 1024 };
 
 static const uint64_t segment_magic = UINT64_C(0x3147455354574447);
 
@@ -152,35 +152,8 @@ static int write_header(struct segment *segment, struct log *log)
     return io_write(log->vfs, segment->fd, block, sizeof block, 0);
 }
 
-/* In pieces with a sync each, so that the journal's own syncs do not queue up
- * behind a whole segment. */
-static int fill_with_zeros(struct segment *segment, struct log *log,
-                           const _Atomic bool *stop)
-{
-    uint32_t capacity = segment->header.capacity;
-    uint8_t *zeros = calloc(1, ZERO_CHUNK_LEN);
-    int result = 0;
-
-    if (zeros == NULL) {
-        return 0; /* slower syncs, nothing worse */
-    }
-    for (uint32_t at = 0; at < capacity && result == 0
-                          && !atomic_load_explicit(stop, memory_order_relaxed);
-         at += ZERO_CHUNK_LEN) {
-        uint32_t len =
-            capacity - at < ZERO_CHUNK_LEN ? capacity - at : ZERO_CHUNK_LEN;
-        result = io_write(log->vfs, segment->fd, zeros, len, at);
-        if (result == 0 && (at / ZERO_CHUNK_LEN) % ZERO_SYNC_CHUNKS == 0) {
-            result = io_sync(log->vfs, segment->fd);
-        }
-    }
-    free(zeros);
-    return result;
-}
-
 enum status segment_make(struct segment **out, struct log *log,
-                         const struct segment_header *header,
-                         const _Atomic bool *stop, struct error *err)
+                         const struct segment_header *header, struct error *err)
 {
     struct segment *segment = segment_new(header->id);
     char path[PATH_LEN_MAX];
@@ -201,10 +174,6 @@ enum status segment_make(struct segment **out, struct log *log,
         status = fail(err, segment, "allocate");
         goto fail;
     }
-    if (stop != NULL && fill_with_zeros(segment, log, stop) != 0) {
-        status = fail(err, segment, "fill with zeros");
-        goto fail;
-    }
     if (write_header(segment, log) != 0) {
         status = fail(err, segment, "write the header");
         goto fail;
@@ -219,6 +188,29 @@ enum status segment_make(struct segment **out, struct log *log,
 fail:
     segment_discard(segment, log);
     return status;
+}
+
+enum status segment_zero(struct segment *segment, struct log *log, uint32_t at,
+                         uint32_t len, struct error *err)
+{
+    uint32_t end = at + len;
+    uint8_t *zeros = calloc(1, ZERO_CHUNK_LEN);
+    int result = 0;
+
+    CHECK(end >= at && end <= segment->header.capacity);
+    if (zeros == NULL) {
+        return STATUS_OK; /* slower syncs, nothing worse */
+    }
+    while (at < end && result == 0) {
+        uint32_t part = end - at < ZERO_CHUNK_LEN ? end - at : ZERO_CHUNK_LEN;
+        result = io_write(log->vfs, segment->fd, zeros, part, at);
+        at += part;
+    }
+    free(zeros);
+    if (result == 0) {
+        result = io_sync(log->vfs, segment->fd);
+    }
+    return result == 0 ? STATUS_OK : fail(err, segment, "fill with zeros");
 }
 
 void segment_discard(struct segment *segment, struct log *log)

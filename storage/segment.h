@@ -58,13 +58,15 @@ MUST_CHECK enum status log_add(struct log *log, struct segment *segment);
 void log_fini(struct log *log);
 
 /* A new file under its temporary name, allocated, mapped, its header written.
- * Batches may be written to it before segment_publish(). With `stop` it is also
- * filled with zeros, until *stop turns true: a sync of blocks that were written
- * before is twice as fast as of ones that were only allocated. STATUS_NO_SPACE
- * for want of space or descriptors, STATUS_IO for all else. */
+ * Batches may be written to it before segment_publish(). STATUS_NO_SPACE for
+ * want of space or descriptors, STATUS_IO for all else. */
 MUST_CHECK enum status segment_make(struct segment **out, struct log *log,
                                     const struct segment_header *header,
-                                    const _Atomic bool *stop,
+                                    struct error *err);
+/* Write zeros and sync them: a sync of blocks that were written before is twice
+ * as fast as of ones that were only allocated, and the pages are there. */
+MUST_CHECK enum status segment_zero(struct segment *segment, struct log *log,
+                                    uint32_t at, uint32_t len,
                                     struct error *err);
 /* Sync it, give it its name, sync the folder. */
 MUST_CHECK enum status segment_publish(struct segment *segment, struct log *log,

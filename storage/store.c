@@ -253,6 +253,9 @@ static void store_free(struct store *store)
     keydir_close(store->keydir);
     keeper_fini(&store->keeper);
     journal_fini(&store->journal);
+    if (store->making != NULL) {
+        segment_discard(store->making, &store->log);
+    }
     segment_free(atomic_load(&store->next), &store->log);
     log_fini(&store->log);
     if (store->lock_fd >= 0) {

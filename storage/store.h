@@ -104,7 +104,8 @@ bool store_space_low(
 
 /* ---- keeper ---- */
 
-/* Have the next segment ready before the journal needs it. Cheap when it is.
+/* Get the next segment ready before the journal needs it, a bounded bit at each
+ * call (so call it often while there is traffic). Cheap when it is ready.
  * STATUS_NO_SPACE is reported and tried again at the next call. */
 MUST_CHECK enum status store_prepare(struct store *store, struct error *err);
 

@@ -1,0 +1,141 @@
+/* The segments before and behind the active one: the next is made ahead of
+ * time, a bit at each call so that the keeper's other work goes on, and full
+ * ones give back what they did not need. The journal takes the next one as far
+ * as it has come, or makes it by itself when there is none. */
+#include "storage/internal.h"
+
+/* Give back what full segments did not need. */
+static enum status trim_sealed(struct store *store, struct error *err)
+{
+    struct keeper *keeper = &store->keeper;
+    uint32_t active =
+        atomic_load_explicit(&store->active_id, memory_order_acquire);
+
+    while (keeper->trimmed_through + 1 < active) {
+        struct segment *segment =
+            log_segment(&store->log, keeper->trimmed_through + 1);
+        keeper->trimmed_through++;
+        if (segment != NULL) {
+            enum status status = segment_trim(segment, &store->log, err);
+            if (status != STATUS_OK) {
+                return status;
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+/* ---- the next segment; all under make_lock ---- */
+
+static enum status begin(struct store *store, uint32_t after, uint64_t now_us,
+                         struct error *err)
+{
+    struct segment_header header = { .id = after + 1,
+                                     .epoch = store->epoch,
+                                     .time_us = now_us,
+                                     .capacity = store->capacity,
+                                     .synced_end = SEGMENT_BEGIN };
+
+    if (header.id > SEGMENT_ID_MAX) {
+        return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
+    }
+    store->zeroed = SEGMENT_BEGIN;
+    return segment_make(&store->making, &store->log, &header, err);
+}
+
+static void abandon(struct store *store)
+{
+    segment_discard(store->making, &store->log);
+    store->making = NULL;
+}
+
+static enum status finish(struct store *store, struct error *err)
+{
+    enum status status = segment_publish(store->making, &store->log, err);
+
+    if (status != STATUS_OK) {
+        abandon(store);
+        return status;
+    }
+    atomic_store_explicit(&store->next, store->making, memory_order_release);
+    store->making = NULL;
+    return STATUS_OK;
+}
+
+static enum status fill_some(struct store *store, struct error *err)
+{
+    uint32_t left = store->making->header.capacity - store->zeroed;
+    uint32_t len = left < PREPARE_STEP_LEN ? left : PREPARE_STEP_LEN;
+    enum status status =
+        segment_zero(store->making, &store->log, store->zeroed, len, err);
+
+    if (status != STATUS_OK) {
+        abandon(store);
+        return status;
+    }
+    store->zeroed += len;
+    return len == left ? finish(store, err) : STATUS_OK;
+}
+
+static bool next_ready(const struct store *store)
+{
+    return atomic_load_explicit(&store->next, memory_order_acquire) != NULL;
+}
+
+enum status store_have_next(struct store *store, uint32_t after,
+                            uint64_t now_us, struct error *err)
+{
+    enum status status = STATUS_OK;
+
+    pthread_mutex_lock(&store->make_lock);
+    if (!next_ready(store)) {
+        if (store->making == NULL) {
+            status = begin(store, after, now_us, err);
+        }
+        if (status == STATUS_OK) {
+            status = finish(store, err);
+        }
+    }
+    pthread_mutex_unlock(&store->make_lock);
+    return status;
+}
+
+static enum status make_some(struct store *store, struct error *err)
+{
+    uint32_t active =
+        atomic_load_explicit(&store->active_id, memory_order_acquire);
+    uint64_t now_us =
+        atomic_load_explicit(&store->now_us, memory_order_relaxed);
+    enum status status = STATUS_OK;
+
+    if (store->making == NULL) {
+        status = begin(store, active, now_us, err);
+    }
+    return status == STATUS_OK ? fill_some(store, err) : status;
+}
+
+enum status store_prepare(struct store *store, struct error *err)
+{
+    enum status status;
+
+    if (store_frozen(store)) {
+        return error_set(err, STATUS_FROZEN, 0,
+                         "the store is frozen after an I/O error");
+    }
+    atomic_store_explicit(&store->figures.free_bytes,
+                          store->vfs->free_bytes(store->vfs, store->dir),
+                          memory_order_relaxed);
+    status = trim_sealed(store, err);
+    if (status != STATUS_OK || next_ready(store)) {
+        return status;
+    }
+    pthread_mutex_lock(&store->make_lock);
+    if (!next_ready(store)) {
+        status = make_some(store, err);
+    }
+    pthread_mutex_unlock(&store->make_lock);
+    if (status == STATUS_IO) {
+        store_freeze(store);
+    }
+    return status;
+}
