@@ -513,6 +513,9 @@ static enum status bring_up(struct recovery *r, struct keydir_meta *meta,
     status = find_last(r, meta->place, err);
     if (status == STATUS_OK) {
         status = recover_unclean(r, meta->place, err);
+        /* Closed properly, with no room left in its segment. */
+        r->out->clean = meta->clean && r->out->replayed_bytes == 0
+                        && r->out->torn_bytes == 0;
     }
     return status;
 }
@@ -580,7 +583,11 @@ enum status store_recover(struct store *store,
     if (status == STATUS_OK) {
         status = settle(&r, err);
     }
-    out->segment_count = r.found_count + (out->clean && !out->fresh ? 0 : 1);
+    out->segment_count = r.found_count;
+    if (store->journal.active != NULL
+        && find_segment(&r, store->journal.active->header.id) == NULL) {
+        out->segment_count++;
+    }
     recovery_fini(&r);
     return status;
 }

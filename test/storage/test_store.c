@@ -130,6 +130,31 @@ Test(store, a_clean_end_goes_on_in_the_same_segment)
     cr_assert(eq(str, (char *)message_text(&h, 1, 2), "b"));
 }
 
+/* Closed when hardly anything fits any more: a new segment, and clean still. */
+Test(store, a_clean_end_in_a_full_segment_is_clean)
+{
+    struct store_stats stats = { 0 };
+    uint64_t stored = 0;
+
+    while (stats.log_bytes < h.config.segment_len - 4096 - 3000) {
+        add_sized(&h, 1, 1000, 7);
+        cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+        store_stats(h.store, &stats);
+        stored++;
+    }
+    cr_assert(eq(u64, stats.segments, 1));
+    harness_reopen(&h);
+    cr_assert(h.recovery.clean);
+    cr_assert(eq(u64, h.recovery.segment_count, 2));
+    cr_assert(eq(u64, h.recovery.replayed_records, 0));
+    cr_assert(eq(u64, last_seq(&h, 1), stored));
+    add_message(&h, 1, "goes on");
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    harness_reopen(&h);
+    cr_assert(eq(str, (char *)message_text(&h, 1, stored + 1), "goes on"));
+    cr_assert(eq(sz, strlen(message_text(&h, 1, stored)), 1000));
+}
+
 Test(store, an_unclean_end_begins_a_new_segment)
 {
     add_message(&h, 1, "a");
