@@ -125,6 +125,9 @@ void dispatch_commit(struct dispatch *d, const struct store_commit *commit)
                                            .arg = d };
     enum status status = store_view_commit(d->view, commit, &visitor);
 
+    /* Without its runs noted, durable messages would look like gaps. A restart
+     * has them all, so better to end here. */
+    CHECK(status != STATUS_NOMEM);
     if (status != STATUS_OK) {
         log_error("commit not readable segment=%u offset=%u reason=\"%s\"",
                   commit->segment, commit->offset, status_text(status));

@@ -478,7 +478,12 @@ enum status store_apply(struct store *store, const struct store_commit *commit)
         store_freeze(store);
         return status;
     }
-    return keeper_apply_batch(store, &batch, TRUST_ALL, NULL);
+    status = keeper_apply_batch(store, &batch, TRUST_ALL, NULL);
+    if (status != STATUS_OK && status != STATUS_AGAIN) {
+        /* Half of it may be noted: no checkpoint may claim the whole. */
+        store_freeze(store);
+    }
+    return status;
 }
 
 uint64_t store_pending(const struct store *store)

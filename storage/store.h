@@ -110,7 +110,8 @@ bool store_space_low(
 MUST_CHECK enum status store_prepare(struct store *store, struct error *err);
 
 /* Take note of one commit batch (in log order, each durable). Memory only.
- * STATUS_AGAIN: as much is pending as may be; checkpoint first. */
+ * STATUS_AGAIN: as much is pending as may be; checkpoint first. Any other
+ * failure freezes the store. */
 MUST_CHECK enum status store_apply(struct store *store,
                                    const struct store_commit *commit);
 
