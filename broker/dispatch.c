@@ -266,7 +266,7 @@ static bool pump_group(struct dispatch *d, struct group_run *run,
     return budget == 0;
 }
 
-bool dispatch_pump(struct dispatch *d, uint64_t now_us)
+void dispatch_pump(struct dispatch *d, uint64_t now_us)
 {
     size_t rounds = PUMP_MESSAGES / PUMP_GROUP_MESSAGES;
     struct group_run *again[PUMP_MESSAGES / PUMP_GROUP_MESSAGES];
@@ -283,6 +283,10 @@ bool dispatch_pump(struct dispatch *d, uint64_t now_us)
     for (size_t i = 0; i < again_count; i++) {
         dispatch_mark_ready(d, again[i]);
     }
+}
+
+bool dispatch_has_more(const struct dispatch *d)
+{
     return d->ready_first != NULL;
 }
 

@@ -21,8 +21,11 @@ struct dispatch_out {
     void (*gap)(void *member, const char *topic, struct seq_range range);
     /* No more for now: its output is full. It will say when it has drained. */
     bool (*congested)(void *member);
-    /* Its group was deleted; it is a member no more. */
-    void (*evicted)(void *member, const char *reason);
+    /* It is a member no more. STATUS_NOT_FOUND: its group was deleted;
+     * STATUS_UNAUTHENTICATED: its app was. */
+    void (*evicted)(void *member, enum status why);
+    /* Did it log in as this app? */
+    bool (*is_of_app)(const void *member, uint32_t app);
 };
 
 struct dispatch_config {
@@ -55,9 +58,11 @@ uint64_t dispatch_last_seq(const struct topic *topic);
 void dispatch_commit(struct dispatch *dispatch,
                      const struct store_commit *commit);
 
-/* Give out what can be given, within the budget of one loop turn. True: there
- * is more to do at once. */
-bool dispatch_pump(struct dispatch *dispatch, uint64_t now_us);
+/* Give out what can be given, within the budget of one loop turn. */
+void dispatch_pump(struct dispatch *dispatch, uint64_t now_us);
+
+/* Is there a group that may have something to give at once? */
+bool dispatch_has_more(const struct dispatch *dispatch);
 
 /* Write the groups' effects as records. False: the ring is full, go on later. */
 bool dispatch_log(struct dispatch *dispatch, struct submission *to,

@@ -110,6 +110,10 @@ static bool log_lane(void *arg, const struct effects *effects)
     }
     /* Retries first: an ack of the same message in one turn is the newer word. */
     status = log_retries(log, effects);
+    if (effects->retry_count > 0) {
+        /* It may have been held back by failures it had not told. */
+        dispatch_mark_ready(log->dispatch, log->run);
+    }
     if (status == STATUS_OK) {
         status = log_ranges(log, RECORD_ACK, effects->topic, effects->acked);
     }
@@ -133,8 +137,6 @@ bool dispatch_log(struct dispatch *d, struct submission *to, uint64_t now_us,
         }
         d->changed = run->next_changed;
         run->changed = false;
-        /* It may have been held back by what it had not told. */
-        dispatch_mark_ready(d, run);
     }
     return true;
 }

@@ -26,6 +26,7 @@ struct journal {
     struct store_span spans[WORKER_COUNT_MAX];
     uint64_t riding_since_us; /* 0: no acks wait for a ride */
     bool reported;            /* the failure it stands at was logged */
+    bool stuck;               /* the last group found no room at all */
 };
 
 static void drain_wakes(struct journal *j)
@@ -136,6 +137,7 @@ static void no_space(struct journal *j, const struct error *err)
         log_error("disk full reason=\"%s\" effect=\"acks wait too\"",
                   err->text);
     }
+    j->stuck = true;
     park(j, NO_SPACE_RETRY_MS);
 }
 
@@ -209,6 +211,7 @@ static void commit_group(struct journal *j)
 
     if (status == STATUS_OK) {
         j->reported = false;
+        j->stuck = false;
         tell(j, &commit);
     } else if (status == STATUS_NO_SPACE) {
         no_space(j, &err);
@@ -225,8 +228,8 @@ static void *journal_run(void *arg)
     pthread_setname_np(pthread_self(), "journal");
     for (;;) {
         bool stopping = atomic_load(&j->stopping);
-        if (stopping && store_frozen(j->config.store)) {
-            return NULL;
+        if (stopping && (store_frozen(j->config.store) || j->stuck)) {
+            return NULL; /* what is left was never confirmed */
         }
         if (!collect(j, &urgent)) {
             j->riding_since_us = 0;

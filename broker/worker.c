@@ -37,10 +37,9 @@ void worker_drain_commits(struct worker *w)
 static void take_durable(struct worker *w)
 {
     /* Read before the ring is: the journal tells the ring first. */
-    uint64_t durable = submission_durable(w->submission);
-
+    w->durable = submission_durable(w->submission);
     worker_drain_commits(w);
-    pending_answer(w, durable);
+    pending_answer(w, w->durable);
     if (store_frozen(w->all->store)
         && (!pending_empty(&w->pending) || w->unplaced != NULL)) {
         pending_refuse_all(w);
@@ -158,11 +157,10 @@ static void watch_books(struct worker *w)
 static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
     struct worker *w = container_of(watcher, struct worker, turn_ends);
-    bool more;
 
     (void)events;
     w->now_us = clock_monotonic_us();
-    more = dispatch_pump(w->dispatch, w->now_us);
+    dispatch_pump(w->dispatch, w->now_us);
     session_finish_pulls(w);
     if (!store_frozen(w->all->store)
         && dispatch_log(w->dispatch, w->submission, w->now_us,
@@ -172,14 +170,17 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     if (submission_publish(w->submission)) {
         journal_wake(w->all->journal);
     }
-    /* Outcomes that needed no record are durable already. */
-    pending_answer(w, submission_durable(w->submission));
+    /* Outcomes that needed no record are durable already. What became durable
+     * during this turn waits for the next: an answer may not run ahead of this
+     * worker's replica. */
+    pending_answer(w, w->durable);
     net_flush(w->net);
     show_figures(w);
     go_on_draining(w);
     set_due_timer(w);
     watch_books(w);
-    if (more || !mailbox_empty(w->inbox)) {
+    /* Asked last: what was written may have made room for members. */
+    if (dispatch_has_more(w->dispatch) || !mailbox_empty(w->inbox)) {
         ev_idle_start(loop, &w->more);
     } else {
         ev_idle_stop(loop, &w->more);
@@ -388,6 +389,7 @@ static const struct dispatch_out dispatch_out = {
     .gap = session_gap,
     .congested = session_congested,
     .evicted = session_evicted,
+    .is_of_app = session_is_of_app,
 };
 
 static enum status open_dispatch(struct worker *w, struct error *err)
