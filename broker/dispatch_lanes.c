@@ -238,6 +238,16 @@ static void group_run_free(struct dispatch *d, struct group_run *run)
     free(run);
 }
 
+static void evict(struct dispatch *d, struct group_run *run,
+                  struct member *member, enum status why)
+{
+    void *user = member_user(member);
+
+    dispatch_forget_member(run, member);
+    group_leave(run->group, member, 0);
+    d->config.out.evicted(user, why);
+}
+
 static void on_group_gone(void *arg, struct group_fact *fact)
 {
     struct dispatch *d = arg;
@@ -247,21 +257,28 @@ static void on_group_gone(void *arg, struct group_fact *fact)
         return;
     }
     while (run->member_count > 0) {
-        struct member *member = run->members[0];
-        void *user = member_user(member);
-        dispatch_forget_member(run, member);
-        group_leave(run->group, member, 0);
-        d->config.out.evicted(user, "the group was deleted");
+        evict(d, run, run->members[0], STATUS_NOT_FOUND);
     }
     group_run_free(d, run);
     fact->user = NULL;
 }
 
+/* What it may not have any more must not go on to its sessions. */
 static void on_app_gone(void *arg, const struct app *app)
 {
-    /* Its sessions find out at their next request. */
-    (void)arg;
-    (void)app;
+    struct dispatch *d = arg;
+
+    for (struct group_run *run = d->groups; run != NULL; run = run->next) {
+        /* From the end: the last one takes the place of who leaves. */
+        for (size_t i = run->member_count; i > 0; i--) {
+            struct member *member = run->members[i - 1];
+
+            if (d->config.out.is_of_app(member_user(member), app->id)) {
+                evict(d, run, member, STATUS_UNAUTHENTICATED);
+            }
+        }
+        dispatch_touched(d, run);
+    }
 }
 
 /* ---- start ---- */

@@ -67,6 +67,9 @@ struct worker {
     struct dispatch *dispatch;
     struct codec *codec;
     struct pending_queue pending;
+    /* of the submission ring, as read before the commits were: whatever is
+     * durable up to here is in this worker's replica */
+    uint64_t durable;
     struct settle_reply *unplaced; /* their records are not written yet */
     struct settle_reply **unplaced_end;
     struct settle_reply *settle_pool; /* free ones */

@@ -67,7 +67,8 @@ void session_deliver(void *member, const char *topic,
                      const struct wire_delivery *deliveries, size_t count);
 void session_gap(void *member, const char *topic, struct seq_range range);
 bool session_congested(void *member);
-void session_evicted(void *member, const char *reason);
+void session_evicted(void *member, enum status why);
+bool session_is_of_app(const void *member, uint32_t app);
 /* ---- pull.c ---- */
 void pull_end(struct session *session, bool got);
 /* End of a turn: answer the pulls that got something. */

@@ -575,9 +575,19 @@ void session_drained(struct session *s)
     }
 }
 
-void session_evicted(void *member, const char *reason)
+bool session_is_of_app(const void *member, uint32_t app)
+{
+    const struct session *s = member;
+
+    return s->app == app;
+}
+
+void session_evicted(void *member, enum status why)
 {
     struct session *s = member;
+    bool no_app = why == STATUS_UNAUTHENTICATED;
+    const char *reason =
+        no_app ? "the app was deleted" : "the group was deleted";
     struct refusal r;
 
     s->member = NULL;
@@ -587,7 +597,7 @@ void session_evicted(void *member, const char *reason)
     if (s->pulling) {
         s->pulling = false;
         ev_timer_stop(s->worker->loop, &s->timer);
-        refuse(&r, STATUS_NOT_FOUND, "group", "%s", reason);
+        refuse(&r, why, no_app ? "app" : "group", "%s", reason);
         s->door->refused(s, s->pull_id, 1, &r);
     } else {
         s->door->detached(s, 0, reason);

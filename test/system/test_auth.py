@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
@@ -158,6 +159,47 @@ def a_deleted_app_is_out(env):
     except (RefusedReply, Closed):
         pass
     hello_refused(broker, {"type": "hello", "app": "shop", "secret": secret})
+
+
+def refused_as(status, act):
+    try:
+        act()
+    except RefusedReply as refused:
+        check_equal(refused.status, status, "status")
+        return
+    raise Failed(f"not refused with {status}")
+
+
+@case(short=True)
+def a_deleted_app_gets_nothing_more(env):
+    """Attached or pulling when it is deleted: on each worker, at once."""
+    broker = env.broker(config={"workers": 2})
+    admin = broker.http()
+    admin.make_topic("orders")
+    secret = admin.make_app("shop", subscribe=["*"])
+    own = broker.http(app="shop", secret=secret)
+    for group in ("one", "two"):
+        own.make_group(group, "orders")
+    sessions = [broker.session(app="shop", secret=secret) for _ in range(2)]
+    for session, group in zip(sessions, ("one", "two")):
+        session.attach(group)
+    admin.publish("orders", "before")
+    held = [session.next().seq for session in sessions]
+    pulls = []
+    puller = threading.Thread(target=lambda: pulls.append(
+        own.post("/v1/groups/one/pull?max=1&wait=20s")))
+    puller.start()
+    admin.must(admin.delete("/v1/apps/shop"))
+    puller.join()
+    check_equal(pulls[0].code, 401, f"a pull that waited: {pulls[0]}")
+    admin.publish("orders", "after")
+    for session, group, seq in zip(sessions, ("one", "two"), held):
+        refused_as("unauthenticated", lambda s=session, n=seq: s.ack("orders", n))
+        refused_as("unauthenticated", lambda s=session, g=group: s.attach(g))
+        session.none_comes(0.5)
+    lanes = [admin.get(f"/v1/groups/{group}").json["lanes"][0] for group in ("one", "two")]
+    for lane in lanes:
+        check_equal((int(lane["ready"]), int(lane["in_flight"])), (2, 0), f"books {lane}")
 
 
 @case()
