@@ -47,6 +47,7 @@ static struct slice bytes_slice(const struct bytes *b)
 
 /* ---- refusals ---- */
 
+/* Of an answer without a refusal in JSON, as a proxy may give it. */
 static enum status status_of_code(int code)
 {
     switch (code) {
@@ -58,23 +59,18 @@ static enum status status_of_code(int code)
         return STATUS_FORBIDDEN;
     case 404:
         return STATUS_NOT_FOUND;
-    case 409:
-        return STATUS_EXISTS;
+    case 408:
+    case 504:
+        return STATUS_TIMEOUT;
     case 413:
         return STATUS_TOO_LARGE;
-    case 429:
-        return STATUS_AGAIN;
-    case 503:
-        return STATUS_BUSY;
-    case 507:
-        return STATUS_NO_SPACE;
     default:
         return STATUS_IO;
     }
 }
 
-/* The string behind `"name":` in the broker's flat JSON refusals; what cannot
- * be found that way is shown as it is. */
+/* The string behind `"name":` in the broker's JSON refusals, which have no two
+ * of one name; what cannot be found that way is shown as it is. */
 static struct slice json_text(struct slice json, const char *name)
 {
     char wanted[32];
@@ -98,23 +94,15 @@ static struct slice json_text(struct slice json, const char *name)
     return slice_of(begin, (size_t)(at - begin));
 }
 
-static enum status status_of_word(struct slice word, enum status otherwise)
-{
-    for (unsigned i = 1; i < STATUS_COUNT; i++) {
-        if (slice_is(word, status_word((enum status)i))) {
-            return (enum status)i;
-        }
-    }
-    return otherwise;
-}
-
 static enum status refused(struct godwit *c, const char *what,
                            struct http_response *response)
 {
     struct slice json = bytes_slice(&response->body);
     struct slice text = json_text(json, "text");
+    struct slice word = json_text(json, "status");
     enum status status =
-        status_of_word(json_text(json, "code"), status_of_code(response->code));
+        status_from_word(word.len == 0 ? "" : (const char *)word.at, word.len,
+                         status_of_code(response->code));
     char words[512];
 
     if (text.len == 0) {
@@ -272,47 +260,19 @@ static void add_outcome(const struct wire_reply *reply, uint64_t *accepted)
     }
 }
 
-/* The codec reads Replies, and the body is a Settled alone: put the field's tag
- * and length before it. A Reply is taken as it is. */
-static enum status reply_make(struct slice settled, struct bytes *out)
-{
-    enum { TAG_SETTLED = REPLY_SETTLED << 3 | 2, VARINT_MORE = 0x80 };
-    uint8_t head[11] = { TAG_SETTLED };
-    size_t head_len = 1;
-    enum status status = STATUS_OK;
-
-    if (settled.len == 0 || settled.at[0] != TAG_SETTLED) {
-        for (size_t rest = settled.len; rest >= VARINT_MORE; rest >>= 7) {
-            head[head_len++] = (uint8_t)(rest | VARINT_MORE);
-        }
-        head[head_len] = (uint8_t)(settled.len >> 7 * (head_len - 1));
-        status = bytes_append(out, head, head_len + 1);
-    }
-    return status == STATUS_OK ? bytes_append(out, settled.at, settled.len)
-                               : status;
-}
-
 static enum status settled_read(const struct http_response *response,
                                 uint64_t *accepted)
 {
     struct codec *codec = codec_new();
-    struct bytes made = { .at = NULL };
     struct wire_reply reply;
-    enum status status = codec == NULL ? STATUS_NOMEM : STATUS_OK;
+    enum status status = codec == NULL
+                             ? STATUS_NOMEM
+                             : codec_settled_body_read(
+                                 codec, bytes_slice(&response->body), &reply);
 
-    if (status == STATUS_OK) {
-        status = reply_make(bytes_slice(&response->body), &made);
-    }
-    if (status == STATUS_OK) {
-        status = codec_reply_read(codec, bytes_slice(&made), &reply);
-    }
-    if (status == STATUS_OK && reply.kind != REPLY_SETTLED) {
-        status = STATUS_INVALID;
-    }
     if (status == STATUS_OK) {
         add_outcome(&reply, accepted);
     }
-    bytes_fini(&made);
     codec_free(codec);
     return status;
 }

@@ -4,6 +4,8 @@
 #ifndef GODWIT_PROTO_STATUS_H
 #define GODWIT_PROTO_STATUS_H
 
+#include <stddef.h>
+
 #define STATUS_MAP(X)                                                          \
     X(STATUS_OK, 0, "ok", "done")                                              \
     X(STATUS_AGAIN, 1, "again", "at its bound, try again later")               \
@@ -41,5 +43,10 @@ const char *status_text(enum status status);
 
 /* The status of a number from the wire; STATUS_INTERNAL when there is none. */
 enum status status_from_number(unsigned number);
+
+/* The failure that the `len` bytes at `word` name; `otherwise` when they name
+ * none ("ok" is no failure). */
+enum status status_from_word(const char *word, size_t len,
+                             enum status otherwise);
 
 #endif

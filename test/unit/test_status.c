@@ -42,6 +42,21 @@ Test(status, number_from_the_wire_is_a_status_or_internal)
     cr_expect_eq(status_from_number(0xFFFFFFFFu), STATUS_INTERNAL);
 }
 
+Test(status, word_from_the_wire_is_a_failure_or_what_was_said)
+{
+    for (unsigned i = STATUS_OK + 1; i < STATUS_COUNT; i++) {
+        const char *word = status_word((enum status)i);
+        size_t len = strlen(word);
+
+        cr_expect_eq(status_from_word(word, len, STATUS_OK), (enum status)i);
+        cr_expect_eq(status_from_word(word, len - 1, STATUS_OK), STATUS_OK,
+                     "a part of %s", word);
+    }
+    cr_expect_eq(status_from_word("ok", 2, STATUS_IO), STATUS_IO);
+    cr_expect_eq(status_from_word("", 0, STATUS_BUSY), STATUS_BUSY);
+    cr_expect_eq(status_from_word("frozen!", 7, STATUS_BUSY), STATUS_BUSY);
+}
+
 Test(status, unknown_number_has_a_word_too)
 {
     cr_expect_str_eq(status_word((enum status)STATUS_COUNT), "unknown");

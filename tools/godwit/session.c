@@ -256,13 +256,9 @@ static void numbers_of(const struct json *refused, char *text, size_t len)
     }
 }
 
-static enum status status_of_word(const char *word, int http_code)
+/* Of an answer without a refusal in JSON. */
+static enum status status_of_code(int http_code)
 {
-    for (unsigned i = 0; i < STATUS_COUNT; i++) {
-        if (strcmp(word, status_word((enum status)i)) == 0) {
-            return (enum status)i;
-        }
-    }
     switch (http_code) {
     case 401:
         return STATUS_UNAUTHENTICATED;
@@ -281,8 +277,9 @@ static int report_refusal(const struct godwit_response *response,
                           const struct json *document)
 {
     const struct json *refused = json_get(document, "refused");
-    enum status status = status_of_word(
-        json_text(json_get(refused, "status"), ""), response->code);
+    const char *word = json_text(json_get(refused, "status"), "");
+    enum status status =
+        status_from_word(word, strlen(word), status_of_code(response->code));
     char numbers[512];
 
     if (refused == NULL) {
