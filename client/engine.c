@@ -300,8 +300,14 @@ static void dispatch_running(struct godwit *c, const struct wire_reply *reply)
 static void dispatch(struct godwit *c, struct slice payload)
 {
     struct wire_reply reply;
+    enum status status = codec_reply_read(c->codec, payload, &reply);
 
-    if (codec_reply_read(c->codec, payload, &reply) != STATUS_OK) {
+    if (status == STATUS_UNSUPPORTED) {
+        return; /* of a newer broker's kind: not for us */
+    }
+    if (status == STATUS_NOMEM) {
+        engine_fail(c, status, "a reply: out of memory");
+    } else if (status != STATUS_OK) {
         engine_fail(c, STATUS_IO, "the broker sent a malformed reply");
     } else if (reply.kind == REPLY_WELCOME) {
         welcomed(c, &reply);

@@ -406,6 +406,23 @@ Test(client_subscribe, bad_frames_cost_the_connection_only)
     expect(&request, REQUEST_PUBLISH);
 }
 
+Test(client_subscribe, a_reply_of_an_unknown_kind_is_ignored)
+{
+    static const char newer[] = "\x82\x02\x7A\x00"        /* kind 15, empty */
+                                "\x82\x05\xFA\x07\x02zz"; /* kind 127 */
+    struct wire_request request;
+
+    options.on_state = on_state;
+    connect_client();
+    forget_notes();
+    cr_assert(fake_broker_send(&broker, newer, sizeof newer - 1));
+    cr_assert_eq(publish_one("topic", 1), GODWIT_OK);
+    expect(&request, REQUEST_PUBLISH);
+    cr_assert(fake_broker_confirm(&broker, request.id, 1, 1, false));
+    cr_assert_eq(godwit_flush(client, 5000), GODWIT_OK);
+    cr_assert_str_eq(record, "", "the connection was kept");
+}
+
 Test(client_subscribe, a_message_of_4_mib_in_pieces_is_over_the_bound_too)
 {
     static uint8_t piece[10 + 3 * 1024 * 1024] = { 0x02, 0x7F, 0,    0, 0,
