@@ -299,13 +299,6 @@ static enum status settle_finish(const struct settle_flat *flat,
         return refuse(refusal, STATUS_INVALID, "range_count",
                       "a settle without a range");
     }
-    if (flat->delay_ms > DELAY_MS_MAX) {
-        refuse(refusal, STATUS_TOO_LARGE, "delay_ms",
-               "a delay longer than allowed");
-        refusal->used = flat->delay_ms;
-        refusal->allowed = DELAY_MS_MAX;
-        return refusal->status;
-    }
     out->topic = flat->topic;
     out->action = (enum settle_action)flat->action;
     out->delay_ms = flat->delay_ms;
