@@ -187,8 +187,12 @@ def a_deleted_app_gets_nothing_more(env):
     held = [session.next().seq for session in sessions]
     pulls = []
     puller = threading.Thread(target=lambda: pulls.append(
-        own.post("/v1/groups/one/pull?max=1&wait=20s")))
+        own.post("/v1/groups/one/pull?max=1&wait=20")))
     puller.start()
+    deadline = time.monotonic() + 20
+    while int(admin.get("/v1/groups/one").json["members"]) < 2:
+        check(time.monotonic() < deadline, "the pull never began")
+        time.sleep(0.01)
     admin.must(admin.delete("/v1/apps/shop"))
     puller.join()
     check_equal(pulls[0].code, 401, f"a pull that waited: {pulls[0]}")
@@ -196,7 +200,7 @@ def a_deleted_app_gets_nothing_more(env):
     for session, group, seq in zip(sessions, ("one", "two"), held):
         refused_as("unauthenticated", lambda s=session, n=seq: s.ack("orders", n))
         refused_as("unauthenticated", lambda s=session, g=group: s.attach(g))
-        session.none_comes(0.5)
+        check(session.none_comes(0.5), "a message for an app that is no more")
     lanes = [admin.get(f"/v1/groups/{group}").json["lanes"][0] for group in ("one", "two")]
     for lane in lanes:
         check_equal((int(lane["ready"]), int(lane["in_flight"])), (2, 0), f"books {lane}")
