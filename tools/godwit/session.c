@@ -314,31 +314,62 @@ int session_failed(struct session *s, const char *what,
                : fail(code, "%s: %s", what, text);
 }
 
+/* *document is NULL when what came is no JSON. Returns an exit code: what is no
+ * JSON is a failure only of what should have been done. */
+static int ask(struct session *s, const char *method, const char *path,
+               const char *body, struct godwit_response *response,
+               struct json **document)
+{
+    struct error err = { 0 };
+    enum godwit_status status =
+        godwit_call(s->client, method, path, body, response, CALL_TIMEOUT_MS);
+
+    *document = NULL;
+    if (status != GODWIT_OK) {
+        return session_failed(s, "the request failed", status);
+    }
+    if (response->body_len > 0
+        && json_parse(slice_of(response->body, response->body_len), document,
+                      &err)
+               != STATUS_OK
+        && response->code < 400) {
+        return fail(EXIT_FAILED, "the broker's answer to %s %s: %s", method,
+                    path, err.text);
+    }
+    return EXIT_OK;
+}
+
 int session_call(struct session *s, const char *method, const char *path,
                  const char *body, struct json **answer)
 {
     struct godwit_response response = { 0 };
-    struct json *document = NULL;
-    struct error err = { 0 };
-    int code = EXIT_OK;
-    enum godwit_status status =
-        godwit_call(s->client, method, path, body, &response, CALL_TIMEOUT_MS);
+    struct json *document;
+    int code = ask(s, method, path, body, &response, &document);
 
-    if (status != GODWIT_OK) {
-        return session_failed(s, "the request failed", status);
-    }
-    if (response.body_len > 0
-        && json_parse(slice_of(response.body, response.body_len), &document,
-                      &err)
-               != STATUS_OK
-        && response.code < 400) {
-        code = fail(EXIT_FAILED, "the broker's answer to %s %s: %s", method,
-                    path, err.text);
-    } else if (response.code >= 400) {
+    if (code == EXIT_OK && response.code >= 400) {
         code = report_refusal(&response, document);
     }
     godwit_response_fini(&response);
     if (code == EXIT_OK && answer != NULL) {
+        *answer = document;
+    } else {
+        json_free(document);
+    }
+    return code;
+}
+
+int session_report(struct session *s, const char *path, const char *member,
+                   struct json **answer)
+{
+    struct godwit_response response = { 0 };
+    struct json *document;
+    int code = ask(s, "GET", path, NULL, &response, &document);
+
+    if (code == EXIT_OK && json_get(document, member) == NULL) {
+        code = report_refusal(&response, document);
+    }
+    godwit_response_fini(&response);
+    if (code == EXIT_OK) {
         *answer = document;
     } else {
         json_free(document);

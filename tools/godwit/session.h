@@ -58,6 +58,11 @@ void session_close(struct session *s); /* accepts a zeroed one */
 int session_call(struct session *s, const char *method, const char *path,
                  const char *body, struct json **answer);
 
+/* A GET whose answer counts whatever its code is, if it has this member; else
+ * it is a refusal, and reported. */
+int session_report(struct session *s, const char *path, const char *member,
+                   struct json **answer);
+
 /* The same, quietly, for a plain text answer such as /metrics; the caller frees
  * it. NULL: it failed. */
 char *session_fetch(struct session *s, const char *path);
