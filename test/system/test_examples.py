@@ -78,7 +78,7 @@ def as_built_by_an_application_with_pkg_config(env):
                         "-o", env.path(name), *flags.split()], check=True)
     library = os.path.dirname(found[0])
     publish_and_subscribe(env, env.path("publish"), env.path("subscribe"), LD_LIBRARY_PATH=library)
-    installed = [os.path.join(prefix, "bin", name) for name in ("godwit", "godwitd")]
+    installed = [os.path.join(prefix, name) for name in ("bin/godwit", "sbin/godwitd")]
     for path in installed:
         done = subprocess.run([path, "--version"], capture_output=True)
         check_equal(done.returncode, 0, f"{path} --version: exit code")
