@@ -53,8 +53,9 @@ size_t dispatch_owner(const struct dispatch *dispatch,
                       const struct group_fact *group);
 uint64_t dispatch_last_seq(const struct topic *topic);
 
-/* A batch has become durable, in log order. A store that cannot be read any
- * more is reported once in the log and the topic waits. */
+/* A batch has become durable, in log order. One that cannot be read is reported
+ * in the log, and its messages are found missing when their turn comes. Without
+ * memory to take note of it the process ends: a restart has it whole. */
 void dispatch_commit(struct dispatch *dispatch,
                      const struct store_commit *commit);
 

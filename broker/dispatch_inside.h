@@ -68,6 +68,8 @@ struct dispatch {
 
 /* Something about the group moved: see what follows from it. */
 void dispatch_touched(struct dispatch *d, struct group_run *run);
+/* A fact of the log, for the catalog. */
+void dispatch_apply(struct dispatch *d, const struct record_fact *fact);
 void dispatch_mark_ready(struct dispatch *d, struct group_run *run);
 void dispatch_mark_changed(struct dispatch *d, struct group_run *run);
 void dispatch_forget_member(struct group_run *run, const struct member *member);

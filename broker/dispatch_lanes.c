@@ -287,10 +287,23 @@ static void load_fact(void *arg, const struct record_fact *fact)
 {
     struct dispatch *d = arg;
 
-    if (catalog_apply(d->catalog, fact) != STATUS_OK) {
-        log_error("catalog entry unreadable class=%d id=%u", (int)fact->class,
-                  fact->id);
+    dispatch_apply(d, fact);
+}
+
+static enum status load_last_ids(struct dispatch *d)
+{
+    enum status status = STATUS_OK;
+
+    for (enum catalog_class class = CATALOG_APP;
+         status == STATUS_OK && class <= CATALOG_GROUP; class ++) {
+        uint32_t id = 0;
+
+        status = store_last_id(d->config.store, class, &id);
+        if (status == STATUS_OK) {
+            catalog_set_last_id(d->catalog, class, id);
+        }
     }
+    return status;
 }
 
 static void load_topic(void *arg, uint32_t id, uint64_t last_seq)
@@ -371,6 +384,9 @@ static enum status load(struct dispatch *d, struct error *err)
 
     d->loading = true;
     status = store_each_fact(store, load_fact, d);
+    if (status == STATUS_OK) {
+        status = load_last_ids(d);
+    }
     if (status == STATUS_OK) {
         status = store_each_topic(store, load_topic, d);
     }

@@ -1,6 +1,6 @@
-/* Every fixed bound in one place. Sizes and lens are in bytes, times in
- * milliseconds unless the name says otherwise. What an operator may change is
- * in broker/config.h; its defaults are here. */
+/* Every fixed bound of the wire and of memory in one place. Sizes and lens are
+ * in bytes, times in milliseconds unless the name says otherwise. What an
+ * operator may change, and from which default, is in broker/config.h. */
 #ifndef GODWIT_PROTO_LIMITS_H
 #define GODWIT_PROTO_LIMITS_H
 
@@ -16,6 +16,7 @@ enum {
     /* the encoded Message: body, key and headers with their tags */
     MESSAGE_LEN_MAX = 1024 * 1024 + 160 * 1024,
     SECRET_LEN_MAX = 128,
+    SECRET_RANDOM_LEN = 24, /* random bytes in a secret that we make */
     NONCE_LEN_MIN = 8,
     NONCE_LEN_MAX = 64,
     REASON_LEN_MAX = 256,
@@ -57,7 +58,6 @@ enum {
     APP_COUNT_MAX = 16384,
     TOPIC_COUNT_MAX = 65536,
     GROUP_COUNT_MAX = 16384,
-    CHANGE_COUNT_MAX = 256,       /* decided and not durable yet */
     NONCE_COUNT_MAX = 256 * 1024, /* of signed logins, per NONCE_KEEP_MS */
     NONCE_KEEP_MS =
         2 * 60 * 1000, /* twice the skew: no timestamp lives longer */
@@ -82,6 +82,31 @@ enum {
     BATCH_LEN_MAX = 4 * 1024 * 1024,  /* one commit batch, all of it */
     SUBMISSION_LEN = 8 * 1024 * 1024, /* byte ring of one worker */
     WORKER_COUNT_MAX = 64,
+
+    /* the broker's memory */
+    COMMIT_SLOTS = 4096,               /* commits not yet taken by all */
+    HELD_BYTES_MAX = 64 * 1024 * 1024, /* publishes held back, of one worker */
+    CHANGE_WAITING_MAX = 10000,        /* catalog changes of one worker */
+    SESSION_PENDING_HIGH = 8192,       /* answers a session waits for; from
+                                        * here on it is not read ... */
+    SESSION_PENDING_LOW = 4096,        /* ... until they are so few */
+    RETRY_BACKLOG_MAX = 256 * 1024,    /* failures of one group the log has not
+                                        * been told; then no deliveries */
+    PULL_BYTES_MAX = 3 * 1024 * 1024,  /* messages in one pull's answer */
+    REPLAY_BYTES_MAX = 128 * 1024 * 1024, /* of log, from one checkpoint to the
+                                           * next: what a start replays */
+
+    /* the store's memory */
+    PRODUCER_COUNT_MAX = 131072, /* producers remembered */
+    PRODUCER_HOLES_MAX = 4,      /* ranges not stored, of one producer */
+    RUNS_PENDING_MAX = 1 << 20,  /* runs of messages in no checkpoint yet */
+    FACTS_PENDING_MAX = 1 << 16, /* other records in no checkpoint yet */
+    LANES_CACHED_MAX = 4096,     /* settled sets the keeper holds ready */
+
+    /* the client's memory */
+    WINDOW_COUNT_MAX = 1000 * 1000,      /* publishes not confirmed yet ... */
+    WINDOW_BYTES_MAX = 64 * 1024 * 1024, /* ... and their blocks */
+    SETTLE_BATCH_COUNT_MAX = 65536,      /* settle requests not answered yet */
 
     /* clocks */
     TIMESTAMP_SKEW_MS_MAX = 60 * 1000, /* of a signed hello */

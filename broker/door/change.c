@@ -18,7 +18,7 @@ struct change {
     struct letter letter;
     struct change *next;
     struct worker *origin;
-    struct session *session; /* the origin's; NULL: housekeeping */
+    struct session *session; /* the origin's */
     uint64_t id;
     struct catalog_request request;
     enum status status;
@@ -48,10 +48,6 @@ static void come_back(struct letter *letter, void *receiver)
 
 static void send_back(struct change *c)
 {
-    if (c->session == NULL) {
-        free(c); /* nobody waits for it, and it has no request */
-        return;
-    }
     c->letter.deliver = come_back;
     mailbox_push(c->origin->inbox, &c->letter);
 }
@@ -109,41 +105,15 @@ static void submit_fact(struct worker *w, struct change *c,
     CHECK(status == STATUS_OK); /* reserved before */
 }
 
-/* One fact that the catalog no longer needs, when nothing else is to do. What
- * cannot be done now is done after another change. */
-static void tidy(struct worker *w)
-{
-    struct bytes body = { 0 };
-    struct change *c;
-
-    if (w->change_active != NULL || store_frozen(w->all->store)
-        || worker_draining(w)
-        || catalog_tidy(dispatch_catalog(w->dispatch), &body) != STATUS_OK) {
-        bytes_fini(&body);
-        return;
-    }
-    c = calloc(1, sizeof *c);
-    if (c == NULL || pending_reserve(&w->pending) != STATUS_OK
-        || submission_room(w->submission) < record_size(bytes_len(&body))) {
-        free(c);
-    } else {
-        submit_fact(w, c, &body);
-    }
-    bytes_fini(&body);
-}
-
 void change_durable(struct worker *w, struct change *c)
 {
     w->change_active = NULL;
     c->status = STATUS_OK;
-    if (c->session != NULL) {
-        log_info("catalog %s %s=%s by_app=%u",
-                 c->request.op == CATALOG_CREATE ? "created" : "deleted",
-                 class_word(c->request.class), c->request.name, c->request.app);
-    }
+    log_info("catalog %s %s=%s by_app=%u",
+             c->request.op == CATALOG_CREATE ? "created" : "deleted",
+             class_word(c->request.class), c->request.name, c->request.app);
     send_back(c);
     change_next(w);
-    tidy(w);
 }
 
 static enum status decide(struct worker *w, struct change *c,
@@ -187,7 +157,6 @@ static bool begin_change(struct worker *w, struct change *c)
     if (c->status != STATUS_OK) {
         send_back(c);
     } else if (submission_room(w->submission) < record_size(bytes_len(&body))) {
-        catalog_withdraw(dispatch_catalog(w->dispatch), &c->request);
         begun = false;
     } else {
         submit_fact(w, c, &body);

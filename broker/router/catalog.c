@@ -148,37 +148,6 @@ static void table_remove(struct table *table, const struct named *entry)
     table->count--;
 }
 
-static enum status add_tombstone(struct table *table, uint32_t id)
-{
-    if (table->tombstone_count == table->tombstone_capacity) {
-        size_t capacity = table->tombstone_capacity * 2 + 4;
-        uint32_t *at = realloc(table->tombstones, capacity * sizeof *at);
-
-        if (at == NULL) {
-            return STATUS_NOMEM;
-        }
-        table->tombstones = at;
-        table->tombstone_capacity = capacity;
-    }
-    for (size_t i = 0; i < table->tombstone_count; i++) {
-        if (table->tombstones[i] == id) {
-            return STATUS_OK;
-        }
-    }
-    table->tombstones[table->tombstone_count++] = id;
-    return STATUS_OK;
-}
-
-static void drop_tombstone(struct table *table, uint32_t id)
-{
-    for (size_t i = 0; i < table->tombstone_count; i++) {
-        if (table->tombstones[i] == id) {
-            table->tombstones[i] = table->tombstones[--table->tombstone_count];
-            return;
-        }
-    }
-}
-
 /* ---- the catalog ---- */
 
 struct catalog *catalog_new(void)
@@ -226,13 +195,6 @@ void catalog_free(struct catalog *catalog)
         }
         free(table->by_name);
         free(table->by_id);
-        free(table->tombstones);
-    }
-    while (catalog->pending != NULL) {
-        struct pending *next = catalog->pending->next;
-
-        free(catalog->pending);
-        catalog->pending = next;
     }
     free(catalog);
 }
@@ -359,61 +321,29 @@ static enum status add_entry(struct catalog *catalog,
     return STATUS_OK;
 }
 
-static void forget_pending(struct catalog *catalog, enum catalog_class class,
-                           uint32_t id)
+void catalog_set_last_id(struct catalog *catalog, enum catalog_class class,
+                         uint32_t id)
 {
-    struct pending **at = &catalog->pending;
+    struct table *table = catalog_table(catalog, class);
 
-    while (*at != NULL) {
-        struct pending *pending = *at;
-
-        if (pending->class == class && pending->id == id) {
-            *at = pending->next;
-            free(pending);
-        } else {
-            at = &pending->next;
-        }
+    if (id > table->last_id) {
+        table->last_id = id;
     }
-}
-
-static enum status apply(struct catalog *catalog,
-                         const struct record_fact *fact)
-{
-    struct table *table = catalog_table(catalog, fact->class);
-    bool tombstone;
-    enum status status;
-
-    if (fact->deleted) {
-        drop_tombstone(table, fact->id);
-        remove_entry(catalog, fact->class, fact->id);
-        return STATUS_OK;
-    }
-    status = value_is_tombstone(fact->value, &tombstone);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (!tombstone) {
-        return add_entry(catalog, fact);
-    }
-    remove_entry(catalog, fact->class, fact->id);
-    return add_tombstone(table, fact->id);
 }
 
 enum status catalog_apply(struct catalog *catalog,
                           const struct record_fact *fact)
 {
-    struct table *table;
-
     if (fact->class < CATALOG_APP || fact->class > CATALOG_GROUP
         || fact->id == 0 || !name_valid(fact->name)) {
         return STATUS_CORRUPT;
     }
-    table = catalog_table(catalog, fact->class);
-    if (fact->id > table->id_max) {
-        table->id_max = fact->id;
+    catalog_set_last_id(catalog, fact->class, fact->id);
+    if (fact->deleted) {
+        remove_entry(catalog, fact->class, fact->id);
+        return STATUS_OK;
     }
-    forget_pending(catalog, fact->class, fact->id);
-    return apply(catalog, fact);
+    return add_entry(catalog, fact);
 }
 
 struct app *catalog_app(const struct catalog *catalog, struct slice name)

@@ -73,9 +73,16 @@ struct catalog_watch {
 void catalog_set_watch(struct catalog *catalog,
                        const struct catalog_watch *watch); /* copied */
 
-/* Apply one fact. STATUS_CORRUPT: its value makes no sense (counted, ignored). */
+/* Apply one fact. STATUS_CORRUPT, STATUS_NEWER: its value makes no sense, the
+ * replica stays as it was. STATUS_NOMEM: so does it, and it is not the log's
+ * any more; the caller may not go on with it. */
 MUST_CHECK enum status catalog_apply(struct catalog *catalog,
                                      const struct record_fact *fact);
+
+/* At a start: the highest id of this class that the log ever had, deleted ones
+ * counted. Facts raise it. */
+void catalog_set_last_id(struct catalog *catalog, enum catalog_class class,
+                         uint32_t id);
 
 struct app *catalog_app(const struct catalog *catalog, struct slice name);
 struct app *catalog_app_by_id(const struct catalog *catalog, uint32_t id);
@@ -127,7 +134,8 @@ struct catalog_request {
 };
 void catalog_request_fini(struct catalog_request *request);
 
-/* Decide a request: may the asker, is the name good and free, are the numbers
+/* Decide a request, on a replica to which the fact of the decision before was
+ * applied: may the asker, is the name good and free, are the numbers
  * in range? On STATUS_OK the fact's record body is appended to `body`, and
  * `secret` holds a new app's secret (random, from the caller's bytes).
  * `last_seq` gives a topic's last durable seq, for FROM_LATEST. Otherwise
@@ -142,21 +150,6 @@ MUST_CHECK enum status
 catalog_decide(struct catalog *catalog, const struct catalog_request *request,
                const struct catalog_context *context, struct bytes *body,
                char secret[SECRET_LEN_MAX + 1], struct refusal *refusal);
-
-/* A decided change that will not reach the log after all: its name is free
- * again. Applying the fact does the same, so this is for failures only. */
-void catalog_withdraw(struct catalog *catalog,
-                      const struct catalog_request *request);
-
-/* Housekeeping. Deleting the thing with the highest id leaves a small fact that
- * holds the number, so that no id is ever given twice, restarts included. Once
- * a higher id is in the log that fact can go: STATUS_OK means that the body of
- * its deletion was appended, to be logged like any other fact by app 0. Call it
- * now and then (at a start, after applying a creation), and again only after
- * that fact was applied. STATUS_NOT_FOUND: nothing to do. Not calling it costs
- * 60 bytes of the store for each such deletion. */
-MUST_CHECK enum status catalog_tidy(const struct catalog *catalog,
-                                    struct bytes *body);
 
 /* Takes a text "a,b" or one added by one; checks each. */
 MUST_CHECK enum status patterns_add(struct patterns *patterns,

@@ -1,13 +1,8 @@
 /* May this change be made, and what is the fact that makes it? Worker 0 only.
  *
- * A decision is a fact on its way into the log: until it comes back durable it
- * stands in the `pending` list, so that a name is not given twice and the last
- * admin is not deleted twice over.
- *
- * Ids are the highest ever used plus one. The store hands out only live facts
- * at a start, so a deletion of the highest id is written as a live fact whose
- * value is a tombstone; it holds the number until a higher one exists, and then
- * catalog_tidy() deletes it for good. */
+ * The replica must know every change decided before: the caller asks for the
+ * next decision only when the fact of the last one was applied. Ids are the
+ * highest ever used plus one, deleted ones counted. */
 #include "broker/router/catalog.h"
 
 #include "broker/router/catalog_impl.h"
@@ -16,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SECRET_RANDOM_LEN = 24, CHANGE_RETRY_MS = 100 };
+enum { SECRET_RANDOM_LEN = 24 };
 
 static const char *class_word(enum catalog_class class)
 {
@@ -77,7 +72,7 @@ static enum status may_create_group(const struct app *asker,
 {
     for (size_t i = 0; i < topics->count; i++) {
         if (!app_may_subscribe(asker, slice_text(topics->at[i]))) {
-            return refuse(refusal, STATUS_FORBIDDEN, "subscribe",
+            return refuse(refusal, STATUS_FORBIDDEN, "grant",
                           "app %s has no subscribe grant for %s", asker->name,
                           topics->at[i]);
         }
@@ -98,7 +93,7 @@ static enum status may_create(const struct app *asker,
                       "only an admin app may create apps");
     case CATALOG_TOPIC:
         if (!app_may_publish(asker, slice_text(request->name))) {
-            return refuse(refusal, STATUS_FORBIDDEN, "publish",
+            return refuse(refusal, STATUS_FORBIDDEN, "grant",
                           "app %s has no publish grant for %s", asker->name,
                           request->name);
         }
@@ -137,86 +132,6 @@ static enum status may_delete(const struct app *asker, enum catalog_class class,
     return STATUS_OK;
 }
 
-/* ---- pending decisions ---- */
-
-static enum status check_pending(const struct catalog *catalog,
-                                 enum catalog_class class, const char *name,
-                                 struct refusal *refusal)
-{
-    size_t count = 0;
-
-    for (const struct pending *p = catalog->pending; p != NULL; p = p->next) {
-        count++;
-        if (p->class == class && strcmp(p->name, name) == 0) {
-            (void)refuse(refusal, STATUS_AGAIN, "change", "%s %s is being %s",
-                         class_word(class), name,
-                         p->deleted ? "deleted" : "created");
-            refusal->retry_after_ms = CHANGE_RETRY_MS;
-            return STATUS_AGAIN;
-        }
-    }
-    if (count >= CHANGE_COUNT_MAX) {
-        (void)refuse_count(refusal, STATUS_AGAIN, "changes",
-                           "too many changes at once", count, CHANGE_COUNT_MAX);
-        refusal->retry_after_ms = CHANGE_RETRY_MS;
-        return STATUS_AGAIN;
-    }
-    return STATUS_OK;
-}
-
-static size_t pending_creations(const struct catalog *catalog,
-                                enum catalog_class class)
-{
-    size_t count = 0;
-
-    for (const struct pending *p = catalog->pending; p != NULL; p = p->next) {
-        count += p->class == class && !p->deleted;
-    }
-    return count;
-}
-
-static bool pending_deletion(const struct catalog *catalog,
-                             enum catalog_class class, uint32_t id)
-{
-    for (const struct pending *p = catalog->pending; p != NULL; p = p->next) {
-        if (p->class == class && p->deleted && p->id == id) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static struct pending *pending_new(const struct catalog_request *request,
-                                   uint32_t id)
-{
-    struct pending *pending = calloc(1, sizeof *pending);
-
-    if (pending != NULL) {
-        pending->class = request->class;
-        pending->id = id;
-        pending->deleted = request->op == CATALOG_DELETE;
-        memcpy(pending->name, request->name, sizeof pending->name);
-    }
-    return pending;
-}
-
-void catalog_withdraw(struct catalog *catalog,
-                      const struct catalog_request *request)
-{
-    struct pending **at = &catalog->pending;
-
-    while (*at != NULL) {
-        struct pending *pending = *at;
-
-        if (pending->class == request->class && strcmp(pending->name, request->name) == 0) {
-            *at = pending->next;
-            free(pending);
-            return;
-        }
-        at = &pending->next;
-    }
-}
-
 /* ---- the numbers of a request ---- */
 
 static uint64_t count_max(enum catalog_class class)
@@ -249,8 +164,7 @@ static enum status check_count(const struct catalog *catalog,
                                enum catalog_class class,
                                struct refusal *refusal)
 {
-    uint64_t used =
-        catalog_count(catalog, class) + pending_creations(catalog, class);
+    uint64_t used = catalog_count(catalog, class);
 
     if (used >= count_max(class)) {
         return refuse_count(refusal, STATUS_TOO_LARGE, count_limit(class),
@@ -487,38 +401,6 @@ static enum status write_creation(struct catalog *catalog,
     return status;
 }
 
-/* The highest id that a fact in the log holds. What is being created has none
- * yet and may never have. */
-static uint32_t highest_logged(const struct table *table)
-{
-    uint32_t id = table->count == 0 ? 0 : table->by_id[table->count - 1]->id;
-
-    for (size_t i = 0; i < table->tombstone_count; i++) {
-        if (table->tombstones[i] > id) {
-            id = table->tombstones[i];
-        }
-    }
-    return id;
-}
-
-static enum status write_deletion(const struct table *table,
-                                  enum catalog_class class, uint32_t id,
-                                  const char *name, struct bytes *body)
-{
-    struct bytes value = { 0 };
-    enum status status = STATUS_OK;
-
-    if (id < highest_logged(table)) {
-        return write_fact(body, class, id, name, true, NULL);
-    }
-    status = value_tombstone_write(&value);
-    if (status == STATUS_OK) {
-        status = write_fact(body, class, id, name, false, &value);
-    }
-    bytes_fini(&value);
-    return status;
-}
-
 /* ---- decisions ---- */
 
 static enum status check_creation(const struct catalog *catalog,
@@ -555,7 +437,6 @@ decide_create(struct catalog *catalog, const struct catalog_request *request,
               char secret[SECRET_LEN_MAX + 1], struct refusal *refusal)
 {
     struct table *table = catalog_table(catalog, request->class);
-    struct pending *pending;
     enum status status = check_creation(
         catalog, request, table_by_name(table, slice_text(request->name)),
         refusal);
@@ -563,24 +444,16 @@ decide_create(struct catalog *catalog, const struct catalog_request *request,
     if (status != STATUS_OK) {
         return status;
     }
-    if (table->id_max == UINT32_MAX) {
+    if (table->last_id == UINT32_MAX) {
         return refuse_count(refusal, STATUS_TOO_LARGE, "id",
                             "all ids of this class are used up", UINT32_MAX,
                             UINT32_MAX);
     }
-    pending = pending_new(request, table->id_max + 1);
-    if (pending == NULL) {
-        return no_memory(refusal);
-    }
-    if (write_creation(catalog, request, context, pending->id, body, secret)
-        != STATUS_OK) {
-        free(pending);
-        return no_memory(refusal);
-    }
-    table->id_max++;
-    pending->next = catalog->pending;
-    catalog->pending = pending;
-    return STATUS_OK;
+    return write_creation(catalog, request, context, table->last_id + 1, body,
+                          secret)
+                   == STATUS_OK
+               ? STATUS_OK
+               : no_memory(refusal);
 }
 
 /* Without an admin nobody could ever make another. */
@@ -596,8 +469,7 @@ static enum status check_last_admin(struct catalog *catalog,
     for (size_t i = 0; i < apps->count; i++) {
         const struct app *other = (const struct app *)apps->by_id[i];
 
-        if (other != app && other->admin
-            && !pending_deletion(catalog, CATALOG_APP, other->id)) {
+        if (other != app && other->admin) {
             return STATUS_OK;
         }
     }
@@ -631,26 +503,17 @@ static enum status decide_delete(struct catalog *catalog,
                                  const struct catalog_request *request,
                                  struct bytes *body, struct refusal *refusal)
 {
-    struct table *table = catalog_table(catalog, request->class);
-    const struct named *entry = table_by_name(table, slice_text(request->name));
-    struct pending *pending;
+    const struct named *entry = table_by_name(
+        catalog_table(catalog, request->class), slice_text(request->name));
     enum status status = check_deletion(catalog, request, entry, refusal);
 
     if (status != STATUS_OK) {
         return status;
     }
-    pending = pending_new(request, entry->id);
-    if (pending == NULL) {
-        return no_memory(refusal);
-    }
-    if (write_deletion(table, request->class, entry->id, entry->name, body)
-        != STATUS_OK) {
-        free(pending);
-        return no_memory(refusal);
-    }
-    pending->next = catalog->pending;
-    catalog->pending = pending;
-    return STATUS_OK;
+    return write_fact(body, request->class, entry->id, entry->name, true, NULL)
+                   == STATUS_OK
+               ? STATUS_OK
+               : no_memory(refusal);
 }
 
 enum status catalog_decide(struct catalog *catalog,
@@ -670,35 +533,15 @@ enum status catalog_decide(struct catalog *catalog,
                      NAME_LEN_MAX);
         return STATUS_INVALID;
     }
-    status = check_pending(catalog, request->class, request->name, refusal);
-    if (status == STATUS_OK) {
-        status = request->op == CATALOG_CREATE
-                     ? decide_create(catalog, request, context, body, secret,
-                                     refusal)
-                     : decide_delete(catalog, request, body, refusal);
-    }
+    status =
+        request->op == CATALOG_CREATE
+            ? decide_create(catalog, request, context, body, secret, refusal)
+            : decide_delete(catalog, request, body, refusal);
     if (status != STATUS_OK) {
         secret[0] = '\0';
         set_scope(refusal, request->class, request->name);
     }
     return status;
-}
-
-enum status catalog_tidy(const struct catalog *catalog, struct bytes *body)
-{
-    for (unsigned i = 0; i < CATALOG_CLASS_COUNT; i++) {
-        const struct table *table = &catalog->tables[i];
-        uint32_t kept = highest_logged(table);
-
-        for (size_t j = 0; j < table->tombstone_count; j++) {
-            if (table->tombstones[j] < kept) {
-                /* Its name is free for others; the fact needs some name. */
-                return write_fact(body, (enum catalog_class)(i + CATALOG_APP),
-                                  table->tombstones[j], "deleted", true, NULL);
-            }
-        }
-    }
-    return STATUS_NOT_FOUND;
 }
 
 void catalog_request_fini(struct catalog_request *request)

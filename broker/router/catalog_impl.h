@@ -19,21 +19,7 @@ struct table {
     struct named **by_id;
     size_t count;
     size_t capacity;
-    uint32_t id_max; /* highest id ever heard of; ids are not used twice */
-    /* Deleted things whose fact is kept because theirs was the highest id at
-     * the time. All but the last can go: catalog_tidy(). */
-    uint32_t *tombstones;
-    size_t tombstone_count;
-    size_t tombstone_capacity;
-};
-
-/* A change decided by this replica and not applied yet. */
-struct pending {
-    struct pending *next;
-    enum catalog_class class;
-    uint32_t id;
-    bool deleted;
-    char name[NAME_LEN_MAX + 1];
+    uint32_t last_id; /* highest ever heard of; ids are not used twice */
 };
 
 enum { CATALOG_CLASS_COUNT = 3 };
@@ -41,7 +27,6 @@ enum { CATALOG_CLASS_COUNT = 3 };
 struct catalog {
     struct table tables[CATALOG_CLASS_COUNT];
     struct catalog_watch watch;
-    struct pending *pending; /* worker 0 only */
 };
 
 struct table *catalog_table(struct catalog *catalog, enum catalog_class class);
@@ -53,20 +38,16 @@ struct named *table_by_id(const struct table *table, uint32_t id);
 
 /* ---- catalog_value.c: the value of a fact ---- */
 
-enum { VALUE_VERSION = 1, VALUE_TOMBSTONE = 1, VALUE_ADMIN = 2 };
+enum { VALUE_VERSION = 1, VALUE_ADMIN = 2 };
 
 MUST_CHECK enum status value_app_write(struct bytes *to, const struct app *app);
 MUST_CHECK enum status value_topic_write(struct bytes *to,
                                          const struct topic *topic);
 MUST_CHECK enum status value_group_write(struct bytes *to,
                                          const struct group_fact *group);
-MUST_CHECK enum status value_tombstone_write(struct bytes *to);
-
-/* STATUS_CORRUPT, or STATUS_NEWER by its version byte. */
-MUST_CHECK enum status value_is_tombstone(struct slice value, bool *tombstone);
 
 /* A new entry on the heap with everything but id and name, which the caller has
- * checked. STATUS_CORRUPT, STATUS_NOMEM. */
+ * checked. STATUS_CORRUPT, STATUS_NEWER by its version byte, STATUS_NOMEM. */
 MUST_CHECK enum status value_app_read(struct slice value, struct app **out);
 MUST_CHECK enum status value_topic_read(struct slice value, struct topic **out);
 MUST_CHECK enum status value_group_read(struct slice value,

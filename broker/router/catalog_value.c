@@ -1,8 +1,7 @@
 /* What a fact says about an app, a topic or a group, little-endian. Every value
  * begins with a version and a byte of flags.
  *
- *   all        u8 version | u8 flags (1 tombstone, 2 admin)
- *   tombstone  nothing more
+ *   all        u8 version | u8 flags (2 admin)
  *   app        u16 secret_len | u64 created_us | secret | patterns | patterns
  *              (publish, subscribe)
  *   topic      u16 0 | u32 app | u64 created_us
@@ -76,15 +75,6 @@ enum status value_group_write(struct bytes *to, const struct group_fact *group)
     return w.status;
 }
 
-enum status value_tombstone_write(struct bytes *to)
-{
-    struct writer w = { to, STATUS_OK };
-
-    writer_u8(&w, VALUE_VERSION);
-    writer_u8(&w, VALUE_TOMBSTONE);
-    return w.status;
-}
-
 static enum status read_version(struct reader *r, unsigned *flags)
 {
     unsigned version = reader_u8(r);
@@ -94,19 +84,6 @@ static enum status read_version(struct reader *r, unsigned *flags)
         return STATUS_CORRUPT;
     }
     return version > VALUE_VERSION ? STATUS_NEWER : STATUS_OK;
-}
-
-enum status value_is_tombstone(struct slice value, bool *tombstone)
-{
-    struct reader r = reader_of(value);
-    unsigned flags;
-    enum status status = read_version(&r, &flags);
-
-    if (status != STATUS_OK) {
-        return status;
-    }
-    *tombstone = (flags & VALUE_TOMBSTONE) != 0;
-    return STATUS_OK;
 }
 
 static enum status read_patterns(struct reader *r, size_t count_max,

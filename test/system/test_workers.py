@@ -124,6 +124,30 @@ def catalog_changes_are_seen_by_all_workers(env):
 
 
 @case()
+def what_was_deleted_last_does_not_come_back_by_its_number(env):
+    """A topic or group made after a restart is a new one, whatever it is called."""
+    broker = env.broker(config={"workers": 2})
+    for end in (broker.stop, broker.kill):
+        http = broker.http()
+        http.make_topic("orders")
+        http.make_group("billing", "orders")
+        seqs = [http.publish("orders", f"old {n}").json["seq"] for n in range(3)]
+        check_equal([int(seq) for seq in seqs], [1, 2, 3], "seqs of a new topic")
+        lease, messages, _ = http.pull("billing", most=2)
+        http.settle("billing", lease, "orders", seqs=[m["seq"] for m in messages])
+        http.must(http.delete("/v1/groups/billing"))
+        http.must(http.delete("/v1/topics/orders"))
+        http.close()
+        end()
+        broker.start()
+    http = broker.http()
+    http.make_group("billing", "orders")
+    http.make_topic("orders")
+    lane = http.get("/v1/groups/billing").json["lanes"][0]
+    check_equal((int(lane["published"]), int(lane["acked"])), (0, 0), f"lane {lane}")
+
+
+@case()
 def the_same_name_from_all_sides_is_made_once(env):
     broker = env.broker(config={"workers": 4})
     codes = []
