@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { SECRET_RANDOM_LEN = 24 };
-
 static const char *class_word(enum catalog_class class)
 {
     switch (class) {
