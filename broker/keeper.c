@@ -2,6 +2,7 @@
 
 #include "broker/clock.h"
 #include "broker/log.h"
+#include "proto/limits.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -12,11 +13,10 @@
 #include <unistd.h>
 
 enum {
-    NAP_MS = 10,            /* between two looks while traffic flows */
-    PREPARE_RETRY_MS = 1000 /* when there was no space for a segment */
+    NAP_MS = 10,             /* between two looks while traffic flows */
+    PREPARE_RETRY_MS = 1000, /* when there was no space for a segment */
+    FULL_NAP_MS = 100        /* between two looks when the keydir is full */
 };
-/* Log bytes between two checkpoints at most: what a start has to replay. */
-#define PENDING_BYTES_MAX (UINT64_C(128) << 20)
 
 struct keeper {
     struct keeper_config config;
@@ -26,6 +26,8 @@ struct keeper {
     /* the keeper's thread only */
     uint64_t pending_since_us; /* 0: nothing to checkpoint */
     bool no_space;
+    bool keydir_full;       /* the last checkpoint found no space; */
+    uint64_t not_before_us; /* the next is tried then */
     bool frozen_told;
 };
 
@@ -55,16 +57,38 @@ static void tell_frozen(struct keeper *k, enum status status,
     }
 }
 
+/* The notes wait in memory; the log has them too. */
+static void tell_full(struct keeper *k, const struct error *err)
+{
+    if (!k->keydir_full) {
+        log_error("no checkpoint reason=\"%s\" effect=\"publishes are refused; "
+                  "acks go on\" do=\"make room on the disk\"",
+                  err->text);
+    }
+    k->keydir_full = true;
+    k->not_before_us = clock_monotonic_us() + UINT64_C(1000) * PREPARE_RETRY_MS;
+}
+
 static void checkpoint(struct keeper *k)
 {
     struct error err = { 0 };
     enum status status;
 
-    k->pending_since_us = 0;
+    if (k->keydir_full && clock_monotonic_us() < k->not_before_us) {
+        return;
+    }
     status = store_checkpoint(k->config.store, &err);
+    if (status == STATUS_NO_SPACE) {
+        tell_full(k, &err);
+        return;
+    }
+    k->pending_since_us = 0;
     if (status != STATUS_OK) {
         tell_frozen(k, status, &err);
+    } else if (k->keydir_full) {
+        log_info("checkpoints go on");
     }
+    k->keydir_full = false;
 }
 
 static void prepare(struct keeper *k)
@@ -86,13 +110,15 @@ static void prepare(struct keeper *k)
     k->no_space = status != STATUS_OK;
 }
 
-/* Take note of what waits. True if there was anything. */
+/* Take note of what waits. True if there was anything. What cannot be noted
+ * before the next checkpoint stays in the ring. */
 static bool apply_waiting(struct keeper *k)
 {
     struct ring *ring = k->config.commits;
     size_t count = ring_available(ring, k->config.consumer);
+    size_t done = 0;
 
-    for (size_t i = 0; i < count; i++) {
+    for (; done < count; done++) {
         const struct store_commit *commit =
             ring_entry(ring, k->config.consumer, 0);
         enum status status = store_apply(k->config.store, commit);
@@ -100,6 +126,9 @@ static bool apply_waiting(struct keeper *k)
         if (status == STATUS_AGAIN) {
             checkpoint(k);
             status = store_apply(k->config.store, commit);
+        }
+        if (status == STATUS_AGAIN && k->keydir_full) {
+            break;
         }
         if (status != STATUS_OK) {
             /* The log has it: the next start replays it. Checkpoints must not
@@ -111,10 +140,10 @@ static bool apply_waiting(struct keeper *k)
         }
         ring_consumed(ring, k->config.consumer, 1);
     }
-    if (count > 0 && k->pending_since_us == 0) {
+    if (done > 0 && k->pending_since_us == 0) {
         k->pending_since_us = clock_monotonic_us();
     }
-    return count > 0;
+    return done > 0;
 }
 
 static bool checkpoint_is_due(const struct keeper *k)
@@ -122,7 +151,7 @@ static bool checkpoint_is_due(const struct keeper *k)
     return k->pending_since_us != 0
            && (clock_monotonic_us() - k->pending_since_us
                    >= k->config.checkpoint_us
-               || store_pending(k->config.store) >= PENDING_BYTES_MAX);
+               || store_pending(k->config.store) >= REPLAY_BYTES_MAX);
 }
 
 /* How long nothing but a commit concerns us. */
@@ -147,6 +176,12 @@ static void wait_for_more(struct keeper *k, bool busy)
     struct pollfd fd = { .fd = k->wake_fd, .events = POLLIN };
     uint64_t count;
 
+    if (k->keydir_full && !store_frozen(k->config.store)) {
+        poll(&fd, 1, FULL_NAP_MS);
+        while (read(k->wake_fd, &count, sizeof count) > 0) {
+        }
+        return;
+    }
     if (busy) {
         /* Traffic: nap without asking for a wake at each commit. */
         poll(&fd, 1, NAP_MS);

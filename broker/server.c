@@ -9,11 +9,12 @@
 #include "broker/log.h"
 #include "broker/net/tls.h"
 #include "broker/worker.h"
+#include "proto/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { COMMIT_SLOTS = 4096, DRAIN_STEP_MS = 5 };
+enum { DRAIN_STEP_MS = 5 };
 
 struct server {
     struct config config;

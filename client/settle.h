@@ -1,10 +1,10 @@
 /* Settlements on their way: gathered into ranges by topic and action, sent,
  * answered. Pure; the client's lock guards it.
  *
- *   add --> gathering --close--> waiting --sent--> on the wire --take--> caller
- *                                   ^------------------'  acks, after a
- * reconnect
- */
+ *   add -> gathering -> waiting -> on the wire -> taken by the caller
+ *                          ^            |
+ *                          +------------+
+ *                      acks, after a reconnect */
 #ifndef GODWIT_CLIENT_SETTLE_H
 #define GODWIT_CLIENT_SETTLE_H
 
@@ -12,8 +12,7 @@
 #include "proto/wire.h"
 
 enum {
-    SETTLE_BATCH_COUNT_MAX = 65536, /* not answered yet */
-    SETTLE_LOOK_MAX = 64,           /* gathering batches looked at by an add */
+    SETTLE_LOOK_MAX = 64, /* gathering batches looked at by an add */
     SETTLE_SPARE_MAX = 256
 };
 

@@ -15,14 +15,13 @@
 
 #include "client/godwit.h"
 #include "proto/bytes.h"
+#include "proto/limits.h"
 #include "proto/wire.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
 enum {
-    WINDOW_COUNT_MAX = 1000 * 1000,
-    WINDOW_BYTES_MAX = 64 * 1024 * 1024, /* blocks in use */
     WINDOW_BLOCK_LEN = 256 * 1024,
     WINDOW_SPARE_MAX = 16 /* blocks kept for later */
 };

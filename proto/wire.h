@@ -5,6 +5,7 @@
 #define GODWIT_PROTO_WIRE_H
 
 #include "proto/bytes.h"
+#include "proto/limits.h"
 #include "proto/refusal.h"
 #include "proto/seqset.h"
 
@@ -27,7 +28,7 @@ struct wire_message {
     struct slice key;
     struct slice body;
     size_t header_count;
-    struct wire_header headers[32]; /* HEADER_COUNT_MAX */
+    struct wire_header headers[HEADER_COUNT_MAX];
 };
 
 struct wire_hello {

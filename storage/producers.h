@@ -6,13 +6,12 @@
 #define GODWIT_STORAGE_PRODUCERS_H
 
 #include "proto/check.h"
+#include "proto/limits.h"
 #include "proto/seqset.h"
 #include "proto/status.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-enum { PRODUCER_COUNT_MAX = 131072, PRODUCER_HOLES_MAX = 4 };
 
 struct producer {
     uint32_t app;

@@ -1,6 +1,7 @@
 #include "broker/delivery/group.h"
 
 #include "broker/delivery/group_impl.h"
+#include "proto/limits.h"
 
 #include <stdlib.h>
 
@@ -14,10 +15,9 @@
  * flight under its old lease, which then ends a little later. */
 
 enum {
-    LANE_BURST_MAX = 64,       /* messages of one lane in a row */
-    DUE_MAX = 64,              /* delayed made ready by one group_next() */
-    EXPIRY_AGAIN_US = 1000000, /* no memory to take it back: once more then */
-    RETRY_BACKLOG_MAX = 256 * 1024 /* untold failures; then no deliveries */
+    LANE_BURST_MAX = 64,      /* messages of one lane in a row */
+    DUE_MAX = 64,             /* delayed made ready by one group_next() */
+    EXPIRY_AGAIN_US = 1000000 /* no memory to take it back: once more then */
 };
 
 /* ---- making and ending ---- */

@@ -11,12 +11,11 @@
  * read), too much held back (refused), draining, frozen. */
 #include "broker/door/inside.h"
 
+#include "proto/limits.h"
 #include "proto/name.h"
 
 #include <stdlib.h>
 
-/* Copies of what is held back, of one worker. */
-#define HELD_BYTES_MAX (UINT64_C(64) << 20)
 enum { HELD_RETRY_MS = 100 };
 
 struct held {

@@ -4,12 +4,9 @@
 #include "broker/door/session.h"
 
 #include "broker/door/inside.h"
+#include "proto/limits.h"
 
 #include <stdlib.h>
-
-enum {
-    PULL_BYTES = 3 * 1024 * 1024 /* of one pull's answer */
-};
 
 void pull_end(struct session *s, bool got)
 {
@@ -65,8 +62,8 @@ static struct group_fact *join_for_pull(struct session *s, struct slice name,
         return NULL;
     }
     s->lease = worker_lease(w);
-    status = dispatch_join(w->dispatch, group, s->lease, count_max, PULL_BYTES,
-                           s, &s->member);
+    status = dispatch_join(w->dispatch, group, s->lease, count_max,
+                           PULL_BYTES_MAX, s, &s->member);
     if (status != STATUS_OK) {
         refuse(r, status, "memory", "the broker is out of memory");
         return NULL;
