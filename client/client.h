@@ -160,7 +160,7 @@ void engine_fail(struct godwit *c, enum status status, const char *text);
 void publish_send(struct godwit *c);
 /* Is it time to send some? */
 bool publish_due(struct godwit *c);
-/* A few wait for company, for at most a millisecond. */
+/* A few wait for company, for at most two milliseconds. */
 bool publish_corked(const struct godwit *c);
 /* Before sleeping: from which amount on publishers should wake us. */
 void publish_set_wake(struct godwit *c);

@@ -19,8 +19,8 @@ enum record_kind {
     RECORD_GAP = 5      /* body: group, topic, ranges lost to damage */
 };
 
-/* Flags, the first two never reach the disk: the store sets them in the
- * submission ring for the worker to read. */
+/* Flags. None reaches the disk: the store sets them in the submission ring for
+ * the worker to read. */
 enum record_flag {
     RECORD_DUPLICATE =
         1,             /* its producer sequence was stored before: dropped;
