@@ -27,9 +27,6 @@ enum {
     MAKE_PAUSE_US = 100 * 1000,
     /* records of one batch, by their least size */
     BATCH_RECORDS_MAX = BATCH_LEN_MAX / RECORD_HEADER_LEN,
-    RUNS_PENDING_MAX = 1 << 20,
-    FACTS_PENDING_MAX = 1 << 16,
-    LANES_CACHED_MAX = 4096,
     SWEEP_BUDGET = 10000 /* keys removed for deleted things in a checkpoint */
 };
 
