@@ -10,13 +10,6 @@ void bytes_fini(struct bytes *b)
     *b = (struct bytes) { 0 };
 }
 
-void bytes_release_if_empty(struct bytes *b)
-{
-    if (bytes_len(b) == 0) {
-        bytes_fini(b);
-    }
-}
-
 /* Move what is left to the front when that alone makes the room. */
 static bool make_room_by_moving(struct bytes *b, size_t len)
 {

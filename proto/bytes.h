@@ -92,9 +92,6 @@ static inline void bytes_consume(struct bytes *b, size_t len)
     }
 }
 
-/* Give the memory back when nothing is in it. */
-void bytes_release_if_empty(struct bytes *b);
-
 /* Fixed-width little-endian fields. Any alignment. */
 static inline void put_u16(uint8_t *at, uint16_t v)
 {

@@ -96,8 +96,6 @@ MUST_CHECK enum status codec_deliver_begin(struct bytes *to, struct slice topic,
                                            size_t deliveries_len);
 MUST_CHECK enum status
 codec_delivery_write(struct bytes *to, const struct wire_delivery *delivery);
-/* What codec_deliver_begin() and the deliveries will append together. */
-size_t codec_deliver_len(struct slice topic, size_t deliveries_len);
 
 /* Messages first .. last of a topic are lost. */
 struct wire_gap {

@@ -310,11 +310,6 @@ size_t codec_delivery_len(const struct wire_delivery *delivery)
     return pb_nested_len(delivery_inner_len(delivery));
 }
 
-size_t codec_deliver_len(struct slice topic, size_t deliveries_len)
-{
-    return pb_nested_len(pb_slice_len(topic) + deliveries_len);
-}
-
 enum status codec_deliver_begin(struct bytes *to, struct slice topic,
                                 size_t deliveries_len)
 {

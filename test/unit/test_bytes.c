@@ -91,17 +91,6 @@ Test(bytes, room_at_the_front_is_used_again)
     cr_expect(slice_is(content(), "x"));
 }
 
-Test(bytes, release_keeps_a_buffer_with_content)
-{
-    append("x");
-    bytes_release_if_empty(&buffer);
-    cr_expect(slice_is(content(), "x"));
-    bytes_consume(&buffer, 1);
-    bytes_release_if_empty(&buffer);
-    cr_expect_null(buffer.at);
-    cr_expect_eq(buffer.capacity, 0);
-}
-
 Test(bytes, consuming_more_than_there_is_is_a_bug, .signal = SIGABRT)
 {
     append("x");

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 
 static struct histogram h;
-static struct histogram other;
 
 TestSuite(histogram, .timeout = 10);
 
@@ -81,32 +80,4 @@ Test(histogram, what_is_too_large_is_counted_and_max_is_exact)
     cr_assert_eq(histogram_percentile(&h, 99), UINT64_MAX);
     cr_assert_eq(h.max, UINT64_MAX);
     cr_assert_eq(h.min, 1);
-}
-
-Test(histogram, merging_is_as_if_all_had_gone_into_one)
-{
-    struct histogram *all = calloc(1, sizeof *all);
-
-    for (uint64_t v = 1; v < 5000; v++) {
-        histogram_add(v % 3 == 0 ? &h : &other, v * 7919);
-        histogram_add(all, v * 7919);
-    }
-    histogram_merge(&h, &other);
-    cr_assert_eq(h.count, all->count);
-    cr_assert_eq(h.min, all->min);
-    cr_assert_eq(h.max, all->max);
-    for (double p = 0; p <= 100; p += 0.1) {
-        cr_assert_eq(histogram_percentile(&h, p), histogram_percentile(all, p));
-    }
-    free(all);
-}
-
-Test(histogram, merging_an_empty_one_changes_nothing)
-{
-    histogram_add(&h, 5);
-    histogram_merge(&h, &other);
-    cr_assert_eq(h.min, 5);
-    histogram_merge(&other, &h);
-    cr_assert_eq(other.min, 5);
-    cr_assert_eq(other.max, 5);
 }

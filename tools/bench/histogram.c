@@ -46,24 +46,6 @@ void histogram_add(struct histogram *h, uint64_t value)
     h->buckets[bucket_of(value)]++;
 }
 
-void histogram_merge(struct histogram *into, const struct histogram *from)
-{
-    if (from->count == 0) {
-        return;
-    }
-    if (into->count == 0 || from->min < into->min) {
-        into->min = from->min;
-    }
-    if (from->max > into->max) {
-        into->max = from->max;
-    }
-    into->count += from->count;
-    into->sum += from->sum;
-    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
-        into->buckets[i] += from->buckets[i];
-    }
-}
-
 void histogram_clear(struct histogram *h)
 {
     memset(h, 0, sizeof *h);

@@ -90,11 +90,6 @@ uint64_t json_number(const struct json *value, uint64_t absent)
     return absent;
 }
 
-bool json_flag(const struct json *value)
-{
-    return json_is_true(in(value));
-}
-
 static char *copy_text(const char *text)
 {
     return strdup(text);

@@ -28,7 +28,6 @@ const char *json_member(const struct json *object, size_t index,
 const char *json_text(const struct json *value, const char *absent);
 /* A whole number, also one written as text (64-bit numbers are on our wire). */
 uint64_t json_number(const struct json *value, uint64_t absent);
-bool json_flag(const struct json *value);
 
 /* Any value in the way a person wants to read it: text without quotes, lists
  * with commas. The caller frees it; NULL: absent or out of memory. */
