@@ -90,7 +90,8 @@ bool store_frozen(const struct store *store)
 
 bool store_space_low(const struct store *store)
 {
-    return atomic_load_explicit(&store->space_low, memory_order_relaxed);
+    return atomic_load_explicit(&store->space_low, memory_order_relaxed)
+           || atomic_load_explicit(&store->keydir_low, memory_order_relaxed);
 }
 
 static enum status frozen_error(struct error *err)
@@ -276,7 +277,10 @@ static enum status look_at_space(struct store *store, uint64_t now_us)
     if (left < 2 * reserve_of(journal->active)) {
         status = have_next(store, now_us, NULL);
     }
-    set_low(store, status != STATUS_OK);
+    /* What the keydir has left is for acks. */
+    set_low(store, status != STATUS_OK
+                       || atomic_load_explicit(&store->keydir_low,
+                                               memory_order_relaxed));
     return status == STATUS_IO ? STATUS_IO : STATUS_OK;
 }
 

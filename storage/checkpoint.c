@@ -100,9 +100,21 @@ enum status keeper_checkpoint(struct store *store, enum checkpoint kind,
         return STATUS_OK;
     }
     status = write_notes(store, kind, &more, err);
+    if (status == STATUS_NO_SPACE) {
+        atomic_store_explicit(&store->keydir_low, true, memory_order_relaxed);
+        if (spare_release(store)) {
+            status = write_notes(store, kind, &more, err);
+        }
+    }
     if (status != STATUS_OK) {
-        store_freeze(store);
+        /* Without space the notes stay, and the log has them anyway. */
+        if (status != STATUS_NO_SPACE) {
+            store_freeze(store);
+        }
         return status;
+    }
+    if (store->spare_kept) {
+        atomic_store_explicit(&store->keydir_low, false, memory_order_relaxed);
     }
     keeper->sweeping = more;
     keeper_forget_notes(keeper);

@@ -27,7 +27,10 @@ enum {
     MAKE_PAUSE_US = 100 * 1000,
     /* records of one batch, by their least size */
     BATCH_RECORDS_MAX = BATCH_LEN_MAX / RECORD_HEADER_LEN,
-    SWEEP_BUDGET = 10000 /* keys removed for deleted things in a checkpoint */
+    SWEEP_BUDGET = 10000, /* keys removed for deleted things in a checkpoint */
+    /* Disk space held for the keydir, by a file that is given up for it. */
+    SPARE_LEN = 4 * 1024 * 1024,
+    SPARE_FREE_LEN_MIN = 4 * SPARE_LEN /* made only when so much is free */
 };
 
 /* Where the log stands after a batch. */
@@ -142,6 +145,8 @@ struct store {
     struct keydir *keydir;
     struct log log;
 
+    bool spare_kept; /* the keeper's: the spare file is there */
+
     /* between journal and keeper */
     pthread_mutex_t make_lock;      /* whoever makes the next segment */
     _Atomic(struct segment *) next; /* ready, named, not in the table yet */
@@ -152,6 +157,7 @@ struct store {
     /* any thread reads */
     _Atomic bool frozen;
     _Atomic bool space_low;
+    _Atomic bool keydir_low;       /* its last commit found the disk full */
     _Atomic uint64_t checkpointed; /* place the keydir covers */
     _Atomic uint64_t now_us;       /* wall clock of the last append */
     struct figures figures;
@@ -176,6 +182,12 @@ void store_freeze(struct store *store);
 /* Have store->next at once; `after` is the id of the segment before it. */
 MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
                                        uint64_t now_us, struct error *err);
+
+/* spare.c */
+/* Have the spare file when there is plenty of space; else leave it. */
+void spare_make(struct store *store);
+/* Give its space to the keydir. False when there was none. */
+bool spare_release(struct store *store);
 
 /* keeper.c */
 MUST_CHECK enum status keeper_init(struct keeper *keeper, uint64_t seed);

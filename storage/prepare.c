@@ -114,6 +114,17 @@ static enum status make_some(struct store *store, struct error *err)
     return status == STATUS_OK ? fill_some(store, err) : status;
 }
 
+/* After the segment: messages cannot go on without that one. */
+static enum status look_at_spare(struct store *store, struct error *err)
+{
+    spare_make(store);
+    if (!store->spare_kept
+        && atomic_load_explicit(&store->keydir_low, memory_order_relaxed)) {
+        return error_set(err, STATUS_NO_SPACE, 0, "no space for the keydir");
+    }
+    return STATUS_OK;
+}
+
 enum status store_prepare(struct store *store, struct error *err)
 {
     enum status status;
@@ -126,16 +137,15 @@ enum status store_prepare(struct store *store, struct error *err)
                           store->vfs->free_bytes(store->vfs, store->dir),
                           memory_order_relaxed);
     status = trim_sealed(store, err);
-    if (status != STATUS_OK || next_ready(store)) {
-        return status;
+    if (status == STATUS_OK && !next_ready(store)) {
+        pthread_mutex_lock(&store->make_lock);
+        if (!next_ready(store)) {
+            status = make_some(store, err);
+        }
+        pthread_mutex_unlock(&store->make_lock);
+        if (status == STATUS_IO) {
+            store_freeze(store);
+        }
     }
-    pthread_mutex_lock(&store->make_lock);
-    if (!next_ready(store)) {
-        status = make_some(store, err);
-    }
-    pthread_mutex_unlock(&store->make_lock);
-    if (status == STATUS_IO) {
-        store_freeze(store);
-    }
-    return status;
+    return status == STATUS_OK ? look_at_spare(store, err) : status;
 }

@@ -123,7 +123,85 @@ static enum status remove_unused(struct recovery *r, struct error *err)
     return STATUS_OK;
 }
 
-/* The segment of the new epoch, with the tail in it. */
+/* A segment with the tail in it. */
+static enum status make_epoch(struct recovery *r,
+                              const struct segment_header *header,
+                              const struct tail *tail, struct error *err)
+{
+    struct store *store = r->store;
+    struct segment *segment;
+    enum status status = segment_make(&segment, &store->log, header, err);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = segment_zero(segment, &store->log, SEGMENT_BEGIN,
+                          header->capacity - SEGMENT_BEGIN, err);
+    if (status == STATUS_OK) {
+        status = write_tail(r, segment, tail, err);
+    }
+    if (status == STATUS_OK) {
+        status = segment_publish(segment, &store->log, err);
+    }
+    if (status == STATUS_OK) {
+        status = log_add(&store->log, segment);
+    }
+    if (status != STATUS_OK) {
+        segment_discard(segment, &store->log);
+        return status;
+    }
+    store->epoch = header->epoch;
+    store->journal.active = segment;
+    store->journal.offset = header->synced_end;
+    return STATUS_OK;
+}
+
+/* Cut from the last segment what is no batch: it would be cut in the end. */
+static void cut_last(struct recovery *r, const struct tail *tail)
+{
+    struct found_segment *f;
+
+    if (r->found_count == 0) {
+        return;
+    }
+    f = &r->found[r->last];
+    if (f->segment == NULL || tail->keep < SEGMENT_BEGIN
+        || f->file_len <= tail->keep
+        || segment_hold(f->segment, &r->store->log, NULL) != STATUS_OK) {
+        return;
+    }
+    if (io_truncate(r->store->vfs, f->segment->fd, tail->keep) == 0) {
+        f->file_len = tail->keep;
+    }
+    segment_let_go(f->segment, &r->store->log);
+}
+
+/* The disk is full: a segment as small as need be, so that at least acks can be
+ * taken. Half of what is free stays for the keydir. */
+static enum status make_small_epoch(struct recovery *r,
+                                    struct segment_header *header,
+                                    uint32_t need, const struct tail *tail,
+                                    struct error *err)
+{
+    struct store *store = r->store;
+    enum status status = STATUS_NO_SPACE;
+    uint64_t half;
+
+    cut_last(r, tail);
+    half = store->vfs->free_bytes(store->vfs, store->dir) / 2;
+    while (status == STATUS_NO_SPACE && header->capacity > need) {
+        uint64_t capacity = header->capacity / 2;
+        capacity = (capacity < half ? capacity : half) & ~(BLOCK_LEN - 1ULL);
+        header->capacity = capacity < need ? need : (uint32_t)capacity;
+        status = make_epoch(r, header, tail, err);
+    }
+    if (status == STATUS_NO_SPACE && spare_release(store)) {
+        status = make_epoch(r, header, tail, err);
+    }
+    return status;
+}
+
+/* The segment of the new epoch. */
 static enum status begin_epoch(struct recovery *r, const struct tail *tail,
                                uint64_t previous_end, struct error *err)
 {
@@ -137,7 +215,6 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
         .previous_end = previous_end,
         .synced_end = SEGMENT_BEGIN + tail->len,
     };
-    struct segment *segment;
     enum status status;
 
     if (r->found_count > 0) {
@@ -152,29 +229,11 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
     if (header.id > SEGMENT_ID_MAX) {
         return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
     }
-    status = segment_make(&segment, &store->log, &header, err);
-    if (status != STATUS_OK) {
-        return status;
+    status = make_epoch(r, &header, tail, err);
+    if (status == STATUS_NO_SPACE) {
+        status = make_small_epoch(r, &header, (uint32_t)need, tail, err);
     }
-    status = segment_zero(segment, &store->log, SEGMENT_BEGIN,
-                          header.capacity - SEGMENT_BEGIN, err);
-    if (status == STATUS_OK) {
-        status = write_tail(r, segment, tail, err);
-    }
-    if (status == STATUS_OK) {
-        status = segment_publish(segment, &store->log, err);
-    }
-    if (status == STATUS_OK) {
-        status = log_add(&store->log, segment);
-    }
-    if (status != STATUS_OK) {
-        segment_discard(segment, &store->log);
-        return status;
-    }
-    store->epoch = header.epoch;
-    store->journal.active = segment;
-    store->journal.offset = header.synced_end;
-    return STATUS_OK;
+    return status;
 }
 
 /* The rescued batches, from the new segment's own map. */
@@ -548,6 +607,7 @@ static enum status settle(struct recovery *r, struct error *err)
         }
     }
     store->keeper.trimmed_through = journal->active->header.id - 1;
+    spare_make(store);
     return status;
 }
 

@@ -45,10 +45,11 @@ struct recovery {
 
 /* What the last segment came to. */
 struct tail {
-    size_t first; /* of the doubtful batches to be written again, */
-    size_t stop;  /* one past the last */
-    uint32_t end; /* where the segment ends for good */
-    uint32_t len; /* of those batches */
+    size_t first;  /* of the doubtful batches to be written again, */
+    size_t stop;   /* one past the last */
+    uint32_t end;  /* where the segment ends for good */
+    uint32_t len;  /* of those batches */
+    uint32_t keep; /* behind it the file holds nothing that counts */
 };
 
 /* ---- survey.c ---- */

@@ -202,6 +202,7 @@ static enum status replay_last(struct recovery *r, uint32_t from,
         tail->len += r->batches[i].len;
         tail->stop = ++i;
     }
+    tail->keep = at;
     r->out->torn_bytes += recovery_data_end(r, at) - at;
     return STATUS_OK;
 }

@@ -106,12 +106,14 @@ bool store_space_low(
 
 /* Get the next segment ready before the journal needs it, a bounded bit at each
  * call (so call it often while there is traffic). Cheap when it is ready.
- * STATUS_NO_SPACE is reported and tried again at the next call. */
+ * STATUS_NO_SPACE (for a segment, or for what the keydir has in reserve) is
+ * reported and tried again at the next call. */
 MUST_CHECK enum status store_prepare(struct store *store, struct error *err);
 
 /* Take note of one commit batch (in log order, each durable). Memory only.
- * STATUS_AGAIN: as much is pending as may be; checkpoint first. Any other
- * failure freezes the store. */
+ * STATUS_AGAIN: as much is pending as may be; checkpoint first, and when that
+ * finds no space give the same commit again later. Any other failure freezes
+ * the store. */
 MUST_CHECK enum status store_apply(struct store *store,
                                    const struct store_commit *commit);
 
@@ -119,7 +121,9 @@ MUST_CHECK enum status store_apply(struct store *store,
 uint64_t store_pending(const struct store *store);
 
 /* Write what was applied to the keydir in one synced transaction that also
- * holds the log position. A failure freezes the store. */
+ * holds the log position. STATUS_NO_SPACE: nothing is written and nothing
+ * forgotten, messages are refused from now on; call again later. Any other
+ * failure freezes the store. */
 MUST_CHECK enum status store_checkpoint(struct store *store, struct error *err);
 
 /* ---- what a start needs; before the threads run ---- */

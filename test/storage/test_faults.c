@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -388,4 +389,154 @@ Test(faults, a_real_full_file_system)
     }
     (void)umount(dir);
     tmpdir_remove(dir);
+}
+
+/* ---- a full disk and the keydir ---- */
+
+static char disk[512];
+
+static bool small_disk(const char *size)
+{
+    char options[64];
+
+    tmpdir_make(disk, sizeof disk);
+    snprintf(options, sizeof options, "size=%s,mode=700", size);
+    if (mount("tmpfs", disk, "tmpfs", 0, options) != 0) {
+        tmpdir_remove(disk);
+        return false;
+    }
+    h.config.dir = disk;
+    h.config.segment_len = 2 * 1024 * 1024;
+    return true;
+}
+
+/* An unclean end: a failed sync freezes the store, so closing writes nothing. */
+static void die(void)
+{
+    struct store_commit commit;
+
+    add_ack(&h, GROUP, TOPIC, 900, 900);
+    faulty_vfs_arm(&faulty, (struct faulty_plan) { FAULTY_SYNC, 1, true, EIO });
+    if (harness_append(&h, &commit) == STATUS_OK) {
+        cr_expect(eq(int, store_sync(h.store, &h.err), STATUS_IO));
+    }
+    faulty_vfs_disarm(&faulty);
+    harness_close(&h);
+}
+
+static void leave_disk(void)
+{
+    harness_close(&h);
+    (void)umount(disk);
+    tmpdir_remove(disk);
+}
+
+static void ballast(bool there)
+{
+    static const char page[4096];
+    char path[600];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/ballast", disk);
+    if (!there) {
+        (void)unlink(path);
+        return;
+    }
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    while (fd >= 0 && write(fd, page, sizeof page) > 0) {
+    }
+    close(fd);
+}
+
+/* Acks of groups never seen before, so that the keydir has to grow, each with a
+ * checkpoint: how many until one finds no space. */
+static uint32_t note_acks(uint32_t from, uint32_t count)
+{
+    uint32_t i = 0;
+
+    for (; i < count; i++) {
+        enum status status;
+        for (uint32_t k = 0; k < 50; k++) {
+            add_ack(&h, from + i * 50 + k, TOPIC, 1, 3);
+        }
+        status = harness_commit(&h);
+        if (status == STATUS_OK) {
+            status = store_checkpoint(h.store, &h.err);
+        }
+        if (status != STATUS_OK) {
+            cr_expect(eq(int, status, STATUS_NO_SPACE), "%s", h.err.text);
+            break;
+        }
+    }
+    return i;
+}
+
+Test(faults, a_keydir_without_space_does_not_freeze_the_store)
+{
+    enum { ROUNDS = 2000 };
+    uint32_t done;
+
+    if (!small_disk("40m")) {
+        cr_skip_test("cannot mount a tmpfs: %s", strerror(errno));
+    }
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    add_message(&h, TOPIC, "before");
+    cr_expect(eq(int, harness_checkpoint(&h), STATUS_OK), "%s", h.err.text);
+    ballast(true);
+    done = note_acks(1, ROUNDS);
+    cr_expect(gt(u32, done, 20)); /* out of the spare file */
+    cr_expect(lt(u32, done, ROUNDS));
+    cr_expect(not(store_frozen(h.store)));
+    cr_expect(store_space_low(h.store));
+    add_message(&h, TOPIC, "refused");
+    cr_expect(eq(int, harness_commit(&h), STATUS_OK), "%s", h.err.text);
+    cr_expect(eq(u8, record_flags_at(h.buffer), RECORD_REFUSED));
+    add_ack(&h, GROUP, TOPIC, 7, 7);
+    cr_expect(eq(int, harness_commit(&h), STATUS_OK), "%s", h.err.text);
+    cr_expect(eq(int, store_checkpoint(h.store, &h.err), STATUS_NO_SPACE));
+    ballast(false);
+    cr_expect(eq(int, store_prepare(h.store, &h.err), STATUS_OK), "%s",
+              h.err.text);
+    cr_expect(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK), "%s",
+              h.err.text);
+    add_message(&h, TOPIC, "again");
+    cr_expect(eq(int, harness_commit(&h), STATUS_OK), "%s", h.err.text);
+    cr_expect(not(store_space_low(h.store)));
+    cr_expect(eq(str, (char *)message_text(&h, TOPIC, 2), "again"));
+    harness_reopen(&h);
+    cr_expect(eq(str, (char *)lane_text(&h, GROUP, TOPIC), "1-3,7-7"));
+    cr_expect(eq(str, (char *)lane_text(&h, done * 50 + 1, TOPIC), "1-3"));
+    leave_disk();
+}
+
+Test(faults, a_start_on_a_full_disk_reads_and_takes_acks)
+{
+    if (!small_disk("40m")) {
+        cr_skip_test("cannot mount a tmpfs: %s", strerror(errno));
+    }
+    h.config.segment_len = 16 * 1024 * 1024;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    add_message(&h, TOPIC, "before");
+    cr_expect(eq(int, harness_checkpoint(&h), STATUS_OK), "%s", h.err.text);
+    ballast(true);
+    (void)note_acks(1, 5000);
+    cr_expect(eq(int, store_checkpoint(h.store, &h.err), STATUS_NO_SPACE));
+    for (int life = 0; life < 3; life++) {
+        die();
+        ballast(true);
+        cr_expect(eq(int, harness_open(&h), STATUS_OK), "%d: %s", life,
+                  h.err.text);
+        if (h.store == NULL) {
+            break;
+        }
+        cr_expect(eq(str, (char *)message_text(&h, TOPIC, 1), "before"));
+        cr_expect(eq(str, (char *)lane_text(&h, 1, TOPIC), "1-3"));
+        add_ack(&h, GROUP, TOPIC, 1 + (uint64_t)life, 1 + (uint64_t)life);
+        cr_expect(eq(int, harness_commit(&h), STATUS_OK), "%s", h.err.text);
+    }
+    if (h.store != NULL) {
+        harness_reopen(&h);
+        cr_expect(eq(str, (char *)lane_text(&h, GROUP, TOPIC), "1-3,900-900"));
+    }
+    leave_disk();
 }
