@@ -1,6 +1,6 @@
-/* The broker's counters. Each worker, the journal and the keeper add to their
- * own set with relaxed atomics; whoever answers /metrics or /health reads them
- * all. */
+/* The broker's counters. Each worker and the journal add to their own set with
+ * relaxed atomics; whoever answers /metrics or /health reads them all, and the
+ * store's with store_stats(). */
 #ifndef GODWIT_BROKER_METRICS_H
 #define GODWIT_BROKER_METRICS_H
 
@@ -84,14 +84,5 @@ static inline void metric_set(_Atomic uint64_t *metric, uint64_t value)
 {
     atomic_store_explicit(metric, value, memory_order_relaxed);
 }
-
-/* Prometheus text format 0.0.4, appended. door/metrics.c. */
-MUST_CHECK enum status metrics_write(const struct broker_metrics *metrics,
-                                     struct bytes *to);
-
-/* JSON {"status":"green|yellow|red","reasons":[...],...}; the HTTP code to
- * answer with (200, red: 503) in *code. door/health.c. */
-MUST_CHECK enum status health_write(const struct broker_metrics *metrics,
-                                    struct bytes *to, int *code);
 
 #endif

@@ -237,50 +237,11 @@ static void on_request(struct conn *conn, const struct http_request *request)
     http_api_request(conn_context(conn), request, w->all->metrics);
 }
 
-static void refuse_upgrade(struct conn *conn, int code, const char *status,
-                           const char *text)
-{
-    char body[512];
-
-    snprintf(body, sizeof body,
-             "{\"refused\":{\"status\":\"%s\",\"text\":\"%s\"}}\n", status,
-             text);
-    conn_respond(conn, code, "application/json", NULL, slice_text(body));
-}
-
 static void on_upgrade(struct conn *conn, const struct http_request *request)
 {
-    struct session *s = conn_context(conn);
-    struct worker *w = s->worker;
-    struct slice offered = http_header(request, "Sec-WebSocket-Protocol");
-    struct slice authorization = http_header(request, "Authorization");
-    struct refusal r;
+    struct worker *w = net_owner(conn_net(conn));
 
-    if (!slice_is(request->path, "/v1/stream")) {
-        refuse_upgrade(conn, 404, "not_found", "the stream is at /v1/stream");
-        return;
-    }
-    if (authorization.at != NULL
-        && session_authorize(s, authorization, &r) != STATUS_OK) {
-        refuse_upgrade(conn, 401, status_word(r.status),
-                       "the Authorization header was refused");
-        return;
-    }
-    if (offered.at != NULL && http_list_has(offered, "godwit.v1.proto")) {
-        session_set_door(s, &door_proto);
-        conn_upgrade(conn, "godwit.v1.proto");
-    } else if (offered.at != NULL && http_list_has(offered, "godwit.v1.json")) {
-        session_set_door(s, &door_json);
-        conn_upgrade(conn, "godwit.v1.json");
-    } else {
-        refuse_upgrade(conn, 400, "unsupported",
-                       "offer the subprotocol godwit.v1.proto or "
-                       "godwit.v1.json");
-        return;
-    }
-    if (s->app == 0) {
-        session_hello_within(s, w->all->config->head_ms);
-    }
+    http_api_upgrade(conn_context(conn), request, w->all->config->head_ms);
 }
 
 static void on_message(struct conn *conn, bool text, uint8_t *payload,

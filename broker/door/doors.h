@@ -19,5 +19,17 @@ void stream_json_message(struct session *session, const uint8_t *payload,
 void http_api_request(struct session *session,
                       const struct http_request *request,
                       const struct broker_metrics *metrics);
+/* A WebSocket upgrade. Without an Authorization header the new stream has
+ * `hello_ms` to say who it is. http_upgrade.c. */
+void http_api_upgrade(struct session *session,
+                      const struct http_request *request, uint64_t hello_ms);
+/* What GET /metrics says: Prometheus text format 0.0.4, appended. STATUS_NOMEM.
+ * metrics.c. */
+MUST_CHECK enum status metrics_write(const struct broker_metrics *metrics,
+                                     struct bytes *to);
+/* What GET /health says, {"status":"green|yellow|red","reasons":[...],...}, and
+ * its code: 200, red: 503. STATUS_NOMEM. health.c. */
+MUST_CHECK enum status health_write(const struct broker_metrics *metrics,
+                                    struct bytes *to, int *code);
 
 #endif

@@ -1,8 +1,9 @@
 /* green: all is well. yellow: it works, but somebody should look. red: nothing
  * can be confirmed any more. */
-#include "broker/metrics.h"
+#include "broker/door/doors.h"
 
 #include "broker/door/json.h"
+#include "broker/metrics.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -47,15 +48,24 @@ static void look_at_store(const struct broker_metrics *metrics,
          "gaps");
 }
 
+static bool is_damaged(const struct store_recovery *recovery)
+{
+    return recovery->damaged_batches > 0 || recovery->damaged_bytes > 0;
+}
+
 static void look(const struct broker_metrics *metrics,
                  struct findings *findings)
 {
     uint64_t differences = 0;
 
     look_at_store(metrics, findings);
-    find(findings,
-         metrics->recovery != NULL && metrics->recovery->damaged_batches > 0,
+    find(findings, metrics->recovery != NULL && is_damaged(metrics->recovery),
          YELLOW, "damage: the last start found damaged parts of the log");
+    find(findings,
+         metrics->recovery != NULL && metrics->recovery->missing_segments > 0,
+         YELLOW,
+         "missing_segments: the last start found files of the log gone; their "
+         "messages are reported as gaps");
     for (size_t i = 0; i < metrics->worker_count; i++) {
         differences += atomic_load_explicit(
             &metrics->workers[i].books_differences, memory_order_relaxed);

@@ -59,7 +59,6 @@ void session_closed(struct session *session);  /* its connection has gone */
 void session_drained(struct session *session); /* its output has room again */
 /* The end of a worker: all that is left, with nothing answered. */
 void sessions_free(struct worker *worker);
-void session_hello_within(struct session *session, uint64_t ms);
 void session_pending_add(struct session *session);
 void session_pending_done(struct session *session); /* may free the session */
 /* struct dispatch_out */

@@ -1,5 +1,7 @@
 #include "broker/metrics.h"
 
+#include "broker/door/doors.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -74,6 +74,8 @@ const struct catalog *session_catalog(const struct session *session);
 /* Who is it? Answered by welcome (with id) or refused. */
 void session_hello(struct session *session, uint64_t id,
                    const struct wire_hello *hello);
+/* A stream that has not said hello by then is closed. */
+void session_hello_within(struct session *session, uint64_t ms);
 /* The same from an Authorization header, with nothing answered. */
 MUST_CHECK enum status session_authorize(struct session *session,
                                          struct slice authorization,

@@ -138,10 +138,20 @@ void conn_respond(struct conn *conn, int code, const char *content_type,
     CHECK(bytes_append(&session->body, "", 1) == STATUS_OK);
 }
 
+void conn_upgrade(struct conn *conn, const char *subprotocol)
+{
+    note((struct session *)conn, "upgrade %s\n", subprotocol);
+}
+
 void conn_close(struct conn *conn, unsigned ws_code, const char *reason)
 {
     (void)reason;
     ((struct session *)conn)->closed = ws_code;
+}
+
+void conn_abort(struct conn *conn, const char *reason)
+{
+    conn_close(conn, 0, reason);
 }
 
 /* ---- session.h ---- */
@@ -180,10 +190,24 @@ enum status session_authorize(struct session *session,
                               struct slice authorization,
                               struct refusal *refusal)
 {
+    if (session->refusal.status != STATUS_OK) {
+        *refusal = session->refusal;
+        return refusal->status;
+    }
     if (!session->authorized || authorization.len == 0) {
         return refuse(refusal, STATUS_UNAUTHENTICATED, "credentials", "no");
     }
     return STATUS_OK;
+}
+
+void session_set_door(struct session *session, const struct door *door)
+{
+    session->door = door;
+}
+
+void session_hello_within(struct session *session, uint64_t ms)
+{
+    note(session, "hello within %" PRIu64 "\n", ms);
 }
 
 void session_hello(struct session *session, uint64_t id,

@@ -16,9 +16,10 @@ struct session {
     char calls[16384];
     size_t call_count;
     /* what the next call does */
-    bool authorized;  /* session_authorize() says yes */
-    bool arrives;     /* session_go_to_group() arrives from within */
-    bool known_group; /* session_group_view() finds it */
+    bool authorized;        /* session_authorize() says yes */
+    bool arrives;           /* session_go_to_group() arrives from within */
+    bool known_group;       /* session_group_view() finds it */
+    struct refusal refusal; /* of session_authorize(), if its status is set */
     void (*on_call)(struct session *session); /* after noting one; or NULL */
     /* what was sent */
     struct bytes out; /* a WebSocket's frames */

@@ -89,7 +89,11 @@ static void ask_with(const char *line, const char *headers, const void *body,
     session->calls[0] = '\0';
     session->code = 0;
     session->answer_count = 0;
-    http_api_request(session, &request, &metrics);
+    if (request.upgrade) {
+        http_api_upgrade(session, &request, 5000);
+    } else {
+        http_api_request(session, &request, &metrics);
+    }
     memset(copy, 0xaa, (size_t)len);
     memset(body_copy, 0xaa, body_len);
     free(copy);

@@ -127,6 +127,56 @@ Test(http_api, a_stream_needs_an_upgrade)
     cr_assert_str_eq(session->extra, "Upgrade: websocket\r\n");
 }
 
+#define UPGRADE                                                                \
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n"                            \
+    "Sec-WebSocket-Version: 13\r\n"                                            \
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+#define OFFER "Sec-WebSocket-Protocol: chat, godwit.v1.json\r\n"
+
+Test(http_api, an_upgrade_makes_a_stream_of_the_offered_kind)
+{
+    /* Its exchange is not the stream's. */
+    ask("GET /v1/topics", "");
+    ask_with("GET /v1/stream", UPGRADE OFFER, "", 0);
+    cr_assert_eq(session->answer_count, 0);
+    cr_calls("upgrade godwit.v1.json\nhello within 5000\n");
+    cr_assert_eq(session->door, &door_json);
+    cr_assert_null(session->door_state);
+    session->door = &door_http;
+    ask_with("GET /v1/stream",
+             UPGRADE AUTH "Sec-WebSocket-Protocol: godwit.v1.json, "
+                          "godwit.v1.proto\r\n",
+             "", 0);
+    cr_calls("upgrade godwit.v1.proto\n");
+    cr_assert_eq(session->door, &door_proto);
+}
+
+Test(http_api, a_refused_upgrade_says_why)
+{
+    ask_with("GET /v1/topics", UPGRADE OFFER, "", 0);
+    cr_refused(404, "not_found", "/v1/stream");
+    ask_with("GET /v1/stream", UPGRADE, "", 0);
+    cr_refused(400, "unsupported", "godwit.v1.proto");
+    session->authorized = false;
+    ask_with("GET /v1/stream", UPGRADE OFFER AUTH, "", 0);
+    cr_refused(401, "unauthenticated", "\"limit\":\"credentials\"");
+    cr_assert_not_null(strstr(session->extra, "WWW-Authenticate: Bearer"));
+    session->refusal = (struct refusal) { .status = STATUS_AGAIN,
+                                          .limit = "nonces",
+                                          .text = "too many",
+                                          .retry_after_ms = 1500 };
+    ask_with("GET /v1/stream", UPGRADE OFFER AUTH, "", 0);
+    cr_refused(429, "again", "\"limit\":\"nonces\"");
+    cr_assert_str_eq(session->extra, "Retry-After: 2\r\n");
+    session->refusal = (struct refusal) { .status = STATUS_NOMEM,
+                                          .limit = "memory",
+                                          .text = "out of memory" };
+    ask_with("GET /v1/stream", UPGRADE OFFER AUTH, "", 0);
+    cr_refused(503, "no_memory", "memory");
+    cr_calls("");
+    cr_assert_eq(session->door, &door_http);
+}
+
 Test(http_api, unknown_words_in_a_query_are_refused)
 {
     ask("GET /v1/topics?page=2", "");
