@@ -57,7 +57,8 @@ static void log_recovery(const struct store_recovery *r, const char *dir)
              (unsigned long long)r->rescued_records,
              (unsigned long long)r->torn_bytes, r->keydir_rebuilt,
              (unsigned long long)(r->us / 1000));
-    if (r->damaged_batches > 0 || r->missing_segments > 0) {
+    if (r->damaged_batches > 0 || r->damaged_bytes > 0
+        || r->missing_segments > 0) {
         log_error("store damaged batches=%llu bytes=%llu missing_segments=%llu "
                   "effect=\"groups get "
                   "gap events for the messages in them\"",

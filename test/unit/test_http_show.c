@@ -189,6 +189,10 @@ Test(http_show, health_has_three_colours)
     recovery.damaged_batches = 1;
     metrics.recovery = &recovery;
     cr_health(200, "yellow", "damage");
+    recovery = (struct store_recovery) { .damaged_bytes = 1 };
+    cr_health(200, "yellow", "damage");
+    recovery = (struct store_recovery) { .missing_segments = 1 };
+    cr_health(200, "yellow", "missing_segments");
     metrics.recovery = NULL;
     workers[1].books_differences = 1;
     cr_health(200, "yellow", "books");
