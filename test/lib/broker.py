@@ -11,6 +11,7 @@ import time
 
 from harness import Failed, check, wait_until
 
+TSAN_FILE = os.path.join(os.path.dirname(os.path.realpath(__file__)), "tsan.supp")
 PR_SET_PDEATHSIG = 1
 libc = ctypes.CDLL(None)
 
@@ -65,7 +66,7 @@ class Broker:
         check(self.process is None, "the broker runs already")
         env = dict(os.environ)
         env.setdefault("ASAN_OPTIONS", "detect_stack_use_after_return=0:abort_on_error=0")
-        env.setdefault("TSAN_OPTIONS", "halt_on_error=0:exitcode=66")
+        env.setdefault("TSAN_OPTIONS", "halt_on_error=0:exitcode=66:suppressions=" + TSAN_FILE)
         with open(self.log_path, "ab") as log:
             self.log_begin = log.tell()
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
