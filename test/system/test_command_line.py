@@ -89,7 +89,7 @@ def help_is_there_for_every_command(env):
 def csv_that_is_wrong_is_named_by_line(env):
     broker = published(env.broker(), 0)
     for data, word in ((b"b,order_id\n1,2\n3\n4,5\n", "3"), (b'order_id,b\n1,"2\n', "2"),
-                       (b"a,b\n1,2\n", "order_id"), (b"", "header")):
+                       (b"a,b\n1,2\n", "order_id")):
         done = broker.godwit("pub", "orders", "--format", "csv", "--key-field", "order_id",
                              stdin=data, check_code=None)
         check(done.returncode != 0, f"{data!r} was taken")
