@@ -1,5 +1,7 @@
 #include "client/http_head.h"
 
+#include "proto/text.h"
+
 #include <strings.h>
 
 static bool is_word(struct slice s, const char *word)
@@ -8,25 +10,13 @@ static bool is_word(struct slice s, const char *word)
            && strncasecmp((const char *)s.at, word, s.len) == 0;
 }
 
-static struct slice trim(struct slice s)
-{
-    while (s.len > 0 && (s.at[0] == ' ' || s.at[0] == '\t')) {
-        s.at++;
-        s.len--;
-    }
-    while (s.len > 0 && (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '\t')) {
-        s.len--;
-    }
-    return s;
-}
-
 /* Is `word` one of the comma-separated parts? */
 static bool list_has(struct slice list, const char *word)
 {
     while (list.len > 0) {
         const uint8_t *comma = memchr(list.at, ',', list.len);
         size_t len = comma == NULL ? list.len : (size_t)(comma - list.at);
-        if (is_word(trim(slice_of(list.at, len)), word)) {
+        if (is_word(text_trim(slice_of(list.at, len)), word)) {
             return true;
         }
         len += comma != NULL;
@@ -69,16 +59,10 @@ static bool status_line_read(struct slice line, struct http_head *out)
 
 static bool length_read(struct slice value, struct http_head *out)
 {
-    uint64_t length = 0;
+    uint64_t length;
 
-    if (value.len == 0 || value.len > 18) {
+    if (!text_decimal(value, &length) || length > INT64_MAX) {
         return false;
-    }
-    for (size_t i = 0; i < value.len; i++) {
-        if (!is_digit(value.at[i])) {
-            return false;
-        }
-        length = length * 10 + (uint64_t)(value.at[i] - '0');
     }
     if (out->has_length && out->content_length != length) {
         return false;
@@ -121,7 +105,8 @@ static bool header_line_read(struct slice line, struct http_head *out)
     }
     name_len = (size_t)(colon - line.at);
     return header_take(slice_of(line.at, name_len),
-                       trim(slice_of(colon + 1, line.len - name_len - 1)), out);
+                       text_trim(slice_of(colon + 1, line.len - name_len - 1)),
+                       out);
 }
 
 static enum status fail(const char **fault, enum status status,

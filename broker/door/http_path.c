@@ -1,6 +1,7 @@
 #include "broker/door/http_path.h"
 
 #include "proto/name.h"
+#include "proto/text.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -46,36 +47,21 @@ static const char *method_word(enum http_method method)
     return "";
 }
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool http_percent_decode(struct slice text, char *to, size_t *len)
 {
     size_t filled = 0;
 
     for (size_t i = 0; i < text.len; i++) {
-        int high;
-        int low;
+        uint8_t byte;
 
         if (text.at[i] != '%') {
             to[filled++] = (char)text.at[i];
             continue;
         }
-        if (text.len - i < 3) {
+        if (text.len - i < 3 || !text_hex_pair(text.at + i + 1, &byte)) {
             return false;
         }
-        high = hex_digit(text.at[i + 1]);
-        low = hex_digit(text.at[i + 2]);
-        if (high < 0 || low < 0) {
-            return false;
-        }
-        to[filled++] = (char)(high << 4 | low);
+        to[filled++] = (char)byte;
         i += 2;
     }
     *len = filled;
@@ -208,25 +194,6 @@ enum status http_query_check(const struct http_request *request,
     return STATUS_OK;
 }
 
-bool http_number_parse(struct slice text, uint64_t *out)
-{
-    uint64_t value = 0;
-
-    if (text.len == 0 || text.len > 20) {
-        return false;
-    }
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned digit = (unsigned)text.at[i] - '0';
-
-        if (digit > 9 || value > (UINT64_MAX - digit) / 10) {
-            return false;
-        }
-        value = value * 10 + digit;
-    }
-    *out = value;
-    return true;
-}
-
 bool http_seconds_parse(struct slice text, uint64_t *ms)
 {
     const uint8_t *point =
@@ -235,15 +202,14 @@ bool http_seconds_parse(struct slice text, uint64_t *ms)
     uint64_t whole;
     uint64_t part = 0;
 
-    if (!http_number_parse(slice_of(text.at, whole_len), &whole)
+    if (!text_decimal(slice_of(text.at, whole_len), &whole)
         || whole > UINT32_MAX) {
         return false;
     }
     if (point != NULL) {
         size_t digits = text.len - whole_len - 1;
 
-        if (digits > 3
-            || !http_number_parse(slice_of(point + 1, digits), &part)) {
+        if (digits > 3 || !text_decimal(slice_of(point + 1, digits), &part)) {
             return false;
         }
         for (; digits < 3; digits++) {
@@ -271,7 +237,7 @@ static enum status read_max(const struct http_request *request,
     if (!http_query(request, "max", text, sizeof text)) {
         return refuse(refusal, STATUS_INVALID, "max", "max is not a number");
     }
-    if (!http_number_parse(slice_text(text), count_max)) {
+    if (!text_decimal(slice_text(text), count_max)) {
         return refuse(refusal, STATUS_INVALID, "max", "max is not a number");
     }
     if (*count_max == 0 || *count_max > PULL_COUNT_MAX) {

@@ -48,7 +48,6 @@ MUST_CHECK enum status http_pull_read(const struct http_request *request,
 /* "2", "0.25": seconds to milliseconds, at most three digits behind the point.
  * False: not such a number. */
 bool http_seconds_parse(struct slice text, uint64_t *ms);
-bool http_number_parse(struct slice text, uint64_t *out);
 
 /* Append what a header's value says: percent-encoded UTF-8. False: a '%' that is
  * not followed by two hexadecimal digits. `to` has room for the text's len. */

@@ -4,6 +4,7 @@
 
 #include "broker/door/json_read.h"
 #include "proto/codec.h"
+#include "proto/text.h"
 
 #include <stdlib.h>
 #include <strings.h>
@@ -248,7 +249,7 @@ static enum status read_header(struct message_headers *out,
         uint64_t *to = is_word(name, "Godwit-Producer") ? &out->producer
                                                         : &out->producer_seq;
 
-        if (*to != 0 || !http_number_parse(header->value, to) || *to == 0) {
+        if (*to != 0 || !text_decimal(header->value, to) || *to == 0) {
             return bad_header(refusal, name, "one number from 1");
         }
         return STATUS_OK;

@@ -2,6 +2,7 @@
 
 #include "broker/door/json.h"
 #include "proto/codec.h"
+#include "proto/text.h"
 
 #include <jansson.h>
 
@@ -142,41 +143,21 @@ static void fail(struct fields *f, const char *limit, const char *text)
     f->status = refuse(f->refusal, STATUS_INVALID, limit, "%s", text);
 }
 
-static bool parse_u64(const char *text, size_t len, uint64_t *out)
+static struct slice value_text(json_t *value)
 {
-    uint64_t value = 0;
-
-    if (len == 0 || len > 20) {
-        return false;
-    }
-    for (size_t i = 0; i < len; i++) {
-        unsigned digit = (unsigned)(uint8_t)text[i] - '0';
-
-        if (digit > 9 || value > (UINT64_MAX - digit) / 10) {
-            return false;
-        }
-        value = value * 10 + digit;
-    }
-    *out = value;
-    return true;
+    return slice_of(json_string_value(value), json_string_length(value));
 }
 
 static bool value_u64(json_t *value, uint64_t *out)
 {
     if (json_is_string(value)) {
-        return parse_u64(json_string_value(value), json_string_length(value),
-                         out);
+        return text_decimal(value_text(value), out);
     }
     if (json_is_integer(value) && json_integer_value(value) >= 0) {
         *out = (uint64_t)json_integer_value(value);
         return true;
     }
     return false;
-}
-
-static struct slice value_text(json_t *value)
-{
-    return slice_of(json_string_value(value), json_string_length(value));
 }
 
 /* NULL: not there, or something failed before. */
@@ -472,34 +453,16 @@ static void read_messages(struct fields *f, struct json_scratch *scratch,
 
 /* ---- requests ---- */
 
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static void field_signature(struct fields *f, struct json_scratch *scratch,
                             struct slice *out)
 {
     struct slice text = { 0 };
-    bool good;
 
     field_any_text(f, "signature", &text);
     if (text.at == NULL) {
         return;
     }
-    good = text.len == 2 * SIGNATURE_LEN_MAX;
-    for (size_t i = 0; good && i < SIGNATURE_LEN_MAX; i++) {
-        int high = hex_digit(text.at[2 * i]);
-        int low = hex_digit(text.at[2 * i + 1]);
-
-        good = high >= 0 && low >= 0;
-        scratch->signature[i] = (uint8_t)(good ? high << 4 | low : 0);
-    }
-    if (!good) {
+    if (!text_hex(text, scratch->signature, SIGNATURE_LEN_MAX)) {
         wrong_type(f, "signature", "64 hexadecimal digits");
         return;
     }

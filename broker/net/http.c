@@ -1,5 +1,7 @@
 #include "broker/net/http.h"
 
+#include "proto/text.h"
+
 /* The plan: go over the head line by line, once. A line ends at the first LF;
  * what is before it must end in CR and hold no other control byte. Nothing is
  * decoded or corrected: what is not exactly as the RFC's grammar has it is
@@ -59,11 +61,6 @@ static bool is_alpha(uint8_t c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static bool is_hex(uint8_t c)
-{
-    return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
-}
-
 static bool is_one_of(uint8_t c, const char *set)
 {
     return c != 0 && strchr(set, c) != NULL;
@@ -109,18 +106,6 @@ static bool is_token(struct slice s)
         }
     }
     return s.len > 0;
-}
-
-static struct slice trimmed(struct slice s)
-{
-    while (s.len > 0 && (s.at[0] == ' ' || s.at[0] == '\t')) {
-        s.at++;
-        s.len--;
-    }
-    while (s.len > 0 && (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '\t')) {
-        s.len--;
-    }
-    return s;
 }
 
 /* The next line without its CRLF. */
@@ -186,13 +171,15 @@ static enum status parse_method(struct parse *p, struct slice word)
 
 static bool target_is_well_formed(struct slice target)
 {
+    uint8_t byte;
+
     for (size_t i = 0; i < target.len; i++) {
         if (target.at[i] != '%') {
             if (!is_target_byte(target.at[i])) {
                 return false;
             }
-        } else if (target.len - i < 3 || !is_hex(target.at[i + 1])
-                   || !is_hex(target.at[i + 2])) {
+        } else if (target.len - i < 3
+                   || !text_hex_pair(target.at + i + 1, &byte)) {
             return false;
         }
     }
@@ -370,7 +357,8 @@ static enum status parse_header(struct parse *p, struct slice line)
                            "a header name is no token; no space may "
                            "stand before the colon");
     }
-    header.value = trimmed(slice_of(colon + 1, line.len - header.name.len - 1));
+    header.value =
+        text_trim(slice_of(colon + 1, line.len - header.name.len - 1));
     if (request->header_count == HTTP_HEADER_COUNT_MAX) {
         return refuse_head(p, 431, "more than 64 headers");
     }
@@ -538,18 +526,13 @@ bool http_list_has(struct slice value, const char *token)
         size_t len = comma == NULL ? value.len : (size_t)(comma - value.at);
         size_t step = comma == NULL ? len : len + 1;
 
-        if (equal_ignoring_case(trimmed(slice_of(value.at, len)), token)) {
+        if (equal_ignoring_case(text_trim(slice_of(value.at, len)), token)) {
             return true;
         }
         value.at += step;
         value.len -= step;
     }
     return false;
-}
-
-static uint8_t hex_value(uint8_t c)
-{
-    return is_digit(c) ? (uint8_t)(c - '0') : (uint8_t)(lower(c) - 'a' + 10);
 }
 
 static bool query_decode(struct slice value, char *into, size_t into_len)
@@ -562,12 +545,9 @@ static bool query_decode(struct slice value, char *into, size_t into_len)
         if (c == '+') {
             c = ' ';
         } else if (c == '%') {
-            if (value.len - i < 3 || !is_hex(value.at[i + 1])
-                || !is_hex(value.at[i + 2])) {
+            if (value.len - i < 3 || !text_hex_pair(value.at + i + 1, &c)) {
                 return false;
             }
-            c = (uint8_t)(hex_value(value.at[i + 1]) << 4
-                          | hex_value(value.at[i + 2]));
             i += 2;
         }
         if (c == 0 || used + 1 >= into_len) {

@@ -2,6 +2,7 @@
 #include "broker/router/authenticate.h"
 
 #include "proto/name.h"
+#include "proto/text.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -14,11 +15,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum {
-    TAG_LEN = 16,
-    SET_CAPACITY_MIN = 1024,
-    DECIMAL_LEN_MAX = 20 /* of 64 bits */
-};
+enum { TAG_LEN = 16, SET_CAPACITY_MIN = 1024 };
 
 /* ---- nonces ---- */
 
@@ -384,56 +381,11 @@ static enum status parse_bearer(struct slice text, struct credentials *out,
     return STATUS_OK;
 }
 
-static bool parse_decimal(struct slice text, uint64_t *out)
-{
-    uint64_t value = 0;
-
-    if (text.len == 0 || text.len > DECIMAL_LEN_MAX) {
-        return false;
-    }
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned digit = (unsigned)text.at[i] - '0';
-
-        if (digit > 9 || value > (UINT64_MAX - digit) / 10) {
-            return false;
-        }
-        value = value * 10 + digit;
-    }
-    *out = value;
-    return true;
-}
-
-static int hex_digit(uint8_t c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool parse_hex(struct slice text, uint8_t out[SIGNATURE_LEN_MAX])
-{
-    if (text.len != 2 * SIGNATURE_LEN_MAX) {
-        return false;
-    }
-    for (size_t i = 0; i < SIGNATURE_LEN_MAX; i++) {
-        int high = hex_digit(text.at[2 * i]);
-        int low = hex_digit(text.at[2 * i + 1]);
-
-        if (high < 0 || low < 0) {
-            return false;
-        }
-        out[i] = (uint8_t)(high << 4 | low);
-    }
-    return true;
-}
-
 enum { PART_APP = 1, PART_TIMESTAMP = 2, PART_NONCE = 4, PART_SIGNATURE = 8 };
 
 /* One name=value; gives the bit of what it was, 0 when it is nothing good. */
 static unsigned parse_part(struct slice part, struct credentials *out,
-                           uint8_t signature[32])
+                           uint8_t signature[SIGNATURE_LEN_MAX])
 {
     const uint8_t *equals =
         part.len == 0 ? NULL : memchr(part.at, '=', part.len);
@@ -450,32 +402,23 @@ static unsigned parse_part(struct slice part, struct credentials *out,
         return PART_APP;
     }
     if (slice_is(name, "timestamp")) {
-        return parse_decimal(value, &out->timestamp_ms) ? PART_TIMESTAMP : 0;
+        return text_decimal(value, &out->timestamp_ms) ? PART_TIMESTAMP : 0;
     }
     if (slice_is(name, "nonce") && value.len > 0) {
         out->nonce = value;
         return PART_NONCE;
     }
-    if (slice_is(name, "signature") && parse_hex(value, signature)) {
+    if (slice_is(name, "signature")
+        && text_hex(value, signature, SIGNATURE_LEN_MAX)) {
         out->signature = slice_of(signature, SIGNATURE_LEN_MAX);
         return PART_SIGNATURE;
     }
     return 0;
 }
 
-static struct slice trim(struct slice text)
-{
-    while (text.len > 0 && text.at[0] == ' ') {
-        text = slice_of(text.at + 1, text.len - 1);
-    }
-    while (text.len > 0 && text.at[text.len - 1] == ' ') {
-        text.len--;
-    }
-    return text;
-}
-
 static enum status parse_signed(struct slice text, struct credentials *out,
-                                uint8_t signature[32], struct refusal *refusal)
+                                uint8_t signature[SIGNATURE_LEN_MAX],
+                                struct refusal *refusal)
 {
     unsigned seen = 0;
 
@@ -483,7 +426,7 @@ static enum status parse_signed(struct slice text, struct credentials *out,
         const uint8_t *comma = memchr(text.at, ',', text.len);
         size_t len = comma == NULL ? text.len : (size_t)(comma - text.at);
         unsigned part =
-            parse_part(trim(slice_of(text.at, len)), out, signature);
+            parse_part(text_trim(slice_of(text.at, len)), out, signature);
 
         if (part == 0 || (seen & part) != 0) {
             break;
@@ -506,7 +449,8 @@ static enum status parse_signed(struct slice text, struct credentials *out,
 }
 
 enum status credentials_parse(struct slice header, struct credentials *out,
-                              uint8_t signature[32], struct refusal *refusal)
+                              uint8_t signature[SIGNATURE_LEN_MAX],
+                              struct refusal *refusal)
 {
     *out = (struct credentials) { 0 };
     if (header.len == 0) {

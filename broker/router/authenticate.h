@@ -32,7 +32,7 @@ struct credentials {
  * `signature` is where the raw bytes go. */
 MUST_CHECK enum status credentials_parse(struct slice header,
                                          struct credentials *out,
-                                         uint8_t signature[32],
+                                         uint8_t signature[SIGNATURE_LEN_MAX],
                                          struct refusal *refusal);
 
 /* `trusted`: TLS or loopback, where a bearer secret may be sent. On STATUS_OK

@@ -1,5 +1,7 @@
 #include "tools/godwit/json.h"
 
+#include "proto/text.h"
+
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
@@ -79,10 +81,9 @@ uint64_t json_number(const struct json *value, uint64_t absent)
     const char *text = json_string_value(in(value));
 
     if (text != NULL) {
-        char *end;
-        unsigned long long number = strtoull(text, &end, 10);
+        uint64_t number = absent;
 
-        return end != text && *end == '\0' ? number : absent;
+        return text_decimal(slice_text(text), &number) ? number : absent;
     }
     if (json_is_integer(in(value)) && json_integer_value(in(value)) >= 0) {
         return (uint64_t)json_integer_value(in(value));
