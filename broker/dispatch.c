@@ -19,6 +19,7 @@ enum {
     GATHER_BYTES = 56 * 1024,   /* so that a frame's header stays short */
     PUMP_GROUP_MESSAGES = 1024, /* one group's share of a turn */
     PUMP_MESSAGES = 8192,       /* all of them */
+    LOST_LOOKS = 8192,          /* for the end of one gap */
     TICK_MOVES = 4096
 };
 
@@ -202,19 +203,43 @@ static void lose(struct dispatch *d, struct group_run *run,
     group_lost(run->group, offer, last);
 }
 
-static void missing(struct dispatch *d, struct group_run *run,
-                    const struct offer *offer, uint64_t next_seq)
+static bool is_lost(enum status status)
 {
-    const struct lane_reader *lane = offer->lane_user;
-    uint64_t last =
-        next_seq > offer->seq ? next_seq - 1 : lane->topic->last_seq;
+    return status == STATUS_CORRUPT || status == STATUS_NOT_FOUND;
+}
 
-    lose(d, run, offer, last < offer->seq ? offer->seq : last);
+/* The last one, from offer->seq on, of those that the store cannot give, as far
+ * as one look goes: a whole lost file is to be one gap, or a few. `status` and
+ * `next_seq` are what the store said of the first. */
+static uint64_t lost_until(struct dispatch *d, const struct offer *offer,
+                           enum status status, uint64_t next_seq)
+{
+    struct lane_reader *lane = offer->lane_user;
+    uint64_t last = offer->seq - 1;
+    struct record record;
+
+    for (size_t looks = 0; looks < LOST_LOOKS && is_lost(status); looks++) {
+        uint64_t seq = last + 1;
+
+        last = seq;
+        if (status == STATUS_NOT_FOUND && next_seq > seq) {
+            last = next_seq - 1;
+        } else if (status == STATUS_NOT_FOUND && lane->topic->last_seq > seq) {
+            last = lane->topic->last_seq; /* nothing comes any more */
+        }
+        if (last >= lane->topic->last_seq) {
+            break;
+        }
+        next_seq = 0;
+        status = store_view_message(d->view, &lane->cursor, offer->topic,
+                                    last + 1, &record, &next_seq);
+    }
+    return last;
 }
 
 /* One message for one member. False: stop with this group for now. */
 static bool pump_one(struct dispatch *d, struct group_run *run,
-                     const struct offer *offer, uint64_t now_us)
+                     const struct offer *offer, uint64_t now_us, size_t *budget)
 {
     struct lane_reader *lane = offer->lane_user;
     struct record record;
@@ -240,12 +265,12 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
         gather(d, offer, &record);
         return true;
     }
-    if (status == STATUS_CORRUPT) {
-        lose(d, run, offer, offer->seq);
-        return true;
-    }
-    if (status == STATUS_NOT_FOUND) {
-        missing(d, run, offer, next_seq);
+    if (is_lost(status)) {
+        uint64_t last = lost_until(d, offer, status, next_seq);
+        uint64_t looks = last - offer->seq;
+
+        *budget -= looks < *budget ? (size_t)looks : *budget;
+        lose(d, run, offer, last);
         return true;
     }
     if (!d->read_error_told) {
@@ -267,8 +292,8 @@ static bool pump_group(struct dispatch *d, struct group_run *run,
 
     d->look_for_congestion = true;
     while (budget > 0 && more && group_next(run->group, now_us, &offer)) {
-        more = pump_one(d, run, &offer, now_us);
         budget--;
+        more = pump_one(d, run, &offer, now_us, &budget);
     }
     give_out(d);
     d->gathered_member = NULL;

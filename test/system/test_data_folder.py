@@ -4,6 +4,7 @@ import ctypes
 import glob
 import os
 import random
+import re
 import shutil
 import struct
 import sys
@@ -143,6 +144,14 @@ def a_flipped_bit_is_a_gap_and_nothing_else_is_lost(env):
     check_equal(session.publish("orders", ["next"])[0].seq, 201, "publishing goes on")
     metrics = broker.http().get("/metrics").body.decode()
     check_in("corrupt", metrics, "metrics")
+
+
+@case(short=True)
+def neighbours_that_are_lost_are_one_gap(env):
+    broker, _, gaps = flip_and_collect(env, [*range(30, 70), 100], clean=True)
+    check_equal(gaps, {*range(31, 71), 101}, "gaps")
+    told = re.findall(r"gap topic=orders group=work first=(\d+) last=(\d+)", broker.log())
+    check_equal(told, [("31", "70"), ("101", "101")], "gaps in the log")
 
 
 @case(short=True)
