@@ -84,7 +84,9 @@ struct worker {
     struct change *change_active;
     size_t change_count;
     uint64_t lease_count;
-    uint64_t now_us; /* monotonic, of this turn */
+    uint64_t login_lines_second; /* refused logins told in this one ... */
+    unsigned login_lines;        /* ... so far */
+    uint64_t now_us;             /* monotonic, of this turn */
     bool stopping;
     bool drain_begun;
 };

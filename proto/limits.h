@@ -27,6 +27,8 @@ enum {
     FRAME_LEN_MAX = 4 * 1024 * 1024, /* WebSocket message payload */
     PUBLISH_COUNT_MAX = 10000,       /* messages in one publish request */
     RANGE_COUNT_MAX = 1024,          /* ranges in one settle request */
+    SETTLE_OUTCOMES_MAX = 16384,     /* stretches in the answer to one settle */
+    OUTCOMES_HIGH = 4096, /* unanswered of a session; then it is not read */
     REPLY_ITEM_COUNT_MAX = 65536, /* deliveries, ranges or gaps in one reply */
     UNKNOWN_FIELD_COUNT_MAX = 64, /* of a newer version, in one message */
     HTTP_HEAD_LEN_MAX = 8 * 1024, /* request line and headers */

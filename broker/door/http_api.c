@@ -400,6 +400,7 @@ void http_api_request(struct session *session,
     struct refusal refusal;
     int code;
 
+    session_forget_login(session);
     if (exchange == NULL) {
         http_respond_no_memory(session);
         return;

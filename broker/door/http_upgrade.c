@@ -35,6 +35,7 @@ void http_api_upgrade(struct session *session,
     const struct door *door = choose_door(request);
     struct refusal refusal;
 
+    session_forget_login(session);
     if (check_target(request, &refusal) != STATUS_OK
         || (authorization.at != NULL
             && session_authorize(session, authorization, &refusal)
@@ -49,8 +50,6 @@ void http_api_upgrade(struct session *session,
         http_respond_refusal_as(session, 400, NULL, &refusal);
         return;
     }
-    /* The connection may have served requests before. */
-    http_exchange_free(session);
     session_set_door(session, door);
     conn_upgrade(session_conn(session),
                  door == &door_proto ? "godwit.v1.proto" : "godwit.v1.json");

@@ -21,7 +21,8 @@ struct session {
     /* answers that wait for the sync or another thread; while there are any the
      * session stays, even without its connection, and on this worker */
     uint32_t pending;
-    bool choked; /* not read: too many of them */
+    uint32_t outcomes; /* in settlements that wait */
+    bool choked;       /* not read: too many of either */
     /* membership */
     uint32_t group; /* id, 0: none */
     struct member *member;
@@ -54,12 +55,18 @@ struct group_fact *session_group(const struct session *session); /* or NULL */
 struct group_fact *session_find_group(const struct session *session,
                                       struct slice name,
                                       struct refusal *refusal);
+/* The same when it must have its run on this very worker. */
+struct group_fact *session_group_here(const struct session *session,
+                                      struct slice name,
+                                      struct refusal *refusal);
 void session_unlink(struct session *session);  /* from its worker's list */
 void session_closed(struct session *session);  /* its connection has gone */
 void session_drained(struct session *session); /* its output has room again */
 /* The end of a worker: all that is left, with nothing answered. */
 void sessions_free(struct worker *worker);
 void session_pending_add(struct session *session);
+/* Stop reading it if too much of its own waits. */
+void session_choke(struct session *session);
 void session_pending_done(struct session *session); /* may free the session */
 /* struct dispatch_out */
 void session_deliver(void *member, const char *topic,

@@ -21,7 +21,8 @@ struct settle_reply {
     struct wire_settled_range *ranges;
     size_t count;
     size_t capacity;
-    bool failed; /* memory ran out: refused as a whole */
+    bool failed;     /* memory ran out: refused as a whole */
+    bool overflowed; /* more outcomes than one reply may have: the same */
 };
 
 enum pending_kind { PENDING_PUBLISH, PENDING_SETTLE, PENDING_CHANGE };

@@ -46,7 +46,7 @@ static struct group_fact *join_for_pull(struct session *s, struct slice name,
                                         uint64_t count_max, struct refusal *r)
 {
     struct worker *w = s->worker;
-    struct group_fact *group = session_find_group(s, name, r);
+    struct group_fact *group = session_group_here(s, name, r);
     enum status status;
 
     if (group == NULL) {

@@ -17,6 +17,7 @@ enum {
     PENDING_HIGH =
         8192, /* answers a session may wait for; then it is not read */
     PENDING_LOW = 4096,
+    LOGIN_LINES_PER_SECOND = 10,
 };
 
 /* ---- making and ending ---- */
@@ -94,7 +95,14 @@ void session_closed(struct session *s)
 void session_pending_add(struct session *s)
 {
     s->pending++;
-    if (s->pending >= PENDING_HIGH && !s->choked && s->conn != NULL) {
+    session_choke(s);
+}
+
+void session_choke(struct session *s)
+{
+    bool full = s->pending >= PENDING_HIGH || s->outcomes >= OUTCOMES_HIGH;
+
+    if (full && !s->choked && s->conn != NULL) {
         s->choked = true;
         conn_pause(s->conn);
     }
@@ -106,7 +114,8 @@ void session_pending_done(struct session *s)
 {
     CHECK(s->pending > 0);
     s->pending--;
-    if (s->choked && s->pending <= PENDING_LOW && s->conn != NULL) {
+    if (s->choked && s->pending <= PENDING_LOW && s->outcomes < OUTCOMES_HIGH
+        && s->conn != NULL) {
         s->choked = false;
         if (s->held == NULL && s->move == MOVE_NONE) {
             conn_resume(s->conn);
@@ -156,7 +165,15 @@ void sessions_free(struct worker *w)
 
 void session_set_door(struct session *s, const struct door *door)
 {
+    s->door->closed(s); /* what the old one kept */
+    s->door_state = NULL;
     s->door = door;
+}
+
+void session_forget_login(struct session *s)
+{
+    s->app = 0;
+    s->producer = 0;
 }
 
 struct conn *session_conn(const struct session *s)
@@ -203,6 +220,18 @@ uint64_t session_topic_last_seq(const struct session *s,
 
 /* ---- who is it? ---- */
 
+/* Strangers must not fill the log: some lines a second, the metric has all. */
+static bool may_log_login(struct worker *w)
+{
+    uint64_t second = w->now_us / 1000000;
+
+    if (second != w->login_lines_second) {
+        w->login_lines_second = second;
+        w->login_lines = 0;
+    }
+    return w->login_lines++ < LOGIN_LINES_PER_SECOND;
+}
+
 static enum status identify(struct session *s, const struct credentials *c,
                             struct refusal *r)
 {
@@ -214,6 +243,9 @@ static enum status identify(struct session *s, const struct credentials *c,
 
     if (status != STATUS_OK) {
         metric_add(&w->metrics->authentication_failures, 1);
+        if (!may_log_login(w)) {
+            return status;
+        }
         log_warn("login refused conn=%llu peer=%s door=%s app=%.*s "
                  "reason=\"%s\"",
                  (unsigned long long)conn_id(s->conn), conn_peer(s->conn),
@@ -386,6 +418,19 @@ struct group_fact *session_find_group(const struct session *s,
     return group;
 }
 
+struct group_fact *session_group_here(const struct session *s,
+                                      struct slice name, struct refusal *r)
+{
+    struct group_fact *group = session_find_group(s, name, r);
+
+    if (group != NULL && group->user == NULL) {
+        refuse(r, STATUS_AGAIN, "group",
+               "group %s was made anew meanwhile; try again", group->name);
+        return NULL;
+    }
+    return group;
+}
+
 /* ---- groups: attach ---- */
 
 static void refuse_credit(struct refusal *r, const char *which, uint64_t used,
@@ -447,6 +492,11 @@ static void join(struct session *s, uint64_t id, struct group_fact *group)
     struct refusal r;
     enum status status;
 
+    if (group->user == NULL) { /* memory ran out when it was made */
+        refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
+        s->door->refused(s, id, 1, &r);
+        return;
+    }
     s->lease = worker_lease(w);
     status =
         dispatch_join(w->dispatch, group, s->lease, s->move_credit_messages,
@@ -461,7 +511,8 @@ static void join(struct session *s, uint64_t id, struct group_fact *group)
     attached(s, id, group);
 }
 
-/* On the group's worker: go on with what it came for. */
+/* On the group's worker: go on with what it came for. May ask for another move
+ * in turn, each of which takes a deletion and a creation of the group. */
 static void take_up(struct session *s)
 {
     enum move_kind kind = s->move;
@@ -474,6 +525,9 @@ static void take_up(struct session *s)
     group = session_find_group(s, name, &r);
     if (group == NULL) {
         s->door->refused(s, s->move_id, 1, &r);
+    } else if (dispatch_owner(s->worker->dispatch, group) != s->worker->index) {
+        /* Deleted and made anew while we were on our way: it lives elsewhere. */
+        request_move(s, kind, s->move_id, group);
     } else if (kind == MOVE_ATTACH) {
         join(s, s->move_id, group);
     } else {

@@ -71,6 +71,10 @@ void session_set_door_state(struct session *session, void *state);
 const struct app *session_app(const struct session *session);
 const struct catalog *session_catalog(const struct session *session);
 
+/* Each HTTP request and each upgrade stands for itself: nobody is logged in by
+ * what came before it on the connection. */
+void session_forget_login(struct session *session);
+
 /* Who is it? Answered by welcome (with id) or refused. */
 void session_hello(struct session *session, uint64_t id,
                    const struct wire_hello *hello);

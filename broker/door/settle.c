@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+enum { POOLED_RANGES_MAX = 256 };
+
 static struct settle_reply *settle_reply_new(struct worker *w)
 {
     struct settle_reply *reply = w->settle_pool;
@@ -17,6 +19,7 @@ static struct settle_reply *settle_reply_new(struct worker *w)
         reply->next = NULL;
         reply->count = 0;
         reply->failed = false;
+        reply->overflowed = false;
         return reply;
     }
     return calloc(1, sizeof *reply);
@@ -26,7 +29,14 @@ void session_settle_reply_done(struct worker *w, struct settle_reply *reply)
 {
     struct session *s = reply->session;
 
+    s->outcomes -= (uint32_t)reply->count;
     reply->session = NULL;
+    reply->count = 0;
+    if (reply->capacity > POOLED_RANGES_MAX) {
+        free(reply->ranges);
+        reply->ranges = NULL;
+        reply->capacity = 0;
+    }
     reply->next = w->settle_pool;
     w->settle_pool = reply;
     session_pending_done(s);
@@ -52,6 +62,10 @@ static void on_outcome(void *arg, const struct wire_settled_range *range)
 
     metric_add(outcome_metric(reply->session->worker, range->outcome),
                range->last - range->first + 1);
+    if (reply->count == SETTLE_OUTCOMES_MAX) {
+        reply->overflowed = true;
+        return;
+    }
     if (reply->count == reply->capacity) {
         size_t capacity = reply->capacity * 2 + 4;
         struct wire_settled_range *ranges =
@@ -64,6 +78,7 @@ static void on_outcome(void *arg, const struct wire_settled_range *range)
         reply->capacity = capacity;
     }
     reply->ranges[reply->count++] = *range;
+    reply->session->outcomes++;
 }
 
 /* The ranges as a set: whatever order and overlap they came in, each message is
@@ -168,6 +183,7 @@ static void settle_in(struct session *s, uint64_t id, struct group_fact *group,
     settle_ranges(s, group, settle, lease, reply);
     *w->unplaced_end = reply;
     w->unplaced_end = &reply->next;
+    session_choke(s);
 }
 
 void session_settle(struct session *s, uint64_t id,
@@ -192,7 +208,7 @@ void session_settle_in(struct session *s, uint64_t id, struct slice name,
                        const struct wire_settle *settle)
 {
     struct refusal r;
-    struct group_fact *group = session_find_group(s, name, &r);
+    struct group_fact *group = session_group_here(s, name, &r);
 
     if (group == NULL) {
         s->door->refused(s, id, 1, &r);
@@ -213,11 +229,20 @@ static void place(struct worker *w, struct settle_reply *reply)
     };
     struct refusal r;
 
-    if (!reply->failed && pending_push(&w->pending, &pending) == STATUS_OK) {
+    if (!reply->failed && !reply->overflowed
+        && pending_push(&w->pending, &pending) == STATUS_OK) {
         return;
     }
-    refuse(&r, STATUS_NOMEM, "memory",
-           "the broker ran out of memory; settle again");
+    if (reply->overflowed) {
+        refuse(&r, STATUS_TOO_LARGE, "settle_outcomes",
+               "more than %d stretches with outcomes of their own; settle "
+               "again in smaller ranges: what was accepted stays accepted",
+               SETTLE_OUTCOMES_MAX);
+        r.used = r.allowed = SETTLE_OUTCOMES_MAX;
+    } else {
+        refuse(&r, STATUS_NOMEM, "memory",
+               "the broker ran out of memory; settle again");
+    }
     if (reply->session->conn != NULL) {
         reply->session->door->refused(reply->session, reply->id, 1, &r);
     }
