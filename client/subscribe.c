@@ -389,19 +389,6 @@ void subscribe_gap(struct godwit *c, const struct wire_reply *reply)
     }
 }
 
-static const char *outcome_text(enum settle_outcome outcome)
-{
-    switch (outcome) {
-    case OUTCOME_ACCEPTED:
-        return "accepted";
-    case OUTCOME_LATE:
-        return "late";
-    case OUTCOME_UNKNOWN:
-        break;
-    }
-    return "unknown";
-}
-
 static struct settle_batch *take(struct godwit *c, uint64_t id)
 {
     struct settle_batch *batch;
@@ -430,7 +417,7 @@ void subscribe_settled(struct godwit *c, const struct wire_reply *reply)
         }
         if (sub.on_settled != NULL) {
             sub.on_settled(sub.arg, batch->topic, range->first, range->last,
-                           outcome_text(range->outcome), GODWIT_OK);
+                           outcome_word(range->outcome), GODWIT_OK);
         }
     }
     recycle(c, batch);

@@ -85,6 +85,9 @@ struct wire_request {
 
 enum settle_outcome { OUTCOME_ACCEPTED = 1, OUTCOME_LATE, OUTCOME_UNKNOWN };
 
+/* The word for people and in JSON, such as "accepted". */
+const char *outcome_word(enum settle_outcome outcome);
+
 struct wire_settled_range {
     uint64_t first;
     uint64_t last;

@@ -352,19 +352,6 @@ void json_delivery(struct json *json, const char *topic,
     json_end_object(json);
 }
 
-static const char *outcome_word(enum settle_outcome outcome)
-{
-    switch (outcome) {
-    case OUTCOME_ACCEPTED:
-        return "accepted";
-    case OUTCOME_LATE:
-        return "late";
-    case OUTCOME_UNKNOWN:
-        return "unknown";
-    }
-    return "unknown";
-}
-
 void json_settled_ranges(struct json *json,
                          const struct wire_settled_range *ranges, size_t count)
 {

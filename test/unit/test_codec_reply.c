@@ -808,3 +808,11 @@ Test(codec_reply, an_empty_pull_is_a_pull)
     cr_expect_eq(codec_pulled_read(codec, slice_text("\x18\x01"), &p),
                  STATUS_INVALID, "a deliver that is a number");
 }
+
+Test(codec_reply, outcomes_have_their_words)
+{
+    cr_expect_str_eq(outcome_word(OUTCOME_ACCEPTED), "accepted");
+    cr_expect_str_eq(outcome_word(OUTCOME_LATE), "late");
+    cr_expect_str_eq(outcome_word(OUTCOME_UNKNOWN), "unknown");
+    cr_expect_str_eq(outcome_word((enum settle_outcome)9), "unknown");
+}
