@@ -202,7 +202,14 @@ enum status session_authorize(struct session *session,
 
 void session_set_door(struct session *session, const struct door *door)
 {
+    session->door->closed(session);
+    session->door_state = NULL;
     session->door = door;
+}
+
+void session_forget_login(struct session *session)
+{
+    (void)session; /* session_authorize() decides anew each time here */
 }
 
 void session_hello_within(struct session *session, uint64_t ms)
