@@ -477,11 +477,17 @@ static bool take_span(struct journal *journal, struct store_span *span,
     return true;
 }
 
+/* After a batch that was full the next one begins with the span behind the one
+ * that filled it, so that none has to wait for another's end. */
 static bool take_spans(struct journal *journal, struct store_span *spans,
                        size_t count, uint64_t now_us)
 {
-    for (size_t i = 0; i < count; i++) {
+    size_t first = journal->first_span;
+
+    for (size_t k = 0; k < count; k++) {
+        size_t i = (first + k) % count;
         if (!take_span(journal, &spans[i], now_us)) {
+            journal->first_span = (i + 1) % count;
             return false;
         }
     }

@@ -86,6 +86,7 @@ struct journal {
     struct topic_state *topics;
     uint32_t topic_count;
     struct producers producers;
+    size_t first_span; /* whose turn it is to be taken first */
     struct build *build;
 };
 

@@ -563,6 +563,34 @@ Test(store, several_spans_become_one_batch_in_their_order)
     h.len = 0;
 }
 
+/* One that always has more than a batch holds does not keep the other waiting.
+ */
+Test(store, a_full_span_does_not_starve_the_next)
+{
+    struct store_span spans[2];
+    struct store_commit commit;
+    size_t cut;
+
+    for (int i = 0; i < 200; i++) {
+        add_sized(&h, 1, 1000, 'x');
+    }
+    cut = h.len;
+    add_message(&h, 2, "me too");
+    spans[0] = (struct store_span) { h.buffer, cut, 0 };
+    spans[1] = (struct store_span) { h.buffer + cut, h.len - cut, 0 };
+    cr_assert(eq(int, store_append(h.store, spans, 2, 1, &commit, &h.err),
+                 STATUS_OK));
+    cr_assert(gt(sz, spans[0].taken, 0));
+    cr_assert(eq(sz, spans[1].taken, 0));
+    spans[0].at += spans[0].taken;
+    spans[0].len -= spans[0].taken;
+    cr_assert(gt(sz, spans[0].len, 64 * 1024)); /* again more than one holds */
+    cr_assert(eq(int, store_append(h.store, spans, 2, 1, &commit, &h.err),
+                 STATUS_OK));
+    cr_assert(eq(sz, spans[1].taken, spans[1].len));
+    h.len = 0;
+}
+
 Test(store, a_record_no_segment_can_hold_is_refused)
 {
     struct store_commit commit;
