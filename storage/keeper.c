@@ -7,10 +7,52 @@
 #include <errno.h>
 #include <stdlib.h>
 
+/* Make an array hold `need` entries. */
+static enum status reserve(void **array, size_t *capacity, size_t need,
+                           size_t entry_len)
+{
+    size_t wanted = *capacity == 0 ? 64 : *capacity;
+    void *grown;
+
+    if (need <= *capacity) {
+        return STATUS_OK;
+    }
+    while (wanted < need) {
+        wanted *= 2;
+    }
+    grown = realloc(*array, wanted * entry_len);
+    if (grown == NULL) {
+        return STATUS_NOMEM;
+    }
+    *array = grown;
+    *capacity = wanted;
+    return STATUS_OK;
+}
+
+/* Its key has to leave the keydir. If memory is short it stays there until the
+ * next rebuild, which does no harm. */
+static void producer_gone(void *arg, const struct producer *entry)
+{
+    struct keeper *keeper = arg;
+    void *gone = keeper->gone;
+
+    if (reserve(&gone, &keeper->gone_capacity, keeper->gone_count + 1,
+                sizeof *keeper->gone)
+        == STATUS_OK) {
+        keeper->gone = gone;
+        keeper->gone[keeper->gone_count++] = *entry;
+    }
+}
+
 enum status keeper_init(struct keeper *keeper, uint64_t seed)
 {
+    enum status status;
+
     *keeper = (struct keeper) { .sweeping = true };
-    return producers_init(&keeper->producers, 0, seed);
+    status = producers_init(&keeper->producers, 0, seed);
+    keeper->producers.gone = producer_gone;
+    keeper->producers.gone_arg = keeper;
+    return status;
 }
 
 static void clear_facts(struct keeper *keeper)
@@ -32,28 +74,6 @@ void keeper_fini(struct keeper *keeper)
     lanes_fini(&keeper->lanes);
     producers_fini(&keeper->producers);
     *keeper = (struct keeper) { 0 };
-}
-
-/* Make an array hold `need` entries. */
-static enum status reserve(void **array, size_t *capacity, size_t need,
-                           size_t entry_len)
-{
-    size_t wanted = *capacity == 0 ? 64 : *capacity;
-    void *grown;
-
-    if (need <= *capacity) {
-        return STATUS_OK;
-    }
-    while (wanted < need) {
-        wanted *= 2;
-    }
-    grown = realloc(*array, wanted * entry_len);
-    if (grown == NULL) {
-        return STATUS_NOMEM;
-    }
-    *array = grown;
-    *capacity = wanted;
-    return STATUS_OK;
 }
 
 /* ---- topics and groups ---- */
@@ -347,21 +367,6 @@ static enum status note_fact(struct store *store, const struct record *record)
 
 /* ---- producers ---- */
 
-/* Its key has to leave the keydir. If memory is short it stays there until the
- * next rebuild, which does no harm. */
-static void producer_gone(void *arg, const struct producer *entry)
-{
-    struct keeper *keeper = arg;
-    void *gone = keeper->gone;
-
-    if (reserve(&gone, &keeper->gone_capacity, keeper->gone_count + 1,
-                sizeof *keeper->gone)
-        == STATUS_OK) {
-        keeper->gone = gone;
-        keeper->gone[keeper->gone_count++] = *entry;
-    }
-}
-
 static void note_producer(struct keeper *keeper, const struct record *record,
                           uint64_t number)
 {
@@ -609,8 +614,6 @@ enum status keeper_load(struct store *store)
     if (status == STATUS_OK) {
         status = load_producers(&l);
     }
-    store->keeper.producers.gone = producer_gone;
-    store->keeper.producers.gone_arg = &store->keeper;
     return status;
 }
 
