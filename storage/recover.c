@@ -220,6 +220,9 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
     if (r->found_count > 0) {
         header.id = r->found[r->found_count - 1].id + 1;
     }
+    if (header.id <= place_segment(previous_end)) {
+        header.id = place_segment(previous_end) + 1; /* that one is missing */
+    }
     if (header.capacity > FIRST_SEGMENT_LEN_MAX) {
         header.capacity = FIRST_SEGMENT_LEN_MAX;
     }
@@ -330,14 +333,32 @@ static struct found_segment *find_segment(struct recovery *r, uint32_t id)
     return NULL;
 }
 
-/* A place that the log does not have makes the keydir doubtful. */
-static bool place_exists(struct recovery *r, uint64_t place)
+/* The keydir is written after the log was synced, so a place that the log does
+ * not have means that the log has lost something. The keydir still knows what
+ * is acked and which seqs are used: it is kept. */
+static void look_at_place(struct recovery *r, uint64_t place)
 {
     const struct found_segment *f = find_segment(r, place_segment(place));
+    uint32_t first = r->found[0].id;
+    uint32_t last = r->found[r->found_count - 1].id;
+    uint32_t id = place_segment(place);
 
-    return f != NULL && f->segment != NULL
+    if (f == NULL || f->segment == NULL) {
+        r->log_short = true;
+        r->out->missing_segments += id > last ? id - last : 0;
+        r->out->missing_segments += id < first ? first - id : 0;
+    } else if (place_offset(place) > f->file_len) {
+        r->log_short = true;
+        r->out->damaged_batches++;
+        r->out->damaged_bytes += place_offset(place) - f->file_len;
+    }
+}
+
+static bool is_place(uint64_t place)
+{
+    return place_segment(place) != 0 && place_segment(place) < SEGMENT_ID_MAX
            && place_offset(place) >= SEGMENT_BEGIN
-           && place_offset(place) <= f->file_len
+           && place_offset(place) <= SEGMENT_LEN_MAX
            && place_offset(place) % BATCH_ALIGN == 0;
 }
 
@@ -394,7 +415,8 @@ static enum status have_keydir(struct recovery *r, struct keydir_meta *meta,
                          "the log is gone: the keydir knows %u segments",
                          place_segment(meta->place));
     }
-    if (status == STATUS_OK && place_exists(r, meta->place)) {
+    if (status == STATUS_OK && r->found_count > 0 && is_place(meta->place)) {
+        look_at_place(r, meta->place);
         return STATUS_OK;
     }
     if (status != STATUS_OK && status != STATUS_CORRUPT
@@ -448,20 +470,23 @@ static enum status recover_unclean(struct recovery *r, uint64_t place,
     struct found_segment *last;
     struct tail tail = { 0 };
     enum status status = recovery_replay(r, place, &tail, err);
+    uint64_t end;
 
     if (status != STATUS_OK) {
         return status;
     }
     last = &r->found[r->last];
-    if (last->segment == NULL) {
-        return begin_epoch(r, &tail, 0, err); /* nothing of ours was found */
+    if (last->segment == NULL) { /* nothing of ours was found */
+        return begin_epoch(r, &tail, place, err);
     }
+    end = place_of(last->id, tail.end);
+    end = end < place ? place : end; /* what was there is gone */
     status = remove_unused(r, err);
     if (status == STATUS_OK) {
         status = add_segments(r, err);
     }
     if (status == STATUS_OK) {
-        status = begin_epoch(r, &tail, place_of(last->id, tail.end), err);
+        status = begin_epoch(r, &tail, end, err);
     }
     if (status == STATUS_OK) {
         status = apply_rescued(r, err);
@@ -563,7 +588,7 @@ static enum status bring_up(struct recovery *r, struct keydir_meta *meta,
     if (r->found_count == 0) {
         return start_anew(r, err);
     }
-    if (meta->clean && r->out->damaged_bytes == 0) {
+    if (meta->clean && r->out->damaged_bytes == 0 && !r->log_short) {
         status = go_on(r, meta->place, &done, err);
         if (status != STATUS_OK || done) {
             return status;
@@ -573,7 +598,8 @@ static enum status bring_up(struct recovery *r, struct keydir_meta *meta,
     if (status == STATUS_OK) {
         status = recover_unclean(r, meta->place, err);
         /* Closed properly, with no room left in its segment. */
-        r->out->clean = meta->clean && r->out->replayed_bytes == 0
+        r->out->clean = meta->clean && !r->log_short
+                        && r->out->replayed_bytes == 0
                         && r->out->torn_bytes == 0;
     }
     return status;

@@ -31,6 +31,7 @@ struct recovery {
     uint64_t total_bytes;
     uint64_t done_bytes;
     uint64_t epoch; /* the highest seen */
+    bool log_short; /* the keydir's place lies behind what is left of it */
     size_t last;    /* index of the last segment with something in it */
     /* the segment being looked at, in memory of our own */
     uint8_t *memory;

@@ -203,6 +203,7 @@ static enum status replay_last(struct recovery *r, uint32_t from,
         tail->stop = ++i;
     }
     tail->keep = at;
+    r->out->torn_batches += r->batch_count - i;
     r->out->torn_bytes += recovery_data_end(r, at) - at;
     return STATUS_OK;
 }

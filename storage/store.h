@@ -41,6 +41,9 @@ struct store_recovery {
     uint64_t replayed_records;
     uint64_t rescued_records; /* of a doubtful tail, written again and synced */
     uint64_t torn_bytes;      /* cut from the end: never confirmed */
+    /* Headers of batches in there: a write that was cut short, or damage to
+     * what was confirmed last; nothing says which. */
+    uint64_t torn_batches;
     uint64_t damaged_batches; /* durable once, unreadable now */
     uint64_t damaged_bytes;
     uint64_t missing_segments; /* gone, or files that are not ours */
@@ -80,7 +83,8 @@ struct store_commit {
     uint32_t record_count; /* written; dropped and refused ones apart */
 };
 
-/* Number the records of the spans in order (seq per topic), drop duplicates,
+/* Number the records of the spans (of each in its order; a call that could not
+ * take all lets another span go first the next time), drop duplicates,
  * and append what fits one batch (BATCH_LEN_MAX) and the segment; `taken` says
  * how far it came, so call again for the rest. Not durable yet. With nothing
  * to write (all dropped or refused) out->record_count is 0 and no sync is owed.

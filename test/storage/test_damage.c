@@ -310,6 +310,9 @@ Test(damage, of_any_byte_loses_at_most_its_batch)
         if (readable < total && offset >= last) {
             cr_assert(gt(u64, h.recovery.torn_bytes, 0), "offset %d",
                       (int)offset);
+            cr_assert(eq(u64, h.recovery.torn_batches,
+                         offset >= last + 128 ? 1 : 0),
+                      "offset %d", (int)offset);
         }
         add_message(&h, TOPIC, "goes on");
         cr_assert(eq(int, harness_commit(&h), STATUS_OK));
@@ -416,6 +419,91 @@ Test(damage, a_missing_segment_is_reported_and_the_rest_is_there)
     cr_assert(gt(u64, next, 60));
     cr_assert(
         eq(int, message_at(&h, TOPIC, total + 100, &record, NULL), STATUS_OK));
+}
+
+/* Both messages and acks are in the keydir, and the log behind them is cut. */
+static void known_then_cut(bool clean, bool gone)
+{
+    uint64_t seq;
+    char path[600];
+    char lane[512];
+    uint32_t last = 1;
+
+    if (gone) {
+        fill_segments();
+    }
+    add_ack(&h, GROUP, TOPIC, 1, 3);
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    seq = last_seq(&h, TOPIC);
+    snprintf(lane, sizeof lane, "%s", lane_text(&h, GROUP, TOPIC));
+    cr_assert(eq(int, strncmp(lane, "1-3,", 4), 0));
+    if (clean) {
+        harness_close(&h);
+    } else {
+        harness_kill(&h);
+    }
+    for (segment_file(&h, last + 1, path, sizeof path);
+         gone && access(path, F_OK) == 0;
+         segment_file(&h, last + 1, path, sizeof path)) {
+        last++;
+    }
+    if (gone) { /* the last one with something in it, and what was prepared */
+        cr_assert(gt(u32, last, 2));
+        for (uint32_t id = 2; id <= last; id++) {
+            segment_file(&h, id, path, sizeof path);
+            cr_assert(eq(int, unlink(path), 0));
+        }
+    } else {
+        segment_file(&h, 1, path, sizeof path);
+        cr_assert(eq(int, truncate(path, (off_t)offset_of_batch(1)), 0));
+    }
+    for (int life = 0; life < 3; life++) {
+        cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+        cr_assert(not(h.recovery.keydir_rebuilt));
+        if (life == 0) {
+            cr_assert(not(h.recovery.clean));
+            cr_assert(gt(u64,
+                         h.recovery.missing_segments + h.recovery.damaged_bytes,
+                         0));
+        }
+        cr_assert(eq(str, (char *)lane_text(&h, GROUP, TOPIC), lane));
+        cr_assert(eq(u64, last_seq(&h, TOPIC), seq + (uint64_t)life));
+        cr_assert(ne(str, (char *)message_text(&h, TOPIC, 1), "?"));
+        cr_assert(eq(str, (char *)message_text(&h, TOPIC, seq), "?"));
+        add_message(&h, TOPIC, "goes on");
+        cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+        cr_assert(eq(str,
+                     (char *)message_text(&h, TOPIC, seq + 1 + (uint64_t)life),
+                     "goes on"));
+        if (life == 1) {
+            harness_kill(&h);
+        } else {
+            harness_close(&h);
+        }
+    }
+    harness_delete_keydir(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(str, (char *)message_text(&h, TOPIC, seq + 3), "goes on"));
+}
+
+Test(damage, a_log_cut_after_a_clean_end_is_no_silent_loss)
+{
+    known_then_cut(true, false);
+}
+
+Test(damage, a_log_cut_before_its_checkpoint_is_no_silent_loss)
+{
+    known_then_cut(false, false);
+}
+
+Test(damage, a_last_segment_that_is_gone_is_no_silent_loss)
+{
+    known_then_cut(true, true);
+}
+
+Test(damage, segments_gone_after_a_kill_are_no_silent_loss)
+{
+    known_then_cut(false, true);
 }
 
 Test(damage, a_segment_of_another_store_is_not_believed)
