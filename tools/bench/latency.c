@@ -26,7 +26,7 @@ static const struct help help = {
             "it. A\n"
             "pause of the broker counts for every message it held up. The "
             "first second\n"
-            "is not counted.\n",
+            "is not counted; without --count the next 5 are.\n",
     .examples = "  godwit bench latency --rate 5000\n"
                 "  godwit bench latency --rate 20k --size 128 --count 200k\n",
 };

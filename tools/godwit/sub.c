@@ -58,8 +58,8 @@ struct sub {
     struct outlet arriving;
     uint64_t arrived;
     uint64_t first_ns;
-    uint64_t last_ns;
     /* the client's thread writes, the main thread reads */
+    _Atomic uint64_t last_ns; /* a message came or an ack was accepted */
     _Atomic uint64_t accepted;
     _Atomic uint64_t late;
     _Atomic uint64_t unknown;
@@ -111,6 +111,7 @@ static void on_settled(void *arg, const char *topic, uint64_t first,
     (void)status;
     if (strcmp(outcome, "accepted") == 0) {
         atomic_fetch_add(&sub->accepted, count);
+        sub->last_ns = now_ns();
     } else if (strcmp(outcome, "late") == 0) {
         atomic_fetch_add(&sub->late, count);
     } else {
