@@ -15,42 +15,39 @@ struct logging {
 static void submit(struct logging *log, enum record_kind kind)
 {
     struct bytes *body = &log->dispatch->scratch;
-    size_t len = record_size(bytes_len(body));
     const struct record record = {
         .kind = kind, .body = slice_of(bytes_begin(body), bytes_len(body))
     };
-    uint8_t *at = submission_reserve(log->to, len);
 
-    CHECK(at != NULL);
-    memcpy(at + RECORD_HEADER_LEN, record.body.at, record.body.len);
-    record_finish(at, &record);
-    submission_write(log->to, len, false);
+    submission_put(log->to, &record, false);
 }
+
+/* One part of a lane's effects is one record of each kind. */
+_Static_assert((size_t)EFFECTS_COUNT_MAX <= RECORD_RANGES_MAX
+                   && (size_t)EFFECTS_COUNT_MAX <= RECORD_RETRIES_MAX,
+               "effects come in parts that fit a record");
 
 static enum status log_ranges(struct logging *log, enum record_kind kind,
                               uint32_t topic, const struct seqset *set)
 {
-    size_t count = set == NULL ? 0 : seqset_range_count(set);
+    const struct record_ranges ranges = {
+        .group = log->run->fact->id,
+        .topic = topic,
+        .ranges = seqset_ranges(set),
+        .count = seqset_range_count(set),
+    };
+    struct bytes *body = &log->dispatch->scratch;
+    enum status status;
 
-    for (size_t i = 0; i < count; i += RECORD_RANGES_MAX) {
-        const struct record_ranges ranges = {
-            .group = log->run->fact->id,
-            .topic = topic,
-            .ranges = seqset_ranges(set) + i,
-            .count =
-                count - i < RECORD_RANGES_MAX ? count - i : RECORD_RANGES_MAX,
-        };
-        struct bytes *body = &log->dispatch->scratch;
-        enum status status;
-
-        bytes_consume(body, bytes_len(body));
-        status = record_ranges_write(body, &ranges);
-        if (status != STATUS_OK) {
-            return status;
-        }
+    if (ranges.count == 0) {
+        return STATUS_OK;
+    }
+    bytes_consume(body, bytes_len(body));
+    status = record_ranges_write(body, &ranges);
+    if (status == STATUS_OK) {
         submit(log, kind);
     }
-    return STATUS_OK;
+    return status;
 }
 
 static uint64_t due_to_wall(const struct logging *log, uint64_t due_us)
@@ -63,41 +60,40 @@ static enum status log_retries(struct logging *log,
 {
     size_t count = effects->retry_count;
     struct bytes *body = &log->dispatch->scratch;
-    struct retry *retries = calloc(count + 1, sizeof *retries);
-    enum status status = retries == NULL ? STATUS_NOMEM : STATUS_OK;
+    struct retry *retries;
+    struct record_retries record = { .group = log->run->fact->id,
+                                     .topic = effects->topic,
+                                     .count = count };
+    enum status status;
 
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+    if (count == 0) {
+        return STATUS_OK;
+    }
+    retries = calloc(count, sizeof *retries);
+    if (retries == NULL) {
+        return STATUS_NOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
         retries[i] = effects->retries[i];
         retries[i].due_us = due_to_wall(log, retries[i].due_us);
     }
-    for (size_t i = 0; status == STATUS_OK && i < count;
-         i += RECORD_RETRIES_MAX) {
-        const struct record_retries part = {
-            .group = log->run->fact->id,
-            .topic = effects->topic,
-            .retries = retries + i,
-            .count =
-                count - i < RECORD_RETRIES_MAX ? count - i : RECORD_RETRIES_MAX,
-        };
-        bytes_consume(body, bytes_len(body));
-        status = record_retries_write(body, &part);
-        if (status == STATUS_OK) {
-            submit(log, RECORD_RETRY);
-        }
-    }
+    record.retries = retries;
+    bytes_consume(body, bytes_len(body));
+    status = record_retries_write(body, &record);
     free(retries);
+    if (status == STATUS_OK) {
+        submit(log, RECORD_RETRY);
+    }
     return status;
 }
 
-/* More than all its records can take, splitting included. */
+/* More than its three records can take. */
 static size_t effects_size_max(const struct effects *e)
 {
-    size_t ranges = (e->acked == NULL ? 0 : seqset_range_count(e->acked))
-                    + (e->gaps == NULL ? 0 : seqset_range_count(e->gaps));
-    size_t entries = ranges + e->retry_count;
+    size_t entries = seqset_range_count(e->acked) + seqset_range_count(e->gaps)
+                     + e->retry_count;
 
-    return entries * 32
-           + (entries / RECORD_RETRIES_MAX + 4) * (RECORD_HEADER_LEN + 64);
+    return entries * 32 + 3 * (RECORD_HEADER_LEN + 64);
 }
 
 static bool log_lane(void *arg, const struct effects *effects)

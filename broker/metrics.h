@@ -40,7 +40,8 @@
     X(net_bad_requests, counter, "HTTP requests refused by the parser")        \
     X(net_bad_frames, counter, "WebSocket frames refused")                     \
     X(net_accepted, counter, "Connections accepted")                           \
-    X(net_refused, counter, "Connections refused at the limit")
+    X(net_refused, counter, "Connections refused at the limit")                \
+    X(net_pings_unanswered, counter, "Pings answered by a later one's pong")
 
 struct worker_metrics {
 #define X(name, type, help) _Atomic uint64_t name;

@@ -104,6 +104,7 @@ static void show_figures(struct worker *w)
     metric_set(&m->net_bad_frames, net.bad_frames);
     metric_set(&m->net_accepted, net.accepted);
     metric_set(&m->net_refused, net.refused);
+    metric_set(&m->net_pings_unanswered, net.pings_unanswered);
     metric_set(&m->pending_confirms, w->pending.end - w->pending.begin);
     metric_set(&m->submission_bytes,
                SUBMISSION_LEN - submission_room(w->submission));
@@ -140,15 +141,17 @@ static void set_due_timer(struct worker *w)
     ev_timer_start(w->loop, &w->due);
 }
 
+static uint64_t messages_moved(const struct worker *w)
+{
+    return w->metrics->delivered_messages + w->metrics->settled_accepted
+           + w->metrics->published_messages;
+}
+
 /* The books are checked every few seconds while anything moves; an idle broker
  * sleeps. */
 static void watch_books(struct worker *w)
 {
-    uint64_t moved = w->metrics->delivered_messages
-                     + w->metrics->settled_accepted
-                     + w->metrics->published_messages;
-
-    if (moved != w->books_mark && !ev_is_active(&w->books)) {
+    if (messages_moved(w) != w->books_mark && !ev_is_active(&w->books)) {
         ev_timer_set(&w->books, books_seconds, 0.0);
         ev_timer_start(w->loop, &w->books);
     }
@@ -202,9 +205,7 @@ static void on_books(struct ev_loop *loop, ev_timer *timer, int events)
 
     (void)loop;
     (void)events;
-    w->books_mark = w->metrics->delivered_messages
-                    + w->metrics->settled_accepted
-                    + w->metrics->published_messages;
+    w->books_mark = messages_moved(w);
     metric_add(&w->metrics->books_differences,
                dispatch_check_books(w->dispatch));
 }
@@ -440,10 +441,6 @@ void worker_wake(struct worker *w)
     ev_async_send(w->loop, &w->awake);
 }
 
-struct stop_letter {
-    struct letter letter;
-};
-
 /* The drain is over, or its time is: end the loop. */
 static void stop_now(struct letter *letter, void *receiver)
 {
@@ -455,12 +452,12 @@ static void stop_now(struct letter *letter, void *receiver)
 
 void worker_stop(struct worker *w)
 {
-    struct stop_letter stop = { .letter.deliver = stop_now };
+    struct letter stop = { .deliver = stop_now };
 
     if (!w->started) {
         return;
     }
-    mailbox_push(w->inbox, &stop.letter);
+    mailbox_push(w->inbox, &stop);
     pthread_join(w->thread, NULL);
     w->started = false;
 }

@@ -122,6 +122,20 @@ uint64_t submission_write(struct submission *s, size_t len, bool urgent)
     return s->written;
 }
 
+uint64_t submission_put(struct submission *s, const struct record *record,
+                        bool urgent)
+{
+    size_t len = record_size(record->body.len);
+    uint8_t *at = submission_reserve(s, len);
+
+    CHECK(at != NULL);
+    if (record->body.len > 0) {
+        memcpy(at + RECORD_HEADER_LEN, record->body.at, record->body.len);
+    }
+    record_finish(at, record);
+    return submission_write(s, len, urgent);
+}
+
 bool submission_publish(struct submission *s)
 {
     bool urgent = s->urgent_until > s->shown;

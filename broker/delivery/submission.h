@@ -13,6 +13,7 @@
 
 #include "proto/check.h"
 #include "proto/status.h"
+#include "storage/record.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +34,10 @@ uint8_t *submission_reserve(struct submission *s, size_t len);
  * someone waits for it (publishes, catalog); acks may ride along with the next.
  * Returns the position behind it. */
 uint64_t submission_write(struct submission *s, size_t len, bool urgent);
+/* All of that for a record whose room was looked for before: body copied,
+ * header made. */
+uint64_t submission_put(struct submission *s, const struct record *record,
+                        bool urgent);
 /* Show the journal what was written. Returns true if it must be woken. */
 bool submission_publish(struct submission *s);
 size_t submission_room(const struct submission *s);

@@ -85,8 +85,6 @@ static uint64_t last_seq_of(void *arg, const struct topic *topic)
 static void submit_fact(struct worker *w, struct change *c,
                         const struct bytes *body)
 {
-    size_t len = record_size(bytes_len(body));
-    uint8_t *at = submission_reserve(w->submission, len);
     const struct record record = {
         .kind = RECORD_CATALOG,
         .app = c->request.app,
@@ -95,11 +93,8 @@ static void submit_fact(struct worker *w, struct change *c,
     struct pending pending = { .kind = PENDING_CHANGE, .change = c };
     enum status status;
 
-    CHECK(at != NULL && record.body.at != NULL);
     pending.begin = submission_written(w->submission);
-    memcpy(at + RECORD_HEADER_LEN, record.body.at, record.body.len);
-    record_finish(at, &record);
-    pending.end = submission_write(w->submission, len, true);
+    pending.end = submission_put(w->submission, &record, true);
     w->change_active = c;
     status = pending_push(&w->pending, &pending);
     CHECK(status == STATUS_OK); /* reserved before */

@@ -29,7 +29,8 @@ struct session {
     uint64_t lease;
     /* a pull */
     bool pulling;
-    bool pull_got; /* something; on the worker's list */
+    bool pull_waits; /* a long poll */
+    bool pull_got;   /* something; on the worker's list */
     uint64_t pull_id;
     ev_timer timer; /* a pull's wait, or a stream's hello */
     /* publishes held back */

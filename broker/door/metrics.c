@@ -24,6 +24,23 @@ static enum status put(struct bytes *to, const char *name, const char *type,
     return bytes_append(to, text, (size_t)len);
 }
 
+struct row {
+    const char *name, *type, *help;
+    uint64_t value;
+};
+
+static enum status put_rows(struct bytes *to, const struct row *rows,
+                            size_t count)
+{
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        status = put(to, rows[i].name, rows[i].type, rows[i].help,
+                     (double)rows[i].value);
+    }
+    return status;
+}
+
 /* The workers' sum: which worker it was is nobody's business outside. */
 #define X(name, type, help)                                                    \
     static uint64_t sum_##name(const struct broker_metrics *metrics)           \
@@ -42,33 +59,19 @@ WORKER_METRICS(X)
 static enum status put_workers(const struct broker_metrics *metrics,
                                struct bytes *to)
 {
-    static const struct {
-        const char *name, *type, *help;
-        uint64_t (*sum)(const struct broker_metrics *metrics);
-    } rows[] = {
-#define X(name, type, help) { #name, #type, help, sum_##name },
+    const struct row rows[] = {
+#define X(name, type, help) { #name, #type, help, sum_##name(metrics) },
         WORKER_METRICS(X)
 #undef X
     };
 
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        enum status status = put(to, rows[i].name, rows[i].type, rows[i].help,
-                                 (double)rows[i].sum(metrics));
-
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+    return put_rows(to, rows, COUNT_OF(rows));
 }
 
 static enum status put_journal(const struct broker_metrics *metrics,
                                struct bytes *to)
 {
-    const struct {
-        const char *name, *type, *help;
-        uint64_t value;
-    } rows[] = {
+    const struct row rows[] = {
 #define X(name, type, help)                                                    \
     { "journal_" #name, #type, help,                                           \
       atomic_load_explicit(&metrics->journal.name, memory_order_relaxed) },
@@ -76,15 +79,7 @@ static enum status put_journal(const struct broker_metrics *metrics,
 #undef X
     };
 
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        enum status status = put(to, rows[i].name, rows[i].type, rows[i].help,
-                                 (double)rows[i].value);
-
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+    return put_rows(to, rows, COUNT_OF(rows));
 }
 
 static enum status put_store(const struct broker_metrics *metrics,
@@ -93,10 +88,7 @@ static enum status put_store(const struct broker_metrics *metrics,
     struct store_stats stats = { 0 };
 
     store_stats(metrics->store, &stats);
-    const struct {
-        const char *name, *type, *help;
-        uint64_t value;
-    } rows[] = {
+    const struct row rows[] = {
         { "store_segments", "gauge", "Segment files", stats.segments },
         { "store_log_bytes", "counter", "Bytes appended since the start",
           stats.log_bytes },
@@ -120,15 +112,7 @@ static enum status put_store(const struct broker_metrics *metrics,
           store_space_low(metrics->store) },
     };
 
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        enum status status = put(to, rows[i].name, rows[i].type, rows[i].help,
-                                 (double)rows[i].value);
-
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+    return put_rows(to, rows, COUNT_OF(rows));
 }
 
 static enum status put_recovery(const struct broker_metrics *metrics,

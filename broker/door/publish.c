@@ -91,9 +91,6 @@ static size_t records_size(const struct wire_publish *publish)
 static void write_record(struct session *s, const struct topic *topic,
                          struct slice message, uint64_t producer_seq)
 {
-    struct worker *w = s->worker;
-    size_t len = record_size(message.len);
-    uint8_t *at = submission_reserve(w->submission, len);
     const struct record record = {
         .kind = RECORD_MESSAGE,
         .topic = topic->id,
@@ -103,12 +100,7 @@ static void write_record(struct session *s, const struct topic *topic,
         .body = message,
     };
 
-    CHECK(at != NULL); /* room was looked for */
-    if (message.len > 0) {
-        memcpy(at + RECORD_HEADER_LEN, message.at, message.len);
-    }
-    record_finish(at, &record);
-    submission_write(w->submission, len, true);
+    submission_put(s->worker->submission, &record, true);
 }
 
 /* The records written since `begin` are the messages id..id+count-1. */

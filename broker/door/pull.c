@@ -84,6 +84,7 @@ void session_pull(struct session *s, uint64_t id, struct slice name,
     }
     s->group = group->id;
     s->pulling = true;
+    s->pull_waits = wait_ms > 0;
     s->pull_id = id;
     metric_add(&w->metrics->attached_members, 1);
     /* Even with no wait one turn of the loop looks what there is. */

@@ -186,11 +186,6 @@ struct codec *session_codec(const struct session *s)
     return s->worker->codec;
 }
 
-struct worker *session_worker(const struct session *s)
-{
-    return s->worker;
-}
-
 void *session_door_state(const struct session *s)
 {
     return s->door_state;
@@ -323,6 +318,30 @@ void session_hello_within(struct session *s, uint64_t ms)
 {
     ev_timer_set(&s->timer, (double)ms / 1000.0, 0.0);
     ev_timer_start(s->worker->loop, &s->timer);
+}
+
+void session_request(struct session *s, const struct wire_request *request)
+{
+    switch (request->kind) {
+    case REQUEST_HELLO:
+        session_hello(s, request->id, &request->hello);
+        break;
+    case REQUEST_PUBLISH:
+        session_publish(s, request->id, &request->publish);
+        break;
+    case REQUEST_ATTACH:
+        session_attach(s, request->id, &request->attach);
+        break;
+    case REQUEST_DETACH:
+        session_detach(s, request->id);
+        break;
+    case REQUEST_SETTLE:
+        session_settle(s, request->id, &request->settle);
+        break;
+    case REQUEST_PING:
+        s->door->pong(s, request->id);
+        break;
+    }
 }
 
 /* ---- to another worker ---- */
@@ -617,7 +636,10 @@ bool session_congested(void *member)
 {
     const struct session *s = member;
 
-    return conn_congested(s->conn);
+    /* Who has hung up during a long poll would only keep what it gets from
+     * others until the lease ends. */
+    return conn_congested(s->conn)
+           || (s->pulling && s->pull_waits && conn_peer_finished(s->conn));
 }
 
 void session_drained(struct session *s)
@@ -691,7 +713,6 @@ static void view_lane(void *arg, struct topic *topic)
     if (!dispatch_books(v->session->worker->dispatch, v->group, topic, &b)) {
         return;
     }
-    v->view->lane_count++;
     v->lane(v->arg,
             &(struct lane_view) { topic->name, b.published, b.acked, b.gap,
                                   b.ready, b.delayed, b.in_flight });

@@ -25,7 +25,8 @@ struct change_done {
     const char *secret; /* of a new app; or "" */
 };
 
-/* The way back. All slices live until the call returns. */
+/* The way back. All slices live until the call returns. What a door never asks
+ * for it need not have. */
 struct door {
     const char *name; /* for logs: "proto", "json", "http" */
     void (*welcome)(struct session *session, uint64_t id,
@@ -43,6 +44,7 @@ struct door {
                 struct seq_range range);
     void (*settled)(struct session *session, uint64_t id, struct slice topic,
                     const struct wire_settled_range *ranges, size_t count);
+    void (*pong)(struct session *session, uint64_t id);
     /* A pull is over: what deliver() and gap() were called with since is it.
      * lease 0: nothing came in time. */
     void (*pulled)(struct session *session, uint64_t id, uint64_t lease,
@@ -64,7 +66,6 @@ void session_set_door(struct session *session, const struct door *door);
 struct conn *session_conn(const struct session *session);
 /* The worker's codec; what it decoded lives until its next decode. */
 struct codec *session_codec(const struct session *session);
-struct worker *session_worker(const struct session *session);
 void *session_door_state(const struct session *session);
 void session_set_door_state(struct session *session, void *state);
 /* NULL before a good hello, and after its app was deleted. */
@@ -74,6 +75,10 @@ const struct catalog *session_catalog(const struct session *session);
 /* Each HTTP request and each upgrade stands for itself: nobody is logged in by
  * what came before it on the connection. */
 void session_forget_login(struct session *session);
+
+/* Whatever a stream asked for: one of the calls below, or pong. */
+void session_request(struct session *session,
+                     const struct wire_request *request);
 
 /* Who is it? Answered by welcome (with id) or refused. */
 void session_hello(struct session *session, uint64_t id,
@@ -126,7 +131,6 @@ struct lane_view {
 struct group_view {
     size_t members;
     uint64_t delivered, redelivered, acked, nacked, released, expired, late;
-    size_t lane_count;
 };
 /* On the group's worker. False: no such group here. */
 bool session_group_view(struct session *session, struct slice group,

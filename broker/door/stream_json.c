@@ -165,7 +165,7 @@ static void on_settled(struct session *session, uint64_t id, struct slice topic,
     reply_end(&reply);
 }
 
-static void pong(struct session *session, uint64_t id)
+static void on_pong(struct session *session, uint64_t id)
 {
     struct reply reply = reply_begin(session, "pong");
 
@@ -190,34 +190,11 @@ const struct door door_json = {
     .deliver = on_deliver,
     .gap = on_gap,
     .settled = on_settled,
+    .pong = on_pong,
     .closed = on_closed,
 };
 
 /* ---- frames in ---- */
-
-static void handle(struct session *session, const struct wire_request *request)
-{
-    switch (request->kind) {
-    case REQUEST_HELLO:
-        session_hello(session, request->id, &request->hello);
-        break;
-    case REQUEST_PUBLISH:
-        session_publish(session, request->id, &request->publish);
-        break;
-    case REQUEST_ATTACH:
-        session_attach(session, request->id, &request->attach);
-        break;
-    case REQUEST_DETACH:
-        session_detach(session, request->id);
-        break;
-    case REQUEST_SETTLE:
-        session_settle(session, request->id, &request->settle);
-        break;
-    case REQUEST_PING:
-        pong(session, request->id);
-        break;
-    }
-}
 
 /* A parsed document is many times its text; strangers do not get that much. */
 static enum status check_stranger(const struct session *session, size_t len,
@@ -247,7 +224,7 @@ void stream_json_message(struct session *session, const uint8_t *payload,
                                    &count, &refusal);
     }
     if (status == STATUS_OK) {
-        handle(session, &request);
+        session_request(session, &request);
     } else {
         on_refused(session, request.id, count, &refusal);
     }

@@ -114,26 +114,11 @@ static void on_settled(struct session *session, uint64_t id, struct slice topic,
     answer_end(&a, codec_settled_write(a.to, id, topic, ranges, count));
 }
 
-/* Pulls, changes and moves without attach are the HTTP door's. */
-static void on_pulled(struct session *session, uint64_t id, uint64_t lease,
-                      uint64_t lease_ms)
+static void on_pong(struct session *session, uint64_t id)
 {
-    (void)session;
-    (void)id;
-    (void)lease;
-    (void)lease_ms;
-}
+    struct answer a = answer_begin(session);
 
-static void on_changed(struct session *session, const struct change_done *done)
-{
-    (void)session;
-    (void)done;
-}
-
-static void on_arrived(struct session *session, uint64_t id)
-{
-    (void)session;
-    (void)id;
+    answer_end(&a, codec_pong_write(a.to, id));
 }
 
 static void on_closed(struct session *session)
@@ -141,6 +126,7 @@ static void on_closed(struct session *session)
     (void)session; /* it has no state of its own */
 }
 
+/* Pulls, changes and going to a group are HTTP's. */
 const struct door door_proto = {
     .name = "proto",
     .welcome = on_welcome,
@@ -151,19 +137,11 @@ const struct door door_proto = {
     .deliver = on_deliver,
     .gap = on_gap,
     .settled = on_settled,
-    .pulled = on_pulled,
-    .changed = on_changed,
-    .arrived = on_arrived,
+    .pong = on_pong,
     .closed = on_closed,
 };
 
 /* ---- requests ---- */
-
-static void pong(struct session *session, uint64_t id)
-{
-    struct answer a = answer_begin(session);
-    answer_end(&a, codec_pong_write(a.to, id));
-}
 
 void stream_proto_message(struct session *session, uint8_t *payload, size_t len)
 {
@@ -176,24 +154,5 @@ void stream_proto_message(struct session *session, uint8_t *payload, size_t len)
         on_refused(session, request.id, 1, &refusal);
         return;
     }
-    switch (request.kind) {
-    case REQUEST_HELLO:
-        session_hello(session, request.id, &request.hello);
-        break;
-    case REQUEST_PUBLISH:
-        session_publish(session, request.id, &request.publish);
-        break;
-    case REQUEST_ATTACH:
-        session_attach(session, request.id, &request.attach);
-        break;
-    case REQUEST_DETACH:
-        session_detach(session, request.id);
-        break;
-    case REQUEST_SETTLE:
-        session_settle(session, request.id, &request.settle);
-        break;
-    case REQUEST_PING:
-        pong(session, request.id);
-        break;
-    }
+    session_request(session, &request);
 }

@@ -269,6 +269,31 @@ void session_set_producer(struct session *session, uint64_t producer)
     note(session, "producer %" PRIu64 "\n", producer);
 }
 
+void session_request(struct session *session,
+                     const struct wire_request *request)
+{
+    switch (request->kind) {
+    case REQUEST_HELLO:
+        session_hello(session, request->id, &request->hello);
+        break;
+    case REQUEST_PUBLISH:
+        session_publish(session, request->id, &request->publish);
+        break;
+    case REQUEST_ATTACH:
+        session_attach(session, request->id, &request->attach);
+        break;
+    case REQUEST_DETACH:
+        session_detach(session, request->id);
+        break;
+    case REQUEST_SETTLE:
+        session_settle(session, request->id, &request->settle);
+        break;
+    case REQUEST_PING:
+        session->door->pong(session, request->id);
+        break;
+    }
+}
+
 void session_attach(struct session *session, uint64_t id,
                     const struct wire_attach *attach)
 {
