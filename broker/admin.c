@@ -4,6 +4,7 @@
 #include "broker/log.h"
 #include "broker/router/authenticate.h"
 #include "broker/router/catalog.h"
+#include "proto/limits.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,7 +102,7 @@ static enum status decide(struct bytes *body, char *secret, struct error *err)
                                        .class = CATALOG_APP,
                                        .name = "admin",
                                        .admin = true };
-    uint8_t random[24];
+    uint8_t random[SECRET_RANDOM_LEN];
     const struct catalog_context context = { .now_us = clock_wall_us(),
                                              .random = random };
     struct refusal r = { .text = "out of memory" };

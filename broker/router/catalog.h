@@ -142,7 +142,7 @@ void catalog_request_fini(struct catalog_request *request);
  * *refusal says why. The same definition once more: STATUS_EXISTS. */
 struct catalog_context {
     uint64_t now_us;
-    const uint8_t *random; /* 24 bytes, for a secret */
+    const uint8_t *random; /* SECRET_RANDOM_LEN bytes, for a secret */
     uint64_t (*last_seq)(void *arg, const struct topic *topic);
     void *arg;
 };
