@@ -1,12 +1,12 @@
 /* The way of a message here:
  *
- *   dispatch_commit   a batch is durable: each run extends its topic's lanes
- * and puts their groups on the ready list dispatch_pump     ready groups in
- * turn: group_next() says who gets what, the store gives the message,
- * deliveries are gathered per member and topic and given out together
- *   dispatch_settle   outcomes; what must survive becomes an effect of the
- * group dispatch_log      effects become records in the submission ring
- */
+ * - dispatch_commit(): a batch is durable; each run extends its topic's lanes
+ *   and puts their groups on the ready list.
+ * - dispatch_pump(): ready groups in turn; group_next() says who gets what, the
+ *   store gives the message, deliveries are gathered for each member and topic
+ *   and given out together.
+ * - dispatch_settle(): outcomes; what must survive is an effect of the group.
+ * - dispatch_log(): effects become records in the submission ring. */
 #include "broker/dispatch.h"
 
 #include "broker/dispatch_inside.h"

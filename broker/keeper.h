@@ -17,7 +17,8 @@ struct keeper_config {
     struct ring *commits;
     size_t consumer;        /* its number on the ring */
     uint64_t checkpoint_us; /* between two keydir commits at most */
-    /* Called on the keeper's thread when a checkpoint froze the store. */
+    /* Called on the keeper's thread when a checkpoint, or a commit that could
+     * not be noted, froze the store. */
     void (*frozen)(void *arg);
     void *arg;
 };

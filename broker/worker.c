@@ -2,7 +2,7 @@
 
 #include "broker/clock.h"
 #include "broker/door/doors.h"
-#include "broker/door/inside.h"
+#include "broker/session/inside.h"
 #include "broker/log.h"
 
 #include <stdio.h>

@@ -16,7 +16,7 @@
 #include "broker/dispatch.h"
 #include "broker/delivery/mailbox.h"
 #include "broker/delivery/ring.h"
-#include "broker/door/pending.h"
+#include "broker/session/pending.h"
 #include "broker/journal.h"
 #include "broker/metrics.h"
 #include "broker/net/conn.h"

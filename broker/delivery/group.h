@@ -6,10 +6,10 @@
  *            deliver                 ack
  *   READY ------------> IN FLIGHT ---------> ACKED
  *     ^                  |    |
- *     |  release         |    | nack, lease end, member gone (an attempt
- * counts)
- *     +------------------+    v
- *     +----------------- DELAYED   (backoff with jitter; member gone: no delay)
+ *     |  release         |    | nack, lease end, member gone:
+ *     +------------------+    | the attempt counts
+ *     |                       v
+ *     +------------------- DELAYED   backoff with jitter (member gone: none)
  *
  * Each change that must survive a restart (acked, attempts, gaps) is gathered
  * as an effect, which the worker writes to the log as records; an ack is

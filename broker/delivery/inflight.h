@@ -48,7 +48,7 @@ struct inflight_figures {
 void inflight_figures(const struct inflight *inflight,
                       struct inflight_figures *out);
 
-/* ---- one group's part; only group.c calls these ---- */
+/* ---- one group's part; only group.c and settle.c call these ---- */
 
 struct inflight_group *inflight_group_new(struct inflight *inflight,
                                           uint32_t group); /* NULL: no memory */

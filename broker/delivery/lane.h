@@ -6,8 +6,8 @@
  *
  * `settled` has what is acked or lost, for good. What is before the cursor and
  * not settled is open: in flight or waiting. So the fast path, fresh messages
- * in order and acks in order, moves two numbers. Only group.c and schedule.c
- * use this. One thread. */
+ * in order and acks in order, moves two numbers. Only group.c, settle.c and
+ * schedule.c use this. One thread. */
 #ifndef GODWIT_BROKER_DELIVERY_LANE_H
 #define GODWIT_BROKER_DELIVERY_LANE_H
 

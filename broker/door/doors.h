@@ -2,7 +2,7 @@
 #ifndef GODWIT_BROKER_DOOR_DOORS_H
 #define GODWIT_BROKER_DOOR_DOORS_H
 
-#include "broker/door/session.h"
+#include "broker/session/session.h"
 
 struct broker_metrics;
 

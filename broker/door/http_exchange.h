@@ -11,7 +11,7 @@
 
 #include "broker/door/http_path.h"
 #include "broker/door/json.h"
-#include "broker/door/session.h"
+#include "broker/session/session.h"
 
 #define JSON_TYPE     "application/json"
 #define PROTOBUF_TYPE "application/protobuf"

@@ -3,7 +3,7 @@
 #define GODWIT_BROKER_DOOR_HTTP_SHOW_H
 
 #include "broker/door/json.h"
-#include "broker/door/session.h"
+#include "broker/session/session.h"
 
 /* May the session's app see it? An admin everything; others the topics they may
  * publish or subscribe to and those they made, and their own groups. */

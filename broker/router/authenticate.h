@@ -44,6 +44,5 @@ authenticate(const struct catalog *catalog, struct nonces *nonces,
 
 /* Raw bytes of randomness from the OS through OpenSSL. */
 MUST_CHECK enum status random_bytes(uint8_t *at, size_t len);
-/* 20 bytes of SHA-1, for the WebSocket handshake's answer, live in net/. */
 
 #endif

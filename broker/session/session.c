@@ -2,9 +2,9 @@
  * perhaps moved to the worker of the group it wants, freed when its connection
  * has gone and nothing waits in its name any more. Publishing is in publish.c,
  * catalog changes in change.c, what waits for the sync in pending.c. */
-#include "broker/door/session.h"
+#include "broker/session/session.h"
 
-#include "broker/door/inside.h"
+#include "broker/session/inside.h"
 
 #include "broker/clock.h"
 #include "broker/log.h"

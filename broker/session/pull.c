@@ -1,9 +1,9 @@
 /* A pull is a member that lives for one answer: it joins the group with the
  * pull's bounds as its credit, gets what the pump gives it in one turn, and is
  * retired; what it got stays leased to its number. */
-#include "broker/door/session.h"
+#include "broker/session/session.h"
 
-#include "broker/door/inside.h"
+#include "broker/session/inside.h"
 #include "proto/limits.h"
 
 #include <stdlib.h>

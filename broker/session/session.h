@@ -8,8 +8,8 @@
  * Everything runs on the session's worker. Each call that has an id is answered
  * exactly once for that id (a publish: once for each of its ids, in ranges),
  * at once or later, unless the connection has gone. */
-#ifndef GODWIT_BROKER_DOOR_SESSION_H
-#define GODWIT_BROKER_DOOR_SESSION_H
+#ifndef GODWIT_BROKER_SESSION_SESSION_H
+#define GODWIT_BROKER_SESSION_SESSION_H
 
 #include "broker/net/conn.h"
 #include "broker/router/authenticate.h"

@@ -1,9 +1,10 @@
 /* What the files of a session share among themselves: session.c (its life, who
- * it is, groups), publish.c, pending.c, change.c. Nobody else includes this. */
-#ifndef GODWIT_BROKER_DOOR_INSIDE_H
-#define GODWIT_BROKER_DOOR_INSIDE_H
+ * it is, groups), publish.c, settle.c, pull.c, change.c, pending.c; and what
+ * the worker, which drives them, calls. Nobody else includes this. */
+#ifndef GODWIT_BROKER_SESSION_INSIDE_H
+#define GODWIT_BROKER_SESSION_INSIDE_H
 
-#include "broker/door/session.h"
+#include "broker/session/session.h"
 #include "broker/worker.h"
 
 /* A publish that found no room in the submission ring: a copy. */

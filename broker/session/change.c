@@ -1,11 +1,11 @@
 /* Changes of the catalog. Any worker may be asked; worker 0 alone decides, one
  * at a time, so that names stay unique without a lock:
  *
- *   session_change --letter--> arrive (worker 0) -> decide -> record ->
- * durable, applied by every replica --letter--> come_back (the asking worker)
- * -> changed
- */
-#include "broker/door/inside.h"
+ *   session_change    the asking worker: a letter to worker 0
+ *   arrive            worker 0: wait for the one before, decide, the record
+ *   change_durable    worker 0: every replica has it, or will: a letter back
+ *   come_back         the asking worker, its replica current: the answer */
+#include "broker/session/inside.h"
 
 #include "broker/clock.h"
 #include "broker/log.h"

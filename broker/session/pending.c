@@ -1,6 +1,6 @@
-#include "broker/door/pending.h"
+#include "broker/session/pending.h"
 
-#include "broker/door/inside.h"
+#include "broker/session/inside.h"
 
 #include <stdlib.h>
 

@@ -1,8 +1,8 @@
 /* What waits for the sync: each answer that may only be given when the log is
  * durable up to a position of this worker's submission ring. First in, first
  * out. One thread. */
-#ifndef GODWIT_BROKER_DOOR_PENDING_H
-#define GODWIT_BROKER_DOOR_PENDING_H
+#ifndef GODWIT_BROKER_SESSION_PENDING_H
+#define GODWIT_BROKER_SESSION_PENDING_H
 
 #include "proto/limits.h"
 #include "proto/wire.h"
@@ -63,8 +63,8 @@ static inline struct pending *pending_first(struct pending_queue *queue)
     return &queue->at[queue->begin & (queue->capacity - 1)];
 }
 
-/* Answer all that is durable, release their records. session.c has the answers.
- */
+/* Answer all that is durable, release their records. The answers are those of
+ * publish.c, settle.c and change.c. */
 void pending_answer(struct worker *worker, uint64_t durable);
 /* The store is frozen: refuse all that waits. */
 void pending_refuse_all(struct worker *worker);

@@ -2,9 +2,9 @@
  * made are durable. session_settle() and session_settle_in() gather them in a
  * reply; at the end of the turn, when the group's effects are in the submission
  * ring, session_place_settles() lets the replies wait for the sync. */
-#include "broker/door/session.h"
+#include "broker/session/session.h"
 
-#include "broker/door/inside.h"
+#include "broker/session/inside.h"
 
 #include <stdlib.h>
 

@@ -9,7 +9,7 @@
  * Failures: nobody logged in, topic unknown or not granted, a message over a
  * limit (that one alone is refused), no room (held back, its connection is not
  * read), too much held back (refused), draining, frozen. */
-#include "broker/door/inside.h"
+#include "broker/session/inside.h"
 
 #include "proto/limits.h"
 #include "proto/name.h"
