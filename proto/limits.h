@@ -48,10 +48,11 @@ enum {
     NET_SPARE_COUNT = 16,           /* empty buffers a worker keeps, each ... */
     NET_SPARE_LEN_MAX = 256 * 1024, /* ... of at most this */
     NET_INPUT_LEN_MAX =
-        256 * 1024 * 1024,        /* half requests and frames of a worker */
-    NET_ENCRYPT_LEN = 256 * 1024, /* plain bytes encrypted at a time */
-    WRITE_STALL_MS = 30 * 1000,   /* bytes wait and the peer takes none */
-    CLOSE_WAIT_MS = 3000,         /* for the peer's half of a close */
+        256 * 1024 * 1024, /* half requests and frames of a worker */
+    NET_UNKNOWN_PART = 8,  /* connections before their login share 1/8 of it */
+    NET_ENCRYPT_LEN = 256 * 1024,      /* plain bytes encrypted at a time */
+    WRITE_STALL_MS = 30 * 1000,        /* bytes wait and the peer takes none */
+    CLOSE_WAIT_MS = 3000,              /* for the peer's half of a close */
     LINGER_LEN_MAX = 16 * 1024 * 1024, /* bytes thrown away while closing */
     WS_FRAGMENT_COUNT_MAX = 1024,      /* frames of one message */
     WS_PONG_BACKLOG_MAX = 64 * 1024, /* above: only the latest ping answered */

@@ -44,6 +44,7 @@ struct conn *conn_new(struct net *net, int fd)
     conn->net = net;
     conn->fd = fd;
     conn->keep_alive = true;
+    conn->known = net->config.hello_len_max == 0;
     link_init(&conn->all);
     link_init(&conn->dirty);
     link_init(&conn->work);
@@ -210,6 +211,7 @@ void conn_leave(struct conn *conn)
     link_remove(&conn->work);
     net->stats.open--;
     net->stats.input_bytes -= conn->counted;
+    net->unknown_input -= conn->known ? 0 : conn->counted;
     conn->counted = 0;
     conn->net = NULL;
 }
@@ -238,6 +240,15 @@ void conn_enter(struct conn *conn, struct net *net)
 }
 
 /* ---- what it is ---- */
+
+void conn_set_known(struct conn *conn, bool known)
+{
+    if (conn->net != NULL && known != conn->known) {
+        conn->net->unknown_input += known ? 0 : conn->counted;
+        conn->net->unknown_input -= known ? conn->counted : 0;
+    }
+    conn->known = known;
+}
 
 uint64_t conn_id(const struct conn *conn)
 {

@@ -53,14 +53,17 @@ struct net_config {
     size_t output_high;      /* bytes waiting: congested from here ... */
     size_t output_low;       /* ... until it is below this */
     size_t output_max;       /* past it the peer is cut off: "slow_reader" */
-    uint64_t head_ms;  /* absolute deadline for a request head, TLS incl. */
-    uint64_t body_ms;  /* absolute deadline for a request body or frame */
-    uint64_t idle_ms;  /* HTTP keep-alive, and a WebSocket without pong */
-    uint64_t ping_ms;  /* WebSocket: ping after this silence */
-    size_t input_max;  /* half requests and frames of all connections; past it
-                        * the next is refused; 0: NET_INPUT_LEN_MAX */
-    uint64_t stall_ms; /* the peer takes no output; 0: WRITE_STALL_MS */
-    uint64_t close_ms; /* the peer's half of a close; 0: CLOSE_WAIT_MS */
+    uint64_t head_ms;     /* absolute deadline for a request head, TLS incl. */
+    uint64_t body_ms;     /* absolute deadline for a request body or frame */
+    size_t hello_len_max; /* of a WebSocket message before conn_set_known();
+                           * 0: connections are known from the start */
+    uint64_t idle_ms;     /* HTTP keep-alive, and a WebSocket without pong */
+    uint64_t ping_ms;     /* WebSocket: ping after this silence */
+    size_t input_max;     /* what has come of half requests and messages of all
+                           * connections; past it one is refused;
+                           * 0: NET_INPUT_LEN_MAX */
+    uint64_t stall_ms;    /* the peer takes no output; 0: WRITE_STALL_MS */
+    uint64_t close_ms;    /* the peer's half of a close; 0: CLOSE_WAIT_MS */
 };
 
 struct net_stats {
@@ -121,6 +124,12 @@ bool conn_peer_finished(const struct conn *conn);
 /* The door's own, NULL at first. */
 void *conn_context(const struct conn *conn);
 void conn_set_context(struct conn *conn, void *context);
+
+/* The door knows who this is, after a good login. Until then (unless the config
+ * says otherwise) its unfinished input shares a small part of input_max with
+ * that of all others that are not known, and a WebSocket message is at most
+ * hello_len_max long. Moves with the connection. */
+void conn_set_known(struct conn *conn, bool known);
 
 /* Answer the request. `extra` is NULL or whole header lines, each ended by
  * CRLF. The body is copied; for HEAD only its length is told. Nothing happens

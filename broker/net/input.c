@@ -7,10 +7,11 @@
  * handled there; what is left (a part of a request or frame) moves to the
  * connection's own buffer and goes in front of the next read. Only something
  * longer than half the receive buffer is read straight into a buffer of its
- * own, which is reserved once to its whole length. Every callback may close the
- * connection or hand it over. */
+ * own. For a known connection that is reserved once to its whole length; for
+ * others it grows as bytes come, because announcing a length costs nothing.
+ * Every callback may close the connection or hand it over. */
 
-enum { OWN_READ_LEN = 64 * 1024 };
+enum { OWN_READ_LEN = 64 * 1024, UNKNOWN_READ_LEN = 4 * 1024 };
 
 struct slice net_take(struct net *net, size_t len)
 {
@@ -73,11 +74,18 @@ static bool handle(struct conn *conn, struct slice bytes, bool *progress)
     return true;
 }
 
+/* How long a buffer for the first thing there shall be, `len` bytes of which
+ * have come. */
+static size_t wanted_len(const struct conn *conn, size_t len)
+{
+    return conn->known && conn->need > len ? conn->need : len;
+}
+
 /* The rest was in the receive buffer. */
 static void keep_rest(struct conn *conn)
 {
     struct slice rest = conn->net->rest;
-    size_t len = conn->need > rest.len ? conn->need : rest.len;
+    size_t len = wanted_len(conn, rest.len);
 
     conn->net->rest = (struct slice) { 0 };
     if (rest.len == 0) {
@@ -93,7 +101,7 @@ static void keep_rest(struct conn *conn)
 static void keep_own(struct conn *conn, struct bytes *own)
 {
     struct slice rest = conn->net->rest;
-    size_t len = conn->need > rest.len ? conn->need : rest.len;
+    size_t len = wanted_len(conn, rest.len);
 
     if (rest.len > 0 && own->capacity / 4 > len) {
         keep_rest(conn);
@@ -118,38 +126,85 @@ static bool handle_own(struct conn *conn, struct bytes *own, bool *progress)
     return true;
 }
 
+/* By what has come, never by what was announced. */
 void conn_count_input(struct conn *conn)
 {
     struct net *net = conn->net;
-    size_t len =
-        conn->need > bytes_len(&conn->in) ? conn->need : bytes_len(&conn->in);
+    size_t len = conn->state == CONN_CLOSED
+                     ? 0
+                     : bytes_len(&conn->in) + ws_held_len(conn);
 
-    len = conn->state == CONN_CLOSED ? 0 : len;
     net->stats.input_bytes += len;
     net->stats.input_bytes -= conn->counted;
+    if (!conn->known) {
+        net->unknown_input += len;
+        net->unknown_input -= conn->counted;
+    }
     conn->counted = len;
 }
 
-/* Memory for what is half there is bounded over all connections: the one that
- * goes over the bound is refused, before its bytes are waited for. */
-static void refuse_over_input_max(struct conn *conn)
+static void drop_input(struct conn *conn)
 {
-    struct net *net = conn->net;
-    size_t before = conn->counted;
-    bool waits = conn->need > bytes_len(&conn->in);
-
+    bytes_fini(&conn->in);
+    ws_parts_free(conn);
+    conn->need = 0;
     conn_count_input(conn);
-    if (net->stats.input_bytes <= net->config.input_max
-        || conn->counted <= before || !waits || conn->state != CONN_OPEN) {
+}
+
+static void refuse_input(struct conn *conn)
+{
+    if (conn->state != CONN_OPEN || conn->due) {
+        conn_die(conn, "input_max"); /* no answer can come in between */
         return;
     }
-    conn->need = 0;
     if (conn->websocket) {
         ws_refuse(conn, 1013, "too many half messages wait here; try again",
                   "input_max");
     } else {
         http_refuse(conn, 503, "too many half requests wait here; try again",
                     "input_max");
+    }
+    if (conn->state != CONN_CLOSED) {
+        drop_input(conn);
+    }
+}
+
+static struct conn *largest_unknown_input(struct conn *largest)
+{
+    struct link *conns = &largest->net->conns;
+
+    for (struct link *at = conns->next; at != conns; at = at->next) {
+        struct conn *conn = container_of(at, struct conn, all);
+
+        if (!conn->known && conn->counted > largest->counted) {
+            largest = conn;
+        }
+    }
+    return largest;
+}
+
+/* Memory for what is half there is bounded over all connections: the known one
+ * that goes over the bound is refused. Those that are not known share a small
+ * part of it, and there the one that holds most goes: a few strangers with much
+ * do not keep out all others with little. */
+static void refuse_over_input_max(struct conn *conn)
+{
+    struct net *net = conn->net;
+    size_t max = net->config.input_max;
+    size_t before = conn->counted;
+    bool waits;
+
+    conn_count_input(conn);
+    if (conn->counted <= before) {
+        return;
+    }
+    if (!conn->known && net->unknown_input > max / NET_UNKNOWN_PART) {
+        refuse_input(largest_unknown_input(conn));
+    }
+    waits =
+        conn->need > bytes_len(&conn->in) || ws_held_len(conn) > 0 || conn->due;
+    if (conn->state == CONN_OPEN && net->stats.input_bytes > max && waits) {
+        refuse_input(conn);
     }
 }
 
@@ -186,9 +241,7 @@ static void after_input(struct conn *conn, bool progress)
 {
     refuse_over_input_max(conn);
     if (drops_input(conn)) {
-        bytes_fini(&conn->in);
-        conn->need = 0;
-        conn_count_input(conn);
+        drop_input(conn);
     }
     if (conn->peer_fin) {
         on_fin(conn);
@@ -250,11 +303,20 @@ static enum read_result read_and_drop(struct conn *conn)
     return got == NET_RECEIVE_LEN ? READ_MORE : READ_DONE;
 }
 
+static size_t long_read_len(const struct conn *conn)
+{
+    size_t kept = bytes_len(&conn->in);
+    size_t want = conn->need > kept ? conn->need - kept : OWN_READ_LEN;
+    size_t bound = kept > UNKNOWN_READ_LEN ? kept : UNKNOWN_READ_LEN;
+
+    return conn->known || want < bound ? want : bound;
+}
+
 /* Behind what is there, in a buffer of its own. */
 static enum read_result read_long(struct conn *conn, bool *progress)
 {
     size_t kept = bytes_len(&conn->in);
-    size_t want = conn->need > kept ? conn->need - kept : OWN_READ_LEN;
+    size_t want = long_read_len(conn);
     struct bytes own;
     size_t got;
 
@@ -268,7 +330,8 @@ static enum read_result read_long(struct conn *conn, bool *progress)
     }
     bytes_filled(&conn->in, got);
     if (bytes_len(&conn->in) < conn->need) {
-        return READ_DONE; /* parsing again would tell nothing new */
+        /* parsing again would tell nothing new */
+        return got == want ? READ_MORE : READ_DONE;
     }
     own = detach(&conn->in);
     return handle_own(conn, &own, progress)

@@ -101,6 +101,7 @@ struct conn {
 
     enum conn_state state;
     const char *reason; /* of the end; static text */
+    bool known;         /* conn_set_known() */
     bool websocket;
     bool loopback;
     bool secure;
@@ -121,7 +122,7 @@ struct conn {
     /* input */
     struct bytes in; /* read and not handled yet */
     size_t need;    /* how many bytes the first thing in `in` has; 0: unknown */
-    size_t counted; /* of it in net->stats.input_bytes */
+    size_t counted; /* of it and `parts` in net->stats.input_bytes */
     size_t lingered; /* bytes thrown away */
     struct ws_parts *parts;
 
@@ -151,6 +152,7 @@ struct net {
     struct link conns;
     struct link dirty;
     struct link work;
+    uint64_t unknown_input; /* in stats.input_bytes, of those not known */
     ev_idle turn; /* active while there is work put off to the next turn */
     bool draining;
 
@@ -213,6 +215,8 @@ void ws_refuse(struct conn *conn, unsigned code, const char *text,
 void ws_ping(struct conn *conn);
 /* The pong that was held back, once there is room. */
 void ws_late_pong(struct conn *conn);
+/* Bytes that a half message holds outside of conn->in. */
+size_t ws_held_len(const struct conn *conn);
 bool ws_in_fragments(const struct conn *conn, uint64_t *due_ms);
 void ws_parts_free(struct conn *conn);
 

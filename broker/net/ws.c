@@ -12,7 +12,11 @@
  * wslay leaves unbounded is bounded before it sees a frame: lengths, the number
  * of fragments, pongs. */
 
-enum { CLOSE_CODE_LEN = 2, CLOSE_NORMAL = 1000 };
+enum {
+    CLOSE_CODE_LEN = 2,
+    CLOSE_NORMAL = 1000,
+    WS_FRAGMENT_COST = 64 /* what wslay needs beside the payload, about */
+};
 
 _Static_assert(FRAME_LEN_MAX == 4194304 && WS_FRAGMENT_COUNT_MAX == 1024,
                "the limits and the texts that name them differ");
@@ -267,6 +271,15 @@ static void through_wslay(struct conn *conn, struct slice frame)
 
 /* ---- fragments ---- */
 
+size_t ws_held_len(const struct conn *conn)
+{
+    const struct ws_parts *parts = conn->parts;
+
+    return parts == NULL || parts->count == 0
+               ? 0
+               : parts->len + parts->count * WS_FRAGMENT_COST;
+}
+
 bool ws_in_fragments(const struct conn *conn, uint64_t *due_ms)
 {
     if (conn->parts == NULL || conn->parts->count == 0) {
@@ -394,6 +407,10 @@ static bool header_is_fine(struct conn *conn, const struct ws_header *header)
     } else if (!is_control(header)
                && header->payload_len > FRAME_LEN_MAX - before) {
         fail(conn, 1009, "the message is over its limit of 4194304 bytes");
+    } else if (!conn->known && !is_control(header)
+               && before + header->payload_len
+                      > conn->net->config.hello_len_max) {
+        fail(conn, 1009, "too long for a message before the login");
     } else {
         return true;
     }

@@ -359,7 +359,7 @@ Test(net, a_door_that_pauses_loses_nothing)
 static void answer_much(struct bed *b, struct conn *conn,
                         const struct http_request *request)
 {
-    size_t len = 4 << 20;
+    size_t len = 8 << 20; /* twice what a socket takes */
     uint8_t *body = calloc(1, len);
 
     (void)b;
@@ -417,9 +417,20 @@ static bool all_drained(struct bed *b)
     return b->requests == 4 && !conn_congested(b->conn);
 }
 
-Test(net, all_that_waits_is_sent_before_the_end)
+/* The client's side takes little: an answer fills it whatever the system's
+ * defaults are. */
+static int connect_narrow(void)
 {
     int fd = client_connect(bed.port);
+    int len = 64 * 1024;
+
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &len, sizeof len), 0);
+    return fd;
+}
+
+Test(net, all_that_waits_is_sent_before_the_end)
+{
+    int fd = connect_narrow();
     struct bytes all = { 0 };
 
     bed.on_request = answer_much;
@@ -430,7 +441,7 @@ Test(net, all_that_waits_is_sent_before_the_end)
     cr_assert_eq(bed.drained, 0);
     shutdown(fd, SHUT_WR); /* so that the answers have an end */
     cr_assert(client_receive(&bed, fd, &all, NULL));
-    cr_assert_gt(bytes_len(&all), (size_t)4 * (4 << 20));
+    cr_assert_gt(bytes_len(&all), (size_t)4 * (8 << 20));
     bytes_fini(&all);
     close(fd);
     cr_assert(bed_run_until(&bed, one_closed, 5000));
@@ -439,7 +450,7 @@ Test(net, all_that_waits_is_sent_before_the_end)
 
 Test(net, drained_comes_while_the_connection_lives_on)
 {
-    int fd = client_connect(bed.port);
+    int fd = connect_narrow();
     static char sink[1 << 20];
 
     bed.on_request = answer_much;
@@ -498,35 +509,109 @@ Test(net, pipelined_requests_wait_for_a_slow_reader)
 #define HALF(len)                                                              \
     "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " len "\r\n\r\nstart"
 
+static uint64_t input_bytes(void)
+{
+    struct net_stats stats;
+
+    net_stats(bed.net, &stats);
+    return stats.input_bytes;
+}
+
+/* Half a request of 4 MB, `len` bytes of whose body are sent. */
+static int send_half(size_t len)
+{
+    int fd = client_connect(bed.port);
+    uint8_t *body = calloc(1, len);
+
+    cr_assert(client_send_text(&bed, fd, HALF("4000000")));
+    (void)client_send(&bed, fd, body, len); /* it may be cut off */
+    free(body);
+    bed_run(&bed);
+    return fd;
+}
+
 Test(net, half_requests_of_all_together_are_bounded)
 {
     struct net_config config = bed_config();
-    struct net_stats stats;
     int a, b, c;
 
     config.input_max = 6 << 20;
     set_up_with(config);
-    a = client_connect(bed.port);
-    b = client_connect(bed.port);
-    cr_assert(client_send_text(&bed, a, HALF("4000000")));
-    cr_assert(client_send_text(&bed, b, HALF("2000000")));
-    net_stats(bed.net, &stats);
-    cr_assert_gt(stats.input_bytes, 6000000);
-    c = client_connect(bed.port);
-    cr_assert(client_send_text(&bed, c, HALF("1000000")));
+    a = send_half(3900000);
+    b = send_half(2000000);
+    cr_assert_gt(input_bytes(), 5900000);
+    c = send_half(1000000);
     expect_reply(c, "HTTP/1.1 503 ");
     close(c);
+    cr_assert(bed_run_until(&bed, one_closed, 5000));
     close(b); /* makes room */
     bed_run(&bed);
-    c = client_connect(bed.port);
-    cr_assert(client_send_text(&bed, c, HALF("1000000")));
-    bed_run(&bed);
+    c = send_half(1000000);
     cr_assert_eq(bed_open_count(&bed), 2);
     close(a);
     close(c);
     cr_assert(bed_run_until(&bed, bed_all_closed, 5000));
-    net_stats(bed.net, &stats);
-    cr_assert_eq(stats.input_bytes, 0);
+    cr_assert_eq(input_bytes(), 0);
+}
+
+Test(net, what_is_announced_and_does_not_come_takes_no_room)
+{
+    struct net_config config = bed_config();
+    int fds[20];
+
+    config.input_max = 6 << 20;
+    set_up_with(config);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        fds[i] = client_connect(bed.port);
+        cr_assert(client_send_text(&bed, fds[i], HALF("4000000")));
+    }
+    bed_run(&bed);
+    cr_assert_eq(bed_open_count(&bed), COUNT_OF(fds));
+    cr_assert_lt(input_bytes(), COUNT_OF(fds) * 100);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        close(fds[i]);
+    }
+}
+
+Test(net, strangers_with_much_keep_out_neither_known_ones_nor_each_other)
+{
+    struct net_config config = bed_config();
+    static const uint8_t body[2999990];
+    int much, little, known;
+
+    config.input_max = 8 << 20; /* a megabyte of it for strangers */
+    config.hello_len_max = HELLO_LEN_MAX;
+    set_up_with(config);
+    much = send_half(900000);
+    little = send_half(200000);
+    expect_reply(much, "HTTP/1.1 503 ");
+    cr_assert_eq(input_bytes() / 1000, 200, "%d", (int)input_bytes());
+    known = client_connect(bed.port);
+    bed_run(&bed);
+    conn_set_known(bed.conn, true);
+    cr_assert(client_send_text(&bed, known, HALF("3000000")));
+    cr_assert(client_send(&bed, known, body, sizeof body));
+    cr_assert_eq(input_bytes() / 1000, 3200, "%d", (int)input_bytes());
+    cr_assert(client_send_text(&bed, known, "xxxxx"));
+    expect_reply(known, "HTTP/1.1 200 ");
+    close(much);
+    close(little);
+    close(known);
+    cr_assert(bed_run_until(&bed, bed_all_closed, 5000));
+    cr_assert_eq(input_bytes(), 0);
+}
+
+Test(net, a_stranger_s_long_request_comes_whole_as_its_buffer_grows)
+{
+    struct net_config config = bed_config();
+    int fd;
+
+    config.hello_len_max = HELLO_LEN_MAX;
+    set_up_with(config);
+    fd = send_half(3999995);
+    expect_reply(fd, "HTTP/1.1 200 ");
+    cr_assert_eq(bytes_len(&bed.log), strlen("POST / \n") + 4000000);
+    close(fd);
 }
 
 Test(net, connections_over_the_limit_get_503)
