@@ -332,7 +332,8 @@ static enum status open_net(struct worker *w, struct error *err)
         .handler = &handler,
         .owner = w,
         .tls = w->all->tls,
-        .conn_count_max = config->connections / (uint32_t)w->all->count + 1,
+        .conn_count_max = config->connections,
+        .conn_count = &w->all->conn_count,
         .output_high =
             OUTPUT_HIGH < output_max / 2 ? OUTPUT_HIGH : output_max / 2,
         .output_low = OUTPUT_LOW < output_max / 4 ? OUTPUT_LOW : output_max / 4,

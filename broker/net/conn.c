@@ -54,6 +54,7 @@ struct conn *conn_new(struct net *net, int fd)
     return conn;
 
 fail:
+    atomic_fetch_sub(net->config.conn_count, 1);
     free(conn);
     close(fd);
     return NULL;
@@ -64,6 +65,7 @@ void conn_free(struct conn *conn)
     CHECK(conn->fd < 0 && link_alone(&conn->all) && link_alone(&conn->dirty));
     CHECK(conn->deadline.place == 0 && !ev_is_active(&conn->io));
     link_remove(&conn->work);
+    atomic_fetch_sub(conn->net->config.conn_count, 1);
     free(conn);
 }
 

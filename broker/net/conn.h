@@ -15,6 +15,8 @@
 #include "proto/error.h"
 #include "proto/ws_frame.h"
 
+#include <stdatomic.h>
+
 struct conn;
 struct ev_loop;
 struct net; /* one a worker: loop, receive buffer, listener, connections */
@@ -49,10 +51,13 @@ struct net_config {
     const struct conn_handler *handler;
     void *owner;             /* the worker, for the handler: net_owner() */
     struct tls_context *tls; /* NULL: plain TCP. Shared by all workers */
-    uint32_t conn_count_max; /* of this worker */
-    size_t output_high;      /* bytes waiting: congested from here ... */
-    size_t output_low;       /* ... until it is below this */
-    size_t output_max;       /* past it the peer is cut off: "slow_reader" */
+    /* Together with all nets that count in the same place; the process's
+     * descriptors less NET_DESCRIPTOR_RESERVE when those are fewer. */
+    uint32_t conn_count_max;
+    _Atomic uint32_t *conn_count; /* outlives the nets; NULL: this net's alone */
+    size_t output_high;           /* bytes waiting: congested from here ... */
+    size_t output_low;            /* ... until it is below this */
+    size_t output_max;    /* past it the peer is cut off: "slow_reader" */
     uint64_t head_ms;     /* absolute deadline for a request head, TLS incl. */
     uint64_t body_ms;     /* absolute deadline for a request body or frame */
     size_t hello_len_max; /* of a WebSocket message before conn_set_known();

@@ -152,6 +152,7 @@ struct net {
     struct link conns;
     struct link dirty;
     struct link work;
+    _Atomic uint32_t own_conn_count; /* config.conn_count, unless it is given */
     uint64_t unknown_input; /* in stats.input_bytes, of those not known */
     ev_idle turn; /* active while there is work put off to the next turn */
     bool draining;
@@ -186,7 +187,9 @@ void net_lend_buffer(struct net *net, struct bytes *b);
 void net_return_buffer(struct net *net, struct bytes *b);
 
 /* conn.c */
-struct conn *conn_new(struct net *net, int fd); /* takes fd; NULL: no memory */
+/* Takes fd, and its place in the count, which is taken already. NULL: no
+ * memory, and both are given back. */
+struct conn *conn_new(struct net *net, int fd);
 void conn_free(struct conn *conn);  /* CLOSED, or its net is being closed */
 void conn_watch(struct conn *conn); /* for what it can use now */
 void conn_die(struct conn *conn, const char *reason); /* to CLOSED */

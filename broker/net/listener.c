@@ -73,13 +73,25 @@ static void turn_away(struct net *net, int fd)
     close(fd);
 }
 
+/* A connection keeps its place until it is freed, in whichever net. */
+static bool take_place(struct net *net)
+{
+    _Atomic uint32_t *count = net->config.conn_count;
+
+    if (atomic_fetch_add(count, 1) < net->config.conn_count_max) {
+        return true;
+    }
+    atomic_fetch_sub(count, 1);
+    return false;
+}
+
 static void welcome(struct net *net, int fd, const union address *from)
 {
     int on = 1;
     struct conn *conn;
     bool wanted;
 
-    if (net->stats.open >= net->config.conn_count_max) {
+    if (!take_place(net)) {
         turn_away(net, fd);
         return;
     }

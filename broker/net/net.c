@@ -1,6 +1,7 @@
 #include "broker/net/inside.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 
 void net_wake(struct net *net)
 {
@@ -43,6 +44,41 @@ static void on_turn(struct ev_loop *loop, ev_idle *watcher, int events)
     }
 }
 
+/* The store must never lack a descriptor because of connections. */
+static uint32_t descriptors_for_conns(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > UINT32_MAX) {
+        return UINT32_MAX;
+    }
+    return limit.rlim_cur > 2 * NET_DESCRIPTOR_RESERVE
+               ? (uint32_t)limit.rlim_cur - NET_DESCRIPTOR_RESERVE
+               : (uint32_t)limit.rlim_cur / 2;
+}
+
+static void set_defaults(struct net *net)
+{
+    struct net_config *config = &net->config;
+    uint32_t possible = descriptors_for_conns();
+
+    if (config->stall_ms == 0) {
+        config->stall_ms = WRITE_STALL_MS;
+    }
+    if (config->close_ms == 0) {
+        config->close_ms = CLOSE_WAIT_MS;
+    }
+    if (config->input_max == 0) {
+        config->input_max = NET_INPUT_LEN_MAX;
+    }
+    if (config->conn_count == NULL) {
+        config->conn_count = &net->own_conn_count;
+    }
+    if (config->conn_count_max > possible) {
+        config->conn_count_max = possible;
+    }
+}
+
 enum status net_open(struct net **out, const struct net_config *config,
                      struct error *err)
 {
@@ -54,15 +90,7 @@ enum status net_open(struct net **out, const struct net_config *config,
         return error_set(err, STATUS_NOMEM, 0, "net");
     }
     net->config = *config;
-    if (net->config.stall_ms == 0) {
-        net->config.stall_ms = WRITE_STALL_MS;
-    }
-    if (net->config.close_ms == 0) {
-        net->config.close_ms = CLOSE_WAIT_MS;
-    }
-    if (net->config.input_max == 0) {
-        net->config.input_max = NET_INPUT_LEN_MAX;
-    }
+    set_defaults(net);
     link_init(&net->conns);
     link_init(&net->dirty);
     link_init(&net->work);

@@ -637,6 +637,60 @@ Test(net, connections_over_the_limit_get_503)
     close(a);
 }
 
+Test(net, nets_that_count_in_one_place_share_the_limit)
+{
+    struct net_config config = bed_config();
+    _Atomic uint32_t count = 0;
+    struct bed second;
+    int a, b;
+
+    config.conn_count_max = 1;
+    config.conn_count = &count;
+    set_up_with(config);
+    bed_open(&second, &config);
+    a = client_connect(bed.port);
+    bed_run(&bed);
+    cr_assert_eq(count, 1);
+    conn_leave(bed.conn);
+    conn_enter(bed.conn, second.net);
+    b = client_connect(bed.port);
+    expect_reply(b, "HTTP/1.1 503 ");
+    close(b);
+    close(a);
+    cr_assert(bed_run_until(&second, bed_all_closed, 5000));
+    cr_assert_eq(count, 0);
+    b = client_connect(second.port);
+    cr_assert(client_send_text(&second, b, GET("/a")));
+    free(client_reply(&second, b, "\r\n\r\n/a"));
+    close(b);
+    bed_close(&second);
+    cr_assert_eq(count, 0);
+    bed_close(&bed);
+    set_up();
+}
+
+Test(net, connections_leave_descriptors_for_others)
+{
+    struct rlimit before, few;
+    int fds[21];
+
+    getrlimit(RLIMIT_NOFILE, &before);
+    few = before;
+    few.rlim_cur = 2 * NET_DESCRIPTOR_RESERVE - 88; /* half of so few */
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    set_up_with(bed_config());
+    setrlimit(RLIMIT_NOFILE, &before);
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        fds[i] = client_connect(bed.port);
+        bed_run(&bed);
+    }
+    cr_assert_eq(bed_open_count(&bed), 20);
+    expect_reply(fds[20], "HTTP/1.1 503 ");
+    for (size_t i = 0; i < COUNT_OF(fds); i++) {
+        close(fds[i]);
+    }
+}
+
 static bool refuse_all(struct bed *b, struct conn *conn)
 {
     (void)b;
