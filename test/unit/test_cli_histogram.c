@@ -45,7 +45,7 @@ Test(histogram, the_error_is_bounded_over_the_whole_range)
                 off < 0 ? (1ULL << bits) - 1 : (1ULL << bits) + (unsigned)off;
             uint64_t back;
 
-            histogram_clear(&h);
+            h = (struct histogram) { 0 };
             histogram_add(&h, value);
             histogram_add(&h, 1ULL << 50); /* so that max does not cap it */
             back = histogram_percentile(&h, 50);
@@ -62,7 +62,7 @@ Test(histogram, order_is_kept_across_buckets)
     for (uint64_t v = 1; v < 1ULL << 41; v += v / 100 + 1) {
         uint64_t back;
 
-        histogram_clear(&h);
+        h = (struct histogram) { 0 };
         histogram_add(&h, v);
         histogram_add(&h, UINT64_MAX);
         back = histogram_percentile(&h, 50);

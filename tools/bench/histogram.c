@@ -1,7 +1,6 @@
 #include "tools/bench/histogram.h"
 
 #include <math.h>
-#include <string.h>
 
 /* Values below HISTOGRAM_STEPS have a bucket each; from there on the top
  * HISTOGRAM_STEP_BITS + 1 bits of a value choose it. */
@@ -44,11 +43,6 @@ void histogram_add(struct histogram *h, uint64_t value)
     h->count++;
     h->sum += (double)value;
     h->buckets[bucket_of(value)]++;
-}
-
-void histogram_clear(struct histogram *h)
-{
-    memset(h, 0, sizeof *h);
 }
 
 uint64_t histogram_percentile(const struct histogram *h, double percent)

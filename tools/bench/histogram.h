@@ -27,7 +27,6 @@ struct histogram {
 
 /* Larger values than 2^HISTOGRAM_VALUE_BITS are counted in the last bucket. */
 void histogram_add(struct histogram *h, uint64_t value);
-void histogram_clear(struct histogram *h);
 
 /* The value that `percent` (0 to 100) of all values do not exceed: the upper
  * edge of its bucket, never more than max. 0 while empty. */
