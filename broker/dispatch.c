@@ -420,12 +420,12 @@ void dispatch_resume(struct dispatch *d, const struct group_fact *group,
 }
 
 void dispatch_leave(struct dispatch *d, const struct group_fact *group,
-                    struct member *member, uint64_t now_us)
+                    struct member *member)
 {
     struct group_run *run = run_of(group);
 
     dispatch_forget_member(run, member);
-    group_leave(run->group, member, now_us);
+    group_leave(run->group, member);
     dispatch_touched(d, run);
 }
 
@@ -452,12 +452,11 @@ enum status dispatch_settle(struct dispatch *d, const struct group_fact *group,
 
 /* ---- to look at ---- */
 
-bool dispatch_books(const struct dispatch *d, const struct group_fact *group,
-                    const struct topic *topic, struct lane_books *out)
+bool dispatch_books(const struct group_fact *group, const struct topic *topic,
+                    struct lane_books *out)
 {
     uint64_t after = group_starts_after(group, topic->id);
 
-    (void)d;
     if (group->user == NULL
         || !group_books(run_of(group)->group, topic->id, out)) {
         return false;
@@ -468,10 +467,9 @@ bool dispatch_books(const struct dispatch *d, const struct group_fact *group,
     return true;
 }
 
-bool dispatch_figures(const struct dispatch *d, const struct group_fact *group,
-                      struct group_figures *out, size_t *members)
+bool dispatch_figures(const struct group_fact *group, struct group_figures *out,
+                      size_t *members)
 {
-    (void)d;
     if (group->user == NULL) {
         return false;
     }

@@ -85,7 +85,7 @@ void dispatch_credit(struct dispatch *dispatch, const struct group_fact *group,
 void dispatch_resume(struct dispatch *dispatch, const struct group_fact *group,
                      struct member *member);
 void dispatch_leave(struct dispatch *dispatch, const struct group_fact *group,
-                    struct member *member, uint64_t now_us);
+                    struct member *member);
 void dispatch_retire(struct dispatch *dispatch, const struct group_fact *group,
                      struct member *member);
 MUST_CHECK enum status dispatch_settle(struct dispatch *dispatch,
@@ -96,11 +96,9 @@ MUST_CHECK enum status dispatch_settle(struct dispatch *dispatch,
 
 /* ---- to look at ---- */
 
-bool dispatch_books(const struct dispatch *dispatch,
-                    const struct group_fact *group, const struct topic *topic,
+bool dispatch_books(const struct group_fact *group, const struct topic *topic,
                     struct lane_books *out);
-bool dispatch_figures(const struct dispatch *dispatch,
-                      const struct group_fact *group, struct group_figures *out,
+bool dispatch_figures(const struct group_fact *group, struct group_figures *out,
                       size_t *members);
 /* Put the figures of the in-flight table into the metrics. */
 void dispatch_show(const struct dispatch *dispatch,

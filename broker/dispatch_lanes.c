@@ -244,7 +244,7 @@ static void evict(struct dispatch *d, struct group_run *run,
     void *user = member_user(member);
 
     dispatch_forget_member(run, member);
-    group_leave(run->group, member, 0);
+    group_leave(run->group, member);
     d->config.out.evicted(user, why);
 }
 
@@ -465,7 +465,7 @@ void dispatch_free(struct dispatch *d)
         while (run->member_count > 0) {
             struct member *member = run->members[0];
             dispatch_forget_member(run, member);
-            group_leave(run->group, member, 0);
+            group_leave(run->group, member);
         }
         group_run_free(d, run);
     }

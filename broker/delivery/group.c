@@ -207,11 +207,6 @@ void group_retire(struct group *group, struct member *member)
     member_retire(member);
 }
 
-size_t group_member_count(const struct group *group)
-{
-    return group->members.joined;
-}
-
 /* ---- one transaction ends ---- */
 
 void group_end_transaction(struct group *group, const struct transaction *t)
@@ -258,12 +253,11 @@ enum status group_give_back(struct group *group, struct lane *lane,
     return STATUS_OK;
 }
 
-void group_leave(struct group *group, struct member *member, uint64_t now_us)
+void group_leave(struct group *group, struct member *member)
 {
     const struct comeback at_once = { .counted = true, .due_us = 0 };
     const struct transaction *t;
 
-    (void)now_us;
     CHECK(member->of == &group->members && !member->retired);
     while ((t = inflight_first(group->inflight, &member->held)) != NULL) {
         struct lane *lane = group_find_lane(group, t->topic);
@@ -461,12 +455,6 @@ enum status group_delivered(struct group *group, const struct offer *offer,
     member_charge(member, bytes);
     group->figures.delivered++;
     return STATUS_OK;
-}
-
-bool group_has_room(const struct group *group)
-{
-    return inflight_group_count(group->inflight) < group->config.in_flight_max
-           && inflight_has_room(group->config.inflight);
 }
 
 /* ---- time ---- */

@@ -74,13 +74,11 @@ void member_set_credit(struct member *member, uint64_t credit_messages,
 /* A member whose connection is congested gets nothing for a while. */
 void member_pause(struct member *member, bool paused);
 void *member_user(const struct member *member);
-uint64_t member_lease(const struct member *member);
 /* It is gone: all it holds is ready again at once, an attempt counted. */
-void group_leave(struct group *group, struct member *member, uint64_t now_us);
+void group_leave(struct group *group, struct member *member);
 /* It wants no more (a pull that was answered) but what it holds stays leased to
  * its number until settled or expired. */
 void group_retire(struct group *group, struct member *member);
-size_t group_member_count(const struct group *group);
 
 /* ---- delivery ---- */
 
@@ -101,8 +99,6 @@ bool group_next(struct group *group, uint64_t now_us, struct offer *out);
 MUST_CHECK enum status group_delivered(struct group *group,
                                        const struct offer *offer, size_t bytes,
                                        uint64_t now_us);
-/* Room for one more transaction? Asked before the bytes are written. */
-bool group_has_room(const struct group *group);
 /* The store cannot give offer->seq..last: settle them as a gap. */
 void group_lost(struct group *group, const struct offer *offer, uint64_t last);
 

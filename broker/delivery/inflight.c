@@ -53,7 +53,6 @@ struct inflight {
     size_t places_kept;
     size_t bytes_max;
     uint64_t now_us; /* at the start */
-    uint64_t begun, ended, refused;
 };
 
 struct inflight_group {
@@ -147,10 +146,6 @@ void inflight_figures(const struct inflight *table,
         .heap_bytes = table->entries_touched * sizeof(struct entry)
                       + table->index_len * sizeof *table->index,
         .heap_bytes_max = table->bytes_max,
-        .places_kept = table->places_kept,
-        .begun = table->begun,
-        .ended = table->ended,
-        .refused = table->refused,
     };
 }
 
@@ -435,7 +430,6 @@ static void entry_free(struct inflight *table, uint32_t number)
     entry->wheel_next = table->free_first;
     table->free_first = number + 1;
     table->count--;
-    table->ended++;
 }
 
 void inflight_group_free(struct inflight_group *part)
@@ -532,7 +526,6 @@ enum status inflight_begin(struct inflight_group *part,
 
     CHECK(t->group == part->group);
     if (table->count == table->entries_max || !index_make_room(table)) {
-        table->refused++;
         return STATUS_AGAIN;
     }
     number = entry_new(table);
@@ -542,7 +535,6 @@ enum status inflight_begin(struct inflight_group *part,
     wheel_link(part, number);
     list_link(table, list, number);
     table->count++;
-    table->begun++;
     part->count++;
     return STATUS_OK;
 }

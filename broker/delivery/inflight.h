@@ -42,8 +42,6 @@ bool inflight_has_room(const struct inflight *inflight);
 
 struct inflight_figures {
     uint64_t heap_count, heap_bytes, heap_bytes_max;
-    uint64_t places_kept;
-    uint64_t begun, ended, refused;
 };
 void inflight_figures(const struct inflight *inflight,
                       struct inflight_figures *out);

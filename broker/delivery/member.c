@@ -135,8 +135,3 @@ void *member_user(const struct member *member)
 {
     return member->user;
 }
-
-uint64_t member_lease(const struct member *member)
-{
-    return member->lease;
-}

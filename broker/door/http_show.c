@@ -52,7 +52,7 @@ static void put_topic(struct json *json, const struct session *session,
                       const struct topic *topic)
 {
     json_word(json, "name", topic->name);
-    json_u64(json, "last_seq", session_topic_last_seq(session, topic));
+    json_u64(json, "last_seq", session_topic_last_seq(topic));
     json_u64(json, "created_us", topic->created_us);
     put_owner(json, session, topic->app);
 }
@@ -139,34 +139,34 @@ enum status show_groups(struct session *session, struct bytes *to)
 }
 
 /* The books: what was published to it is accounted for, one way or another. */
-static void put_lane(void *arg, const struct lane_view *view)
+static void put_lane(void *arg, const char *topic, const struct lane_books *b)
 {
     struct json *json = arg;
-    uint64_t known =
-        view->acked + view->gap + view->ready + view->delayed + view->in_flight;
+    uint64_t known = b->acked + b->gap + b->ready + b->delayed + b->in_flight;
 
     json_begin_object(json, NULL);
-    json_word(json, "topic", view->topic);
-    json_u64(json, "published", view->published);
-    json_u64(json, "acked", view->acked);
-    json_u64(json, "gap", view->gap);
-    json_u64(json, "ready", view->ready);
-    json_u64(json, "delayed", view->delayed);
-    json_u64(json, "in_flight", view->in_flight);
-    json_bool(json, "balanced", known == view->published);
+    json_word(json, "topic", topic);
+    json_u64(json, "published", b->published);
+    json_u64(json, "acked", b->acked);
+    json_u64(json, "gap", b->gap);
+    json_u64(json, "ready", b->ready);
+    json_u64(json, "delayed", b->delayed);
+    json_u64(json, "in_flight", b->in_flight);
+    json_bool(json, "balanced", known == b->published);
     json_end_object(json);
 }
 
-static void put_figures(struct json *json, const struct group_view *view)
+static void put_figures(struct json *json, const struct group_figures *f,
+                        size_t members)
 {
-    json_number(json, "members", view->members);
-    json_u64(json, "delivered", view->delivered);
-    json_u64(json, "redelivered", view->redelivered);
-    json_u64(json, "acked", view->acked);
-    json_u64(json, "nacked", view->nacked);
-    json_u64(json, "released", view->released);
-    json_u64(json, "expired", view->expired);
-    json_u64(json, "late", view->late);
+    json_number(json, "members", members);
+    json_u64(json, "delivered", f->delivered);
+    json_u64(json, "redelivered", f->redelivered);
+    json_u64(json, "acked", f->acked);
+    json_u64(json, "nacked", f->nacked);
+    json_u64(json, "released", f->released);
+    json_u64(json, "expired", f->expired);
+    json_u64(json, "late", f->late);
 }
 
 enum status show_group(struct session *session, const char *name,
@@ -174,7 +174,8 @@ enum status show_group(struct session *session, const char *name,
 {
     const struct group_fact *group =
         catalog_group(session_catalog(session), slice_text(name));
-    struct group_view view = { 0 };
+    struct group_figures figures = { 0 };
+    size_t members = 0;
     struct json json = json_to(to);
 
     if (group == NULL) {
@@ -183,12 +184,12 @@ enum status show_group(struct session *session, const char *name,
     json_begin_object(&json, NULL);
     put_group(&json, session, group);
     json_begin_array(&json, "lanes");
-    if (!session_group_view(session, slice_text(name), &view, put_lane,
-                            &json)) {
+    if (!session_group_view(session, slice_text(name), &figures, &members,
+                            put_lane, &json)) {
         return STATUS_NOT_FOUND;
     }
     json_end_array(&json);
-    put_figures(&json, &view);
+    put_figures(&json, &figures, members);
     json_end_object(&json);
     return json.status;
 }

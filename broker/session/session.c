@@ -68,8 +68,7 @@ static void leave_group(struct session *s)
     struct group_fact *group = session_group(s);
 
     if (s->member != NULL && group != NULL) {
-        dispatch_leave(s->worker->dispatch, group, s->member,
-                       s->worker->now_us);
+        dispatch_leave(s->worker->dispatch, group, s->member);
         metric_set(&s->worker->metrics->attached_members,
                    s->worker->metrics->attached_members - 1);
     }
@@ -206,10 +205,8 @@ const struct app *session_app(const struct session *s)
     return s->app == 0 ? NULL : catalog_app_by_id(session_catalog(s), s->app);
 }
 
-uint64_t session_topic_last_seq(const struct session *s,
-                                const struct topic *topic)
+uint64_t session_topic_last_seq(const struct topic *topic)
 {
-    (void)s;
     return dispatch_last_seq(topic);
 }
 
@@ -698,47 +695,31 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
 /* ---- what the HTTP door shows ---- */
 
 struct viewing {
-    struct session *session;
     struct group_fact *group;
-    struct group_view *view;
-    void (*lane)(void *arg, const struct lane_view *view);
+    lane_view_fn lane;
     void *arg;
 };
 
 static void view_lane(void *arg, struct topic *topic)
 {
     struct viewing *v = arg;
-    struct lane_books b;
+    struct lane_books books;
 
-    if (!dispatch_books(v->session->worker->dispatch, v->group, topic, &b)) {
-        return;
+    if (dispatch_books(v->group, topic, &books)) {
+        v->lane(v->arg, topic->name, &books);
     }
-    v->lane(v->arg,
-            &(struct lane_view) { topic->name, b.published, b.acked, b.gap,
-                                  b.ready, b.delayed, b.in_flight });
 }
 
 bool session_group_view(struct session *s, struct slice name,
-                        struct group_view *out,
-                        void (*lane)(void *arg, const struct lane_view *view),
-                        void *arg)
+                        struct group_figures *figures, size_t *members,
+                        lane_view_fn lane, void *arg)
 {
     struct group_fact *group = catalog_group(session_catalog(s), name);
-    struct viewing viewing = { s, group, out, lane, arg };
-    struct group_figures f;
+    struct viewing viewing = { group, lane, arg };
 
-    *out = (struct group_view) { 0 };
-    if (group == NULL
-        || !dispatch_figures(s->worker->dispatch, group, &f, &out->members)) {
+    if (group == NULL || !dispatch_figures(group, figures, members)) {
         return false;
     }
-    out->delivered = f.delivered;
-    out->redelivered = f.redelivered;
-    out->acked = f.acked;
-    out->nacked = f.nacked;
-    out->released = f.released;
-    out->expired = f.expired;
-    out->late = f.late;
     catalog_each_topic(session_catalog(s), view_lane, &viewing);
     return true;
 }

@@ -11,6 +11,7 @@
 #ifndef GODWIT_BROKER_SESSION_SESSION_H
 #define GODWIT_BROKER_SESSION_SESSION_H
 
+#include "broker/delivery/group.h"
 #include "broker/net/conn.h"
 #include "broker/router/authenticate.h"
 #include "broker/router/catalog.h"
@@ -124,21 +125,14 @@ void session_change(struct session *session, uint64_t id,
 
 /* ---- what the HTTP door shows ---- */
 
-struct lane_view {
-    const char *topic;
-    uint64_t published, acked, gap, ready, delayed, in_flight;
-};
-struct group_view {
-    size_t members;
-    uint64_t delivered, redelivered, acked, nacked, released, expired, late;
-};
-/* On the group's worker. False: no such group here. */
+typedef void (*lane_view_fn)(void *arg, const char *topic,
+                             const struct lane_books *books);
+/* On the group's worker: its figures, its members, and each lane's books.
+ * False: no such group here. */
 bool session_group_view(struct session *session, struct slice group,
-                        struct group_view *out,
-                        void (*lane)(void *arg, const struct lane_view *view),
-                        void *arg);
+                        struct group_figures *figures, size_t *members,
+                        lane_view_fn lane, void *arg);
 /* The topic's last durable seq, as this worker knows it. */
-uint64_t session_topic_last_seq(const struct session *session,
-                                const struct topic *topic);
+uint64_t session_topic_last_seq(const struct topic *topic);
 
 #endif

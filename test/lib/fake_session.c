@@ -390,32 +390,29 @@ void session_change(struct session *session, uint64_t id,
 }
 
 bool session_group_view(struct session *session, struct slice group,
-                        struct group_view *out,
-                        void (*lane)(void *arg, const struct lane_view *view),
-                        void *arg)
+                        struct group_figures *figures, size_t *members,
+                        lane_view_fn lane, void *arg)
 {
-    struct lane_view even = { .topic = "orders",
-                              .published = 10,
-                              .acked = 4,
-                              .gap = 1,
-                              .ready = 2,
-                              .delayed = 1,
-                              .in_flight = 2 };
-    struct lane_view odd = { .topic = "other", .published = 1 };
+    struct lane_books even = { .published = 10,
+                               .acked = 4,
+                               .gap = 1,
+                               .ready = 2,
+                               .delayed = 1,
+                               .in_flight = 2 };
+    struct lane_books odd = { .published = 1 };
 
     (void)group;
     if (!session->known_group) {
         return false;
     }
-    *out = (struct group_view) { .members = 3, .delivered = 7 };
-    lane(arg, &even);
-    lane(arg, &odd);
+    *figures = (struct group_figures) { .delivered = 7 };
+    *members = 3;
+    lane(arg, "orders", &even);
+    lane(arg, "other", &odd);
     return true;
 }
 
-uint64_t session_topic_last_seq(const struct session *session,
-                                const struct topic *topic)
+uint64_t session_topic_last_seq(const struct topic *topic)
 {
-    (void)session;
     return 100 + topic->id;
 }

@@ -79,7 +79,7 @@ static void do_leave(struct sim *s)
         p->member = NULL;
         return;
     }
-    group_leave(s->group, p->member, s->now);
+    group_leave(s->group, p->member);
     p->member = NULL;
     for (size_t i = 0; i < LANES_MAX; i++) {
         struct lane *lane = &s->lanes[i];
@@ -220,12 +220,15 @@ static bool deliver_one(struct sim *s)
         /* Retries found at a restart may be more than there are places. */
         EXPECT(s, m->state == FRESH || s->restarts > 0,
                "what keeps its place is refused");
-        EXPECT(s, !group_has_room(s->group), "a refusal with room");
+        EXPECT(s,
+               !inflight_has_room(s->inflight)
+                   || sim_total(s, IN_FLIGHT) >= s->in_flight_max,
+               "a refusal with room");
         s->refused++;
         return false;
     }
     EXPECT(s, status == STATUS_OK, "delivered: status %d", (int)status);
-    m->lease = member_lease(o.member);
+    m->lease = ((const struct person *)member_user(o.member))->lease;
     m->lease_end = s->now + s->lease_us;
     m->bytes = bytes;
     sim_become(lane, m, IN_FLIGHT);
@@ -508,7 +511,7 @@ static void close_group(struct sim *s)
 {
     for (size_t i = 0; i < MEMBERS_MAX; i++) {
         if (s->people[i].member != NULL) {
-            group_leave(s->group, s->people[i].member, s->now);
+            group_leave(s->group, s->people[i].member);
             s->people[i].member = NULL;
         }
     }
