@@ -11,7 +11,7 @@
 #ifndef GODWIT_BROKER_DELIVERY_LANE_H
 #define GODWIT_BROKER_DELIVERY_LANE_H
 
-#include "broker/delivery/list.h"
+#include "broker/list.h"
 #include "broker/delivery/schedule.h"
 #include "proto/seqset.h"
 #include "storage/record.h"

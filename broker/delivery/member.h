@@ -6,7 +6,7 @@
 
 #include "broker/delivery/group.h"
 #include "broker/delivery/hash.h"
-#include "broker/delivery/list.h"
+#include "broker/list.h"
 
 struct members {
     struct hash by_lease;

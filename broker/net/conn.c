@@ -49,7 +49,7 @@ struct conn *conn_new(struct net *net, int fd)
     link_init(&conn->dirty);
     link_init(&conn->work);
     ev_io_init(&conn->io, on_io, fd, 0);
-    link_append(&net->conns, &conn->all);
+    list_append(&net->conns, &conn->all);
     net->stats.open++;
     return conn;
 
@@ -62,7 +62,8 @@ fail:
 
 void conn_free(struct conn *conn)
 {
-    CHECK(conn->fd < 0 && link_alone(&conn->all) && link_alone(&conn->dirty));
+    CHECK(conn->fd < 0 && link_is_alone(&conn->all)
+          && link_is_alone(&conn->dirty));
     CHECK(conn->deadline.place == 0 && !ev_is_active(&conn->io));
     link_remove(&conn->work);
     atomic_fetch_sub(conn->net->config.conn_count, 1);
@@ -140,7 +141,7 @@ void conn_begin_close(struct conn *conn, const char *reason)
     conn->reason = reason;
     conn->paused = false;
     conn->due = false;
-    link_append(&net->dirty, &conn->dirty);
+    list_append(&net->dirty, &conn->dirty);
     net_put_off(net, conn); /* what is in conn->in, and the flush */
     conn_watch(conn);
     conn_expect(conn, false);
@@ -222,7 +223,7 @@ void conn_enter(struct conn *conn, struct net *net)
 {
     CHECK(conn->net == NULL);
     conn->net = net;
-    link_append(&net->conns, &conn->all);
+    list_append(&net->conns, &conn->all);
     net->stats.open++;
     net_put_off(net, conn);
     if (conn->state == CONN_CLOSED) {
@@ -232,7 +233,7 @@ void conn_enter(struct conn *conn, struct net *net)
         conn_die(conn, "no_memory");
         return;
     }
-    link_append(&net->dirty, &conn->dirty);
+    list_append(&net->dirty, &conn->dirty);
     conn_count_input(conn);
     conn_schedule(conn);
     conn_watch(conn);
@@ -272,19 +273,9 @@ bool conn_loopback(const struct conn *conn)
     return conn->loopback;
 }
 
-bool conn_is_websocket(const struct conn *conn)
-{
-    return conn->websocket;
-}
-
 struct net *conn_net(const struct conn *conn)
 {
     return conn->net;
-}
-
-bool conn_is_closing(const struct conn *conn)
-{
-    return conn->state != CONN_OPEN;
 }
 
 bool conn_peer_finished(const struct conn *conn)

@@ -106,10 +106,6 @@ void net_flush(struct net *net);
 
 void *net_owner(const struct net *net);
 void net_stats(const struct net *net, struct net_stats *out);
-/* Visit all connections that are not closing. `fn` may close, abort or hand
- * over the one it is given, and no other. */
-void net_each(struct net *net, void (*fn)(void *arg, struct conn *conn),
-              void *arg);
 
 /* ---- one connection ---- */
 
@@ -117,11 +113,7 @@ uint64_t conn_id(const struct conn *conn); /* unique in the process, never 0 */
 const char *conn_peer(const struct conn *conn); /* "127.0.0.1:5021" */
 bool conn_secure(const struct conn *conn);      /* TLS */
 bool conn_loopback(const struct conn *conn);    /* from this very machine */
-bool conn_is_websocket(const struct conn *conn);
 struct net *conn_net(const struct conn *conn);
-/* conn_close() or the like happened, or the peer is gone: nothing that is sent
- * now arrives. */
-bool conn_is_closing(const struct conn *conn);
 /* The peer has shut its sending side. It may still wait for an answer, but most
  * that do this while a request is being answered are gone. */
 bool conn_peer_finished(const struct conn *conn);

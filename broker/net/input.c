@@ -227,7 +227,7 @@ static void on_fin(struct conn *conn)
         }
         break;
     case CONN_CLOSING:
-        link_append(&conn->net->dirty, &conn->dirty);
+        list_append(&conn->net->dirty, &conn->dirty);
         break;
     case CONN_LINGERING:
         conn_die(conn, "peer_closed");
@@ -377,7 +377,7 @@ static enum read_result read_tls(struct conn *conn, bool *progress)
     status = tls_receive(conn->tls, slice_of(net->receive, got), &own,
                          &conn->wire, &why);
     if (conn_backlog(conn) > 0) {
-        link_append(&net->dirty, &conn->dirty);
+        list_append(&net->dirty, &conn->dirty);
     }
     conn->peer_fin |= status == STATUS_CLOSED;
     if (!handle_own(conn, &own, progress)) {

@@ -12,57 +12,12 @@
 #ifndef GODWIT_BROKER_NET_INSIDE_H
 #define GODWIT_BROKER_NET_INSIDE_H
 
+#include "broker/list.h"
 #include "broker/net/conn.h"
 #include "broker/net/deadline.h"
 #include "broker/net/tls.h"
 
 #include <ev.h>
-
-/* A place in a circular list; a list's head is one too. */
-struct link {
-    struct link *prev;
-    struct link *next;
-};
-
-static inline void link_init(struct link *link)
-{
-    link->prev = link->next = link;
-}
-
-static inline bool link_alone(const struct link *link)
-{
-    return link->next == link;
-}
-
-static inline void link_remove(struct link *link)
-{
-    link->prev->next = link->next;
-    link->next->prev = link->prev;
-    link_init(link);
-}
-
-/* At the list's end, unless it is in one already. */
-static inline void link_append(struct link *list, struct link *link)
-{
-    if (link_alone(link)) {
-        link->prev = list->prev;
-        link->next = list;
-        list->prev->next = link;
-        list->prev = link;
-    }
-}
-
-/* Move all of a list to an empty head. */
-static inline void link_take_all(struct link *to, struct link *list)
-{
-    link_init(to);
-    if (!link_alone(list)) {
-        *to = *list;
-        to->next->prev = to;
-        to->prev->next = to;
-        link_init(list);
-    }
-}
 
 /*        close, a fault,               all sent             the peer's FIN,
  *        the peer's close              and agreed           or time is up

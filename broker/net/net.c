@@ -10,7 +10,7 @@ void net_wake(struct net *net)
 
 void net_put_off(struct net *net, struct conn *conn)
 {
-    link_append(&net->work, &conn->work);
+    list_append(&net->work, &conn->work);
     net_wake(net);
 }
 
@@ -31,8 +31,8 @@ static void on_turn(struct ev_loop *loop, ev_idle *watcher, int events)
 
     (void)events;
     ev_idle_stop(loop, watcher);
-    link_take_all(&work, &net->work);
-    while (!link_alone(&work)) {
+    list_take_all(&work, &net->work);
+    while (!link_is_alone(&work)) {
         struct conn *conn = container_of(work.next, struct conn, work);
 
         link_remove(&conn->work);
@@ -113,7 +113,7 @@ void net_close(struct net *net)
         return;
     }
     listeners_stop(net);
-    while (!link_alone(&net->conns)) {
+    while (!link_is_alone(&net->conns)) {
         struct conn *conn = container_of(net->conns.next, struct conn, all);
 
         if (conn->state != CONN_CLOSED) {
@@ -160,14 +160,14 @@ void net_flush(struct net *net)
 {
     struct link dirty;
 
-    link_take_all(&dirty, &net->dirty);
-    while (!link_alone(&dirty)) {
+    list_take_all(&dirty, &net->dirty);
+    while (!link_is_alone(&dirty)) {
         struct conn *conn = container_of(dirty.next, struct conn, dirty);
 
         link_remove(&conn->dirty);
         (void)conn_flush(conn);
     }
-    if (!link_alone(&net->dirty)) {
+    if (!link_is_alone(&net->dirty)) {
         net_wake(net); /* on_drained wrote more: the next turn's */
     }
 }
@@ -180,21 +180,6 @@ void *net_owner(const struct net *net)
 void net_stats(const struct net *net, struct net_stats *out)
 {
     *out = net->stats;
-}
-
-void net_each(struct net *net, void (*fn)(void *arg, struct conn *conn),
-              void *arg)
-{
-    struct link *at = net->conns.next;
-
-    while (at != &net->conns) {
-        struct conn *conn = container_of(at, struct conn, all);
-
-        at = at->next;
-        if (conn->state == CONN_OPEN) {
-            fn(arg, conn);
-        }
-    }
 }
 
 void net_lend_buffer(struct net *net, struct bytes *b)

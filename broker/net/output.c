@@ -18,7 +18,7 @@ struct bytes *conn_output(struct conn *conn)
         return &net->sink;
     }
     net_lend_buffer(net, &conn->out);
-    link_append(&net->dirty, &conn->dirty);
+    list_append(&net->dirty, &conn->dirty);
     return &conn->out;
 }
 

@@ -86,7 +86,7 @@ void ws_refuse(struct conn *conn, unsigned code, const char *text,
     conn->discard = true;
     conn->await_close = false;
     if (conn->state != CONN_OPEN) {
-        link_append(&conn->net->dirty, &conn->dirty);
+        list_append(&conn->net->dirty, &conn->dirty);
         return;
     }
     ws_send_close(conn, code, text);
@@ -438,7 +438,7 @@ static void take_while_closing(struct conn *conn,
 {
     if (header->opcode == WS_CLOSE) {
         conn->await_close = false;
-        link_append(&conn->net->dirty, &conn->dirty);
+        list_append(&conn->net->dirty, &conn->dirty);
     }
 }
 

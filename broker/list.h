@@ -1,7 +1,7 @@
 /* A ring of links inside the things it lists. A link that is in no list points
  * to itself, as does the head of an empty one. One thread. */
-#ifndef GODWIT_BROKER_DELIVERY_LIST_H
-#define GODWIT_BROKER_DELIVERY_LIST_H
+#ifndef GODWIT_BROKER_LIST_H
+#define GODWIT_BROKER_LIST_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -53,6 +53,18 @@ static inline void list_rotate(struct link *head)
     if (first != NULL) {
         link_remove(first);
         list_append(head, first);
+    }
+}
+
+/* Move all of a list to another head, whatever that held. */
+static inline void list_take_all(struct link *to, struct link *from)
+{
+    link_init(to);
+    if (!link_is_alone(from)) {
+        *to = *from;
+        to->next->prev = to;
+        to->prev->next = to;
+        link_init(from);
     }
 }
 
