@@ -108,6 +108,9 @@ enum status keeper_checkpoint(struct store *store, enum checkpoint kind,
     }
     if (status != STATUS_OK) {
         /* Without space the notes stay, and the log has them anyway. */
+        if (status == STATUS_CORRUPT) {
+            store_doubt(store);
+        }
         if (status != STATUS_NO_SPACE) {
             store_freeze(store);
         }

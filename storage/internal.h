@@ -158,6 +158,7 @@ struct store {
     /* any thread reads */
     _Atomic bool frozen;
     _Atomic bool space_low;
+    _Atomic bool keydir_doubtful;  /* it gave what cannot be */
     _Atomic bool keydir_low;       /* its last commit found the disk full */
     _Atomic uint64_t checkpointed; /* place the keydir covers */
     _Atomic uint64_t now_us;       /* wall clock of the last append */
@@ -189,6 +190,13 @@ MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
 void spare_make(struct store *store);
 /* Give its space to the keydir. False when there was none. */
 bool spare_release(struct store *store);
+
+/* doubt.c */
+bool doubt_found(struct store *store);
+void doubt_set(struct store *store);
+void doubt_clear(struct store *store);
+/* The keydir cannot be believed: the next start makes a new one. Any thread. */
+void store_doubt(struct store *store);
 
 /* keeper.c */
 MUST_CHECK enum status keeper_init(struct keeper *keeper, uint64_t seed);

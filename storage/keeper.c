@@ -263,6 +263,10 @@ static enum status find_lane(struct store *store, uint32_t group,
     if (status != STATUS_OK && status != STATUS_NOT_FOUND) {
         lanes_drop(&keeper->lanes, is_this, *out);
         *out = NULL;
+        if (status == STATUS_CORRUPT) {
+            store_doubt(store); /* the record that led here is whole */
+            status = STATUS_IO;
+        }
         return status;
     }
     return STATUS_OK;

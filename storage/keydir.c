@@ -1,6 +1,6 @@
 #include "storage/keydir.h"
 
-#include "storage/checksum.h"
+#include "storage/keydir_value.h"
 
 #include <errno.h>
 #include <lmdb.h>
@@ -9,23 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum {
-    KEYDIR_VERSION = 1,
-    READERS_MAX = 256,
-    KEYDIR_PATH_MAX = 4200,
-    META_LEN = 64,
-    RUN_KEY_LEN = 12,
-    RUN_VALUE_LEN = 16,
-    LANE_KEY_LEN = 8,
-    ID_KEY_LEN = 5, /* class and id */
-    PRODUCER_KEY_LEN = 12,
-    PRODUCER_VALUE_LEN = 48 + PRODUCER_HOLES_MAX * 16
-};
-
-static const uint64_t keydir_magic = UINT64_C(0x3159454b54574447);
-
-enum table { META, RUNS, TOPICS, LANES, FACTS, PRODUCERS, SWEEPS };
-enum { TABLE_COUNT = SWEEPS + 1 };
+enum { READERS_MAX = 256, KEYDIR_PATH_MAX = 4200 };
+/* A keydir with more is opened without looking at all of them. */
+enum { RUNS_CHECKED_MAX = 1 << 20 };
 
 static const char *const table_names[TABLE_COUNT] = {
     [META] = "meta",     [RUNS] = "runs",   [TOPICS] = "topics",
@@ -39,6 +25,8 @@ struct keydir {
     MDB_txn *txn; /* the writer's, NULL outside */
     int failed;   /* its first error */
     struct bytes value;
+    uint64_t sums[TABLE_COUNT]; /* of the last commit, */
+    uint64_t next[TABLE_COUNT]; /* and of the open transaction */
 };
 
 struct keydir_reader {
@@ -50,35 +38,14 @@ struct keydir_reader {
 
 /* ---- small things ---- */
 
-static void put_be32(uint8_t *at, uint32_t v)
-{
-    v = __builtin_bswap32(v);
-    memcpy(at, &v, sizeof v);
-}
-
-static void put_be64(uint8_t *at, uint64_t v)
-{
-    v = __builtin_bswap64(v);
-    memcpy(at, &v, sizeof v);
-}
-
-static uint32_t get_be32(const void *at)
-{
-    uint32_t v;
-    memcpy(&v, at, sizeof v);
-    return __builtin_bswap32(v);
-}
-
-static uint64_t get_be64(const void *at)
-{
-    uint64_t v;
-    memcpy(&v, at, sizeof v);
-    return __builtin_bswap64(v);
-}
-
 static MDB_val val_of(const void *at, size_t len)
 {
     return (MDB_val) { len, (void *)at };
+}
+
+static struct slice slice_of_val(MDB_val val)
+{
+    return slice_of(val.mv_data, val.mv_size);
 }
 
 static enum status status_of(int rc)
@@ -114,23 +81,16 @@ static enum status read_meta(struct keydir *keydir, MDB_txn *txn,
 {
     MDB_val key = val_of("meta", 4);
     MDB_val value;
-    const uint8_t *at;
+    struct slice bytes;
 
-    if (mdb_get(txn, keydir->tables[META], &key, &value) != 0
-        || value.mv_size != META_LEN) {
+    if (mdb_get(txn, keydir->tables[META], &key, &value) != 0) {
         return STATUS_CORRUPT;
     }
-    at = value.mv_data;
-    if (get_u64(at) != keydir_magic || get_u32(at + 8) != KEYDIR_VERSION
-        || get_u64(at + META_LEN - 8) != checksum(at, META_LEN - 8)) {
-        return STATUS_CORRUPT;
-    }
-    meta->clean = get_u32(at + 12) == 1;
-    meta->store_id = get_u64(at + 16);
-    meta->place = get_u64(at + 24);
-    meta->number = get_u64(at + 32);
-    meta->hash = get_u64(at + 40);
-    return STATUS_OK;
+    bytes = slice_of_val(value);
+    return seal_check(META, slice_of_val(key), &bytes)
+                   && meta_read(bytes, meta, keydir->sums)
+               ? STATUS_OK
+               : STATUS_CORRUPT;
 }
 
 static int open_tables(struct keydir *keydir, bool create, MDB_txn **txn)
@@ -181,6 +141,8 @@ static enum status open_env(struct keydir *keydir, const char *path,
     }
     if (rc == 0) {
         rc = mdb_env_open(keydir->env, path, MDB_NOTLS, 0600);
+        /* A damaged head can ask for any length. */
+        rc = rc == ENOMEM ? MDB_CORRUPTED : rc;
     }
     if (rc != 0) {
         return fail(err, rc, "open");
@@ -314,6 +276,7 @@ enum status keydir_begin(struct keydir *keydir)
 
     CHECK(keydir->txn == NULL);
     keydir->failed = 0;
+    memcpy(keydir->next, keydir->sums, sizeof keydir->next);
     rc = mdb_txn_begin(keydir->env, NULL, 0, &keydir->txn);
     if (rc != 0) {
         keydir->txn = NULL;
@@ -321,27 +284,62 @@ enum status keydir_begin(struct keydir *keydir)
     return status_of(rc);
 }
 
-static void put(struct keydir *keydir, enum table table, MDB_val key,
+/* Take what stands there out of the table's sum. */
+static int forget_old(struct keydir *keydir, enum keydir_table table,
+                      MDB_val old)
+{
+    if (old.mv_size < SEAL_LEN) {
+        return MDB_CORRUPTED;
+    }
+    keydir->next[table] -=
+        get_u64((const uint8_t *)old.mv_data + old.mv_size - SEAL_LEN);
+    return 0;
+}
+
+static int forget_key(struct keydir *keydir, enum keydir_table table,
+                      MDB_val key)
+{
+    MDB_val old;
+    int rc = mdb_get(keydir->txn, keydir->tables[table], &key, &old);
+
+    return rc == 0 ? forget_old(keydir, table, old) : rc;
+}
+
+static void put(struct keydir *keydir, enum keydir_table table, MDB_val key,
                 MDB_val value)
 {
-    if (keydir->failed == 0) {
-        keydir->failed =
-            mdb_put(keydir->txn, keydir->tables[table], &key, &value, 0);
+    uint64_t seal = seal_of(table, slice_of_val(key), slice_of_val(value));
+    MDB_val room = { value.mv_size + SEAL_LEN, NULL };
+    int rc;
+
+    if (keydir->failed != 0) {
+        return;
     }
+    rc = table == META ? 0 : forget_key(keydir, table, key);
+    if (rc == 0 || rc == MDB_NOTFOUND) {
+        rc = mdb_put(keydir->txn, keydir->tables[table], &key, &room,
+                     MDB_RESERVE);
+    }
+    if (rc == 0) {
+        memcpy(room.mv_data, value.mv_data, value.mv_size);
+        put_u64((uint8_t *)room.mv_data + value.mv_size, seal);
+        keydir->next[table] += seal;
+    }
+    keydir->failed = rc;
 }
 
-static void del(struct keydir *keydir, enum table table, MDB_val key)
+static void del(struct keydir *keydir, enum keydir_table table, MDB_val key)
 {
-    if (keydir->failed == 0) {
-        int rc = mdb_del(keydir->txn, keydir->tables[table], &key, NULL);
-        keydir->failed = rc == MDB_NOTFOUND ? 0 : rc;
-    }
-}
+    int rc;
 
-static void run_key(uint8_t key[RUN_KEY_LEN], uint32_t topic, uint64_t seq)
-{
-    put_be32(key, topic);
-    put_be64(key + 4, seq);
+    if (keydir->failed != 0) {
+        return;
+    }
+    rc = forget_key(keydir, table, key);
+    if (rc == 0) {
+        rc = mdb_del(keydir->txn, keydir->tables[table], &key, NULL);
+    }
+    keydir->failed = rc == MDB_NOTFOUND ? 0 : rc;
 }
 
 void keydir_put_run(struct keydir *keydir, const struct store_run *run)
@@ -350,27 +348,18 @@ void keydir_put_run(struct keydir *keydir, const struct store_run *run)
     uint8_t value[RUN_VALUE_LEN];
 
     run_key(key, run->topic, run->first_seq);
-    put_u32(value, run->count);
-    put_u32(value + 4, run->segment);
-    put_u32(value + 8, run->batch);
-    put_u32(value + 12, run->table);
+    run_value(value, run);
     put(keydir, RUNS, val_of(key, sizeof key), val_of(value, sizeof value));
 }
 
 void keydir_put_topic(struct keydir *keydir, uint32_t topic, uint64_t last_seq)
 {
     uint8_t key[4];
-    uint8_t value[8];
+    uint8_t value[TOPIC_VALUE_LEN];
 
     put_be32(key, topic);
     put_u64(value, last_seq);
     put(keydir, TOPICS, val_of(key, sizeof key), val_of(value, sizeof value));
-}
-
-static void lane_key(uint8_t key[LANE_KEY_LEN], uint32_t group, uint32_t topic)
-{
-    put_be32(key, group);
-    put_be32(key + 4, topic);
 }
 
 void keydir_put_lane(struct keydir *keydir, uint32_t group, uint32_t topic,
@@ -400,30 +389,13 @@ void keydir_put_fact(struct keydir *keydir, const struct record_fact *fact)
     }
 }
 
-static void producer_key(uint8_t key[PRODUCER_KEY_LEN],
-                         const struct producer *entry)
-{
-    put_be32(key, entry->app);
-    put_be64(key + 4, entry->id);
-}
-
 void keydir_put_producer(struct keydir *keydir, const struct producer *entry)
 {
     uint8_t key[PRODUCER_KEY_LEN];
-    uint8_t value[PRODUCER_VALUE_LEN] = { 0 };
+    uint8_t value[PRODUCER_VALUE_LEN];
 
     producer_key(key, entry);
-    put_u64(value, entry->last);
-    put_u64(value + 8, entry->run_first);
-    put_u64(value + 16, entry->run_last);
-    put_u64(value + 24, entry->run_seq);
-    put_u64(value + 32, entry->used);
-    put_u32(value + 40, entry->topic);
-    put_u32(value + 44, entry->hole_count);
-    for (uint32_t i = 0; i < entry->hole_count; i++) {
-        put_u64(value + 48 + (size_t)i * 16, entry->holes[i].first);
-        put_u64(value + 56 + (size_t)i * 16, entry->holes[i].last);
-    }
+    producer_value(value, entry);
     put(keydir, PRODUCERS, val_of(key, sizeof key),
         val_of(value, sizeof value));
 }
@@ -438,16 +410,9 @@ void keydir_remove_producer(struct keydir *keydir, const struct producer *entry)
 
 void keydir_put_meta(struct keydir *keydir, const struct keydir_meta *meta)
 {
-    uint8_t value[META_LEN] = { 0 };
+    uint8_t value[META_LEN];
 
-    put_u64(value, keydir_magic);
-    put_u32(value + 8, KEYDIR_VERSION);
-    put_u32(value + 12, meta->clean ? 1 : 0);
-    put_u64(value + 16, meta->store_id);
-    put_u64(value + 24, meta->place);
-    put_u64(value + 32, meta->number);
-    put_u64(value + 40, meta->hash);
-    put_u64(value + META_LEN - 8, checksum(value, META_LEN - 8));
+    meta_value(value, meta, keydir->next);
     put(keydir, META, val_of("meta", 4), val_of(value, sizeof value));
 }
 
@@ -462,7 +427,11 @@ enum status keydir_commit(struct keydir *keydir, struct error *err)
     }
     rc = mdb_txn_commit(keydir->txn);
     keydir->txn = NULL;
-    return rc == 0 ? STATUS_OK : fail(err, rc, "commit");
+    if (rc != 0) {
+        return fail(err, rc, "commit");
+    }
+    memcpy(keydir->sums, keydir->next, sizeof keydir->sums);
+    return STATUS_OK;
 }
 
 void keydir_abort(struct keydir *keydir)
@@ -478,7 +447,7 @@ void keydir_abort(struct keydir *keydir)
 /* Delete keys from the cursor's on while they begin with the id, or for lanes
  * of a topic those whose second half is the id. */
 struct sweep {
-    enum table table;
+    enum keydir_table table;
     uint32_t id;
     bool second; /* the id is the second part of the key: look at all keys */
 };
@@ -502,7 +471,8 @@ static int sweep_table(struct keydir *keydir, const struct sweep *sweep,
     while (rc == 0 && *budget > 0) {
         const uint8_t *at = key.mv_data;
         if (get_be32(sweep->second ? at + 4 : at) == sweep->id) {
-            rc = mdb_cursor_del(cursor, 0);
+            rc = forget_old(keydir, sweep->table, value);
+            rc = rc != 0 ? rc : mdb_cursor_del(cursor, 0);
             (*budget)--;
         } else if (!sweep->second) {
             rc = MDB_NOTFOUND;
@@ -567,10 +537,10 @@ void keydir_sweep(struct keydir *keydir, size_t budget, bool *more)
 /* ---- reading everything ---- */
 
 /* One table in key order; `each` gives a status that ends the walk unless OK. */
-typedef enum status (*each_fn)(void *arg, MDB_val key, MDB_val value);
+typedef enum status (*each_fn)(void *arg, struct slice key, struct slice value);
 
-static enum status each(struct keydir *keydir, enum table table, each_fn fn,
-                        void *arg)
+static enum status each(struct keydir *keydir, enum keydir_table table,
+                        each_fn fn, void *arg)
 {
     enum status status = STATUS_OK;
     MDB_cursor *cursor;
@@ -586,7 +556,10 @@ static enum status each(struct keydir *keydir, enum table table, each_fn fn,
     if (rc == 0) {
         while (status == STATUS_OK
                && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-            status = fn(arg, key, value);
+            struct slice bytes = slice_of_val(value);
+            status = seal_check(table, slice_of_val(key), &bytes)
+                         ? fn(arg, slice_of_val(key), bytes)
+                         : STATUS_CORRUPT;
         }
         mdb_cursor_close(cursor);
     }
@@ -595,6 +568,59 @@ static enum status each(struct keydir *keydir, enum table table, each_fn fn,
         return status;
     }
     return rc == MDB_NOTFOUND ? STATUS_OK : status_of(rc);
+}
+
+static int count_of(struct keydir *keydir, enum keydir_table table,
+                    size_t *count)
+{
+    MDB_txn *txn;
+    MDB_stat stat_of_table = { 0 };
+    int rc = mdb_txn_begin(keydir->env, NULL, MDB_RDONLY, &txn);
+
+    if (rc == 0) {
+        rc = mdb_stat(txn, keydir->tables[table], &stat_of_table);
+        mdb_txn_abort(txn);
+    }
+    *count = stat_of_table.ms_entries;
+    return rc;
+}
+
+struct check {
+    uint64_t sum;
+    size_t left;
+};
+
+static enum status check_value(void *arg, struct slice key, struct slice value)
+{
+    struct check *check = arg;
+
+    (void)key;
+    check->sum += get_u64(value.at + value.len); /* its seal, checked already */
+    return check->left-- > 0 ? STATUS_OK : STATUS_CORRUPT;
+}
+
+enum status keydir_check(struct keydir *keydir, struct error *err)
+{
+    for (enum keydir_table table = RUNS; table <= SWEEPS; table++) {
+        struct check check = { 0 };
+        enum status status = status_of(count_of(keydir, table, &check.left));
+        if (status == STATUS_OK && table == RUNS
+            && check.left > RUNS_CHECKED_MAX) {
+            continue;
+        }
+        if (status == STATUS_OK) {
+            status = each(keydir, table, check_value, &check);
+        }
+        if (status == STATUS_OK
+            && (check.left != 0 || check.sum != keydir->sums[table])) {
+            status = STATUS_CORRUPT;
+        }
+        if (status != STATUS_OK) {
+            return error_set(err, status, 0, "keydir: table %s is damaged",
+                             table_names[table]);
+        }
+    }
+    return STATUS_OK;
 }
 
 struct walk {
@@ -607,14 +633,14 @@ struct walk {
     void *arg;
 };
 
-static enum status give_topic(void *arg, MDB_val key, MDB_val value)
+static enum status give_topic(void *arg, struct slice key, struct slice value)
 {
     struct walk *walk = arg;
 
-    if (key.mv_size != 4 || value.mv_size != 8) {
+    if (key.len != 4 || value.len != TOPIC_VALUE_LEN) {
         return STATUS_CORRUPT;
     }
-    walk->fn.topic(walk->arg, get_be32(key.mv_data), get_u64(value.mv_data));
+    walk->fn.topic(walk->arg, get_be32(key.at), get_u64(value.at));
     return STATUS_OK;
 }
 
@@ -626,21 +652,21 @@ enum status keydir_each_topic(struct keydir *keydir, store_topic_fn fn,
     return each(keydir, TOPICS, give_topic, &walk);
 }
 
-static enum status give_lane(void *arg, MDB_val key, MDB_val value)
+static enum status give_lane(void *arg, struct slice key, struct slice value)
 {
     struct walk *walk = arg;
     struct lane lane = { 0 };
     struct store_lane out;
     enum status status;
 
-    if (key.mv_size != LANE_KEY_LEN) {
+    if (key.len != LANE_KEY_LEN) {
         return STATUS_CORRUPT;
     }
-    status = lane_read(&lane, slice_of(value.mv_data, value.mv_size));
+    status = lane_read(&lane, value);
     if (status == STATUS_OK) {
         out = (struct store_lane) {
-            .group = get_be32(key.mv_data),
-            .topic = get_be32((const uint8_t *)key.mv_data + 4),
+            .group = get_be32(key.at),
+            .topic = get_be32(key.at + 4),
             .acked = &lane.acked,
             .gaps = &lane.gaps,
             .retries = lane.retries,
@@ -659,12 +685,11 @@ enum status keydir_each_lane(struct keydir *keydir, store_lane_fn fn, void *arg)
     return each(keydir, LANES, give_lane, &walk);
 }
 
-static enum status give_fact(void *arg, MDB_val key, MDB_val value)
+static enum status give_fact(void *arg, struct slice key, struct slice value)
 {
     struct walk *walk = arg;
     struct record_fact fact;
-    enum status status =
-        fact_read(slice_of(value.mv_data, value.mv_size), &fact);
+    enum status status = fact_read(value, &fact);
 
     (void)key;
     if (status == STATUS_OK) {
@@ -680,31 +705,14 @@ enum status keydir_each_fact(struct keydir *keydir, store_fact_fn fn, void *arg)
     return each(keydir, FACTS, give_fact, &walk);
 }
 
-static enum status give_producer(void *arg, MDB_val key, MDB_val value)
+static enum status give_producer(void *arg, struct slice key,
+                                 struct slice value)
 {
     struct walk *walk = arg;
-    struct producer entry = { 0 };
-    const uint8_t *at = value.mv_data;
+    struct producer entry;
 
-    if (key.mv_size != PRODUCER_KEY_LEN
-        || value.mv_size != PRODUCER_VALUE_LEN) {
+    if (!producer_read(key, value, &entry)) {
         return STATUS_CORRUPT;
-    }
-    entry.app = get_be32(key.mv_data);
-    entry.id = get_be64((const uint8_t *)key.mv_data + 4);
-    entry.last = get_u64(at);
-    entry.run_first = get_u64(at + 8);
-    entry.run_last = get_u64(at + 16);
-    entry.run_seq = get_u64(at + 24);
-    entry.used = get_u64(at + 32);
-    entry.topic = get_u32(at + 40);
-    entry.hole_count = get_u32(at + 44);
-    if (entry.hole_count > PRODUCER_HOLES_MAX) {
-        return STATUS_CORRUPT;
-    }
-    for (uint32_t i = 0; i < entry.hole_count; i++) {
-        entry.holes[i].first = get_u64(at + 48 + (size_t)i * 16);
-        entry.holes[i].last = get_u64(at + 56 + (size_t)i * 16);
     }
     walk->fn.producer(walk->arg, &entry);
     return STATUS_OK;
@@ -732,8 +740,13 @@ enum status keydir_get_lane(struct keydir *keydir, struct lane *lane)
     }
     lane_key(key_bytes, lane->group, lane->topic);
     rc = mdb_get(txn, keydir->tables[LANES], &key, &value);
-    status = rc != 0 ? status_of(rc)
-                     : lane_read(lane, slice_of(value.mv_data, value.mv_size));
+    status = status_of(rc);
+    if (rc == 0) {
+        struct slice bytes = slice_of_val(value);
+        status = seal_check(LANES, slice_of_val(key), &bytes)
+                     ? lane_read(lane, bytes)
+                     : STATUS_CORRUPT;
+    }
     mdb_txn_abort(txn);
     return status;
 }
@@ -799,23 +812,17 @@ static int make_live(struct keydir_reader *reader)
     return mdb_cursor_renew(reader->txn, reader->runs);
 }
 
-/* False when the entry is of another topic. */
-static bool decode_run(uint32_t topic, MDB_val key, MDB_val value,
-                       struct store_run *out)
+/* STATUS_NOT_FOUND: the entry is of another topic; STATUS_IO: it is damaged. */
+static enum status decode_run(uint32_t topic, MDB_val key, MDB_val value,
+                              struct store_run *out)
 {
-    const uint8_t *at = value.mv_data;
+    struct slice bytes = slice_of_val(value);
 
-    if (key.mv_size != RUN_KEY_LEN || value.mv_size != RUN_VALUE_LEN
-        || get_be32(key.mv_data) != topic) {
-        return false;
+    if (!seal_check(RUNS, slice_of_val(key), &bytes)
+        || !run_read(slice_of_val(key), bytes, out)) {
+        return STATUS_IO;
     }
-    out->topic = topic;
-    out->first_seq = get_be64((const uint8_t *)key.mv_data + 4);
-    out->count = get_u32(at);
-    out->segment = get_u32(at + 4);
-    out->batch = get_u32(at + 8);
-    out->table = get_u32(at + 12);
-    return true;
+    return out->topic == topic ? STATUS_OK : STATUS_NOT_FOUND;
 }
 
 /* A run holds the message when it begins at or before it: the last such run is
@@ -828,6 +835,7 @@ enum status keydir_find_run(struct keydir_reader *reader, uint32_t topic,
     MDB_val key = val_of(key_bytes, sizeof key_bytes);
     MDB_val value;
     struct store_run run;
+    enum status status;
     int rc = make_live(reader);
 
     *next_seq = 0;
@@ -836,14 +844,16 @@ enum status keydir_find_run(struct keydir_reader *reader, uint32_t topic,
     }
     run_key(key_bytes, topic, seq);
     rc = mdb_cursor_get(reader->runs, &key, &value, MDB_SET_RANGE);
-    if (rc == 0 && decode_run(topic, key, value, &run)) {
-        if (run.first_seq == seq) {
+    if (rc == 0) {
+        status = decode_run(topic, key, value, &run);
+        if (status == STATUS_IO) {
+            return status;
+        }
+        if (status == STATUS_OK && run.first_seq == seq) {
             *out = run;
             return STATUS_OK;
         }
-        *next_seq = run.first_seq;
-    }
-    if (rc == 0) {
+        *next_seq = status == STATUS_OK ? run.first_seq : 0;
         rc = mdb_cursor_get(reader->runs, &key, &value, MDB_PREV);
     } else if (rc == MDB_NOTFOUND) {
         rc = mdb_cursor_get(reader->runs, &key, &value, MDB_LAST);
@@ -851,10 +861,12 @@ enum status keydir_find_run(struct keydir_reader *reader, uint32_t topic,
     if (rc != 0) {
         return rc == MDB_NOTFOUND ? STATUS_NOT_FOUND : STATUS_IO;
     }
-    if (decode_run(topic, key, value, &run)
-        && seq - run.first_seq < run.count) {
-        *out = run;
-        return STATUS_OK;
+    status = decode_run(topic, key, value, &run);
+    if (status == STATUS_OK && seq - run.first_seq >= run.count) {
+        status = STATUS_NOT_FOUND;
     }
-    return STATUS_NOT_FOUND;
+    if (status == STATUS_OK) {
+        *out = run;
+    }
+    return status;
 }

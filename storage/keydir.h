@@ -1,7 +1,8 @@
 /* What is known about the log, in LMDB: a checkpointed view that can always be
  * made again from the log. keydir.c is the only user of LMDB. One writer (the
- * keeper); each reader has its own struct. Writes gather in one transaction
- * between keydir_begin() and keydir_commit(), which is synced. */
+ * keeper); each reader has its own struct. Values are sealed with a hash.
+ * Writes gather in one transaction between keydir_begin() and keydir_commit(),
+ * which is synced. */
 #ifndef GODWIT_STORAGE_KEYDIR_H
 #define GODWIT_STORAGE_KEYDIR_H
 
@@ -29,6 +30,9 @@ MUST_CHECK enum status keydir_open(struct keydir **out, const char *path,
                                    bool create, struct keydir_meta *meta,
                                    struct error *err);
 void keydir_close(struct keydir *keydir); /* accepts NULL */
+/* Does each table hold what was committed? STATUS_CORRUPT: not. Of a very large
+ * one each value is looked at when it is read. */
+MUST_CHECK enum status keydir_check(struct keydir *keydir, struct error *err);
 /* Remove the files; the folder stays. */
 MUST_CHECK enum status keydir_delete(const char *path, struct error *err);
 
@@ -72,7 +76,7 @@ void keydir_reader_close(struct keydir_reader *reader);
 /* Let go of the pages seen: the next look-up sees the newest checkpoint. */
 void keydir_reader_reset(struct keydir_reader *reader);
 /* The run that holds message `seq`. STATUS_NOT_FOUND: *next_seq is the first
- * message after it, 0 if none. */
+ * message after it, 0 if none. STATUS_IO: what is there cannot be believed. */
 MUST_CHECK enum status keydir_find_run(struct keydir_reader *reader,
                                        uint32_t topic, uint64_t seq,
                                        struct store_run *out,

@@ -362,6 +362,21 @@ static bool is_place(uint64_t place)
            && place_offset(place) % BATCH_ALIGN == 0;
 }
 
+/* Write what stands there already, before it is checked: LMDB looks at its list
+ * of free pages, and at some fields of its pages, only when it writes. */
+static enum status try_commit(struct store *store,
+                              const struct keydir_meta *meta, struct error *err)
+{
+    enum status status = keydir_begin(store->keydir);
+
+    if (status != STATUS_OK) {
+        return error_set(err, status, 0, "keydir: begin");
+    }
+    keydir_put_meta(store->keydir, meta);
+    status = keydir_commit(store->keydir, err);
+    return status == STATUS_NO_SPACE ? STATUS_OK : status;
+}
+
 static enum status open_keydir(struct recovery *r, bool create,
                                struct keydir_meta *meta, struct error *err)
 {
@@ -378,6 +393,9 @@ static enum status open_keydir(struct recovery *r, bool create,
         if (status != STATUS_OK) {
             return status;
         }
+        /* It must not come back: it may know a place that is moved now. A
+         * folder that is not there yet has nothing to come back. */
+        (void)io_sync_dir(store->vfs, path);
     }
     status = keydir_open(&store->keydir, path,
                          len_max == 0 ? STORE_KEYDIR_LEN_MAX : len_max,
@@ -387,7 +405,11 @@ static enum status open_keydir(struct recovery *r, bool create,
     }
     store->keeper.applied =
         (struct log_end) { meta->place, meta->number, meta->hash };
-    return keeper_load(store);
+    status = try_commit(store, meta, err);
+    if (status == STATUS_OK) {
+        status = keydir_check(store->keydir, err);
+    }
+    return status == STATUS_OK ? keeper_load(store) : status;
 }
 
 static enum status new_keydir(struct recovery *r, struct keydir_meta *meta,
@@ -403,11 +425,11 @@ static enum status new_keydir(struct recovery *r, struct keydir_meta *meta,
     return open_keydir(r, true, meta, err);
 }
 
-/* The keydir as it is, or a new one when there is any doubt. */
-static enum status have_keydir(struct recovery *r, struct keydir_meta *meta,
-                               struct error *err)
+static enum status choose_keydir(struct recovery *r, bool doubtful,
+                                 struct keydir_meta *meta, struct error *err)
 {
-    enum status status = open_keydir(r, false, meta, err);
+    enum status status =
+        doubtful ? STATUS_CORRUPT : open_keydir(r, false, meta, err);
 
     if (status == STATUS_OK && r->found_count == 0
         && meta->place > place_of(1, SEGMENT_BEGIN)) {
@@ -424,6 +446,21 @@ static enum status have_keydir(struct recovery *r, struct keydir_meta *meta,
         return status;
     }
     return new_keydir(r, meta, err);
+}
+
+/* The keydir as it is, or a new one when there is any doubt. Whoever dies in
+ * between leaves the mark of doubt. */
+static enum status have_keydir(struct recovery *r, struct keydir_meta *meta,
+                               struct error *err)
+{
+    struct store *store = r->store;
+    bool doubtful = doubt_found(store);
+    enum status status;
+
+    doubt_set(store);
+    status = choose_keydir(r, doubtful, meta, err);
+    doubt_clear(store);
+    return status;
 }
 
 /* ---- putting it together ---- */
@@ -618,7 +655,11 @@ static enum status settle(struct recovery *r, struct error *err)
     journal->durable = journal->end.place;
     atomic_store(&journal->active->end, journal->offset);
     atomic_store(&store->active_id, journal->active->header.id);
+    doubt_set(store); /* LMDB may still find its free pages damaged */
     status = keeper_checkpoint(store, CHECKPOINT_MARK, err);
+    if (!atomic_load(&store->keydir_doubtful)) {
+        doubt_clear(store);
+    }
     if (status == STATUS_OK) {
         status = keeper_teach(store);
     }

@@ -265,22 +265,16 @@ static void store_free(struct store *store)
     free(store);
 }
 
-enum status store_open(struct store **out, const struct store_config *config,
-                       struct store_recovery *recovery, struct error *err)
+/* *again: the keydir turned out to be unusable; the next try makes a new one. */
+static enum status open_once(struct store **out,
+                             const struct store_config *config,
+                             struct store_recovery *recovery, bool *again,
+                             struct error *err)
 {
-    struct store_recovery unused;
-    struct store *store;
+    struct store *store = store_new(config);
     enum status status;
 
-    if (strlen(config->dir) > DIR_LEN_MAX) {
-        return error_set(err, STATUS_INVALID, 0,
-                         "the folder's name is longer "
-                         "than %d bytes",
-                         DIR_LEN_MAX);
-    }
-    recovery = recovery == NULL ? &unused : recovery;
     *recovery = (struct store_recovery) { 0 };
-    store = store_new(config);
     if (store == NULL) {
         return error_set(err, STATUS_NOMEM, 0, "store");
     }
@@ -294,12 +288,34 @@ enum status store_open(struct store **out, const struct store_config *config,
         status = store_recover(store, config, recovery, err);
     }
     if (status != STATUS_OK) {
+        *again = atomic_load(&store->keydir_doubtful);
         store_free(store);
         return status;
     }
     atomic_store(&store->figures.segments, recovery->segment_count);
     *out = store;
     return STATUS_OK;
+}
+
+enum status store_open(struct store **out, const struct store_config *config,
+                       struct store_recovery *recovery, struct error *err)
+{
+    struct store_recovery unused;
+    enum status status;
+    bool again = false;
+
+    if (strlen(config->dir) > DIR_LEN_MAX) {
+        return error_set(err, STATUS_INVALID, 0,
+                         "the folder's name is longer "
+                         "than %d bytes",
+                         DIR_LEN_MAX);
+    }
+    recovery = recovery == NULL ? &unused : recovery;
+    status = open_once(out, config, recovery, &again, err);
+    if (status != STATUS_OK && again) {
+        status = open_once(out, config, recovery, &again, err);
+    }
+    return status;
 }
 
 void store_close(struct store *store)

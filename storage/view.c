@@ -335,6 +335,9 @@ static enum status find_run(struct store_view *view, uint32_t topic,
         return STATUS_OK;
     }
     status = keydir_find_run(view->reader, topic, seq, out, next_seq);
+    if (status == STATUS_IO) {
+        store_doubt(view->store);
+    }
     if (status == STATUS_NOT_FOUND && *next_seq == 0) {
         *next_seq = noted_next;
     }

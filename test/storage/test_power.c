@@ -172,12 +172,15 @@ static void cut_in_recovery(struct trial *t, struct harness *image)
 {
     static struct second second;
     char keydir[600];
+    char doubt[600];
     struct stat st;
 
     snprintf(keydir, sizeof keydir, "%s/keydir", image->dir);
     second.t = t;
     second.keydir = "";
-    if (stat(keydir, &st) == 0) {
+    snprintf(doubt, sizeof doubt, "%s/keydir.doubt", image->dir);
+    /* With the mark of doubt the recovery begins by deleting it. */
+    if (stat(keydir, &st) == 0 && stat(doubt, &st) != 0) {
         second.keydir = t->keydir;
     }
     cut_vfs_init(&second.cut, image->dir);
