@@ -433,7 +433,7 @@ enum status group_delivered(struct group *group, const struct offer *offer,
 
     CHECK(lane != NULL && bytes <= UINT32_MAX);
     w = schedule_find(&group->schedule, offer->topic, offer->seq);
-    if (w == NULL && !inflight_has_room(group->config.inflight)) {
+    if (w == NULL && !inflight_group_has_room(group->inflight)) {
         return STATUS_AGAIN; /* what waits has its place already */
     }
     status = inflight_begin(group->inflight,

@@ -138,11 +138,23 @@ bool inflight_has_room(const struct inflight *table)
     return table->count + table->places_kept < table->entries_max;
 }
 
+/* A group may grow while it has less than what is free: one group alone gets
+ * half of the table, and nobody can take the last of it. */
+bool inflight_group_has_room(const struct inflight_group *part)
+{
+    const struct inflight *table = part->table;
+    size_t used = table->count + table->places_kept;
+    size_t own = part->count + part->places_kept;
+
+    return used < table->entries_max && own < table->entries_max - used;
+}
+
 void inflight_figures(const struct inflight *table,
                       struct inflight_figures *out)
 {
     *out = (struct inflight_figures) {
         .heap_count = table->count,
+        .heap_count_max = table->entries_max,
         .heap_bytes = table->entries_touched * sizeof(struct entry)
                       + table->index_len * sizeof *table->index,
         .heap_bytes_max = table->bytes_max,

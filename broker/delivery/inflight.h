@@ -41,7 +41,7 @@ void inflight_free(
 bool inflight_has_room(const struct inflight *inflight);
 
 struct inflight_figures {
-    uint64_t heap_count, heap_bytes, heap_bytes_max;
+    uint64_t heap_count, heap_count_max, heap_bytes, heap_bytes_max;
 };
 void inflight_figures(const struct inflight *inflight,
                       struct inflight_figures *out);
@@ -59,6 +59,11 @@ struct inflight_list {
     uint32_t first; /* entry + 1 */
     uint32_t count;
 };
+
+/* Room for one more of this group? After the dynamic thresholds of shared
+ * packet buffers (Choudhury and Hahne, 1998), so that one group, or an app with
+ * some, cannot starve the others. */
+bool inflight_group_has_room(const struct inflight_group *part);
 
 /* t->group is the part's. STATUS_AGAIN: every place has a message in flight
  * (places kept do not count), or no memory for a larger index. The key must not

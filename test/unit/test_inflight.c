@@ -182,6 +182,31 @@ Test(inflight, a_kept_place_is_room_taken)
     cr_assert(inflight_has_room(table));
 }
 
+Test(inflight, one_group_leaves_half_of_the_table_to_others)
+{
+    struct inflight_group *other = inflight_group_new(table, GROUP + 1);
+    struct inflight_list others = { 0 };
+    struct transaction t = transaction(1, 1, START);
+    uint64_t mine = 0;
+    uint64_t theirs = 0;
+
+    while (inflight_group_has_room(part)) {
+        cr_assert(begin(1, ++mine, START) == STATUS_OK);
+    }
+    cr_assert_eq(mine, (figures().heap_count_max + 1) / 2);
+    t.group = GROUP + 1;
+    for (; inflight_group_has_room(other); theirs++) {
+        t.seq = theirs + 1;
+        cr_assert(inflight_begin(other, &t, &others) == STATUS_OK);
+    }
+    cr_assert(theirs >= mine / 2 && theirs < mine);
+    cr_assert(inflight_has_room(table)); /* nobody takes the last of it */
+    end(1, 1);
+    cr_assert(!inflight_group_has_room(part)); /* it has far too much still */
+    inflight_group_free(other);
+    cr_assert(inflight_group_has_room(part));
+}
+
 Test(inflight, a_list_leads_to_what_its_holder_has)
 {
     struct inflight_list other = { 0 };
