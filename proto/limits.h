@@ -50,10 +50,13 @@ enum {
     NET_SPARE_LEN_MAX = 256 * 1024, /* ... of at most this */
     NET_INPUT_LEN_MAX =
         256 * 1024 * 1024, /* half requests and frames of a worker */
-    NET_UNKNOWN_PART = 8,  /* connections before their login share 1/8 of it */
-    NET_ENCRYPT_LEN = 256 * 1024,      /* plain bytes encrypted at a time */
-    WRITE_STALL_MS = 30 * 1000,        /* bytes wait and the peer takes none */
-    CLOSE_WAIT_MS = 3000,              /* for the peer's half of a close */
+    NET_OUTPUT_LEN_MAX = 256 * 1024 * 1024, /* waits to be sent, of a worker */
+    NET_UNKNOWN_OUTPUT_HIGH = 32 * 1024, /* congested, before the login ... */
+    NET_UNKNOWN_OUTPUT_LOW = 8 * 1024,   /* ... until it is below this */
+    NET_UNKNOWN_PART = 8,         /* before their login all share 1/8 of both */
+    NET_ENCRYPT_LEN = 256 * 1024, /* plain bytes encrypted at a time */
+    WRITE_STALL_MS = 30 * 1000,   /* bytes wait and the peer takes none */
+    CLOSE_WAIT_MS = 3000,         /* for the peer's half of a close */
     LINGER_LEN_MAX = 16 * 1024 * 1024, /* bytes thrown away while closing */
     WS_FRAGMENT_COUNT_MAX = 1024,      /* frames of one message */
     WS_PONG_BACKLOG_MAX = 64 * 1024, /* above: only the latest ping answered */

@@ -54,16 +54,13 @@ static enum conn_wait open_waits_for(const struct conn *conn)
 {
     uint64_t ignored;
 
-    if (conn->paused) {
+    if (conn->paused || conn->due || conn_is_held(conn)) {
         return WAIT_NOTHING;
     }
     if (conn->websocket) {
         return bytes_len(&conn->in) > 0 || ws_in_fragments(conn, &ignored)
                    ? WAIT_FRAME
                    : WAIT_MESSAGE;
-    }
-    if (conn->due || conn_congested(conn)) {
-        return WAIT_NOTHING;
     }
     if (conn->need > 0) {
         return WAIT_BODY;

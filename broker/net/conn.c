@@ -70,25 +70,30 @@ void conn_free(struct conn *conn)
     free(conn);
 }
 
-static int wanted_events(const struct conn *conn)
+bool conn_may_read(const struct conn *conn)
 {
-    bool read = !conn->peer_fin;
-    int events = conn->blocked ? EV_WRITE : 0;
-
     switch (conn->state) {
     case CONN_OPEN:
-        /* While a request is with the door some of what follows is read, to
+        /* While a request is with the door a little of what follows is read, to
          * hear of the peer's end. */
-        read = read && !conn->paused && (conn->websocket || !conn->congested)
-               && !(conn->due && bytes_len(&conn->in) >= HTTP_HEAD_LEN_MAX);
-        break;
+        return !conn->peer_fin && !conn->paused
+               && ((conn->websocket && conn->known) || !conn->congested)
+               && !(conn->due && bytes_len(&conn->in) > 0);
     case CONN_CLOSING:
     case CONN_LINGERING:
-        break;
+        return !conn->peer_fin;
     case CONN_CLOSED:
+        break;
+    }
+    return false;
+}
+
+static int wanted_events(const struct conn *conn)
+{
+    if (conn->state == CONN_CLOSED) {
         return 0;
     }
-    return events | (read ? EV_READ : 0);
+    return (conn->blocked ? EV_WRITE : 0) | (conn_may_read(conn) ? EV_READ : 0);
 }
 
 void conn_watch(struct conn *conn)
@@ -126,6 +131,7 @@ void conn_die(struct conn *conn, const char *reason)
     conn_count_input(conn);
     net_return_buffer(net, &conn->out);
     bytes_fini(&conn->wire);
+    conn_count_output(conn);
     tls_free(conn->tls);
     conn->tls = NULL;
     ws_parts_free(conn);
@@ -216,6 +222,9 @@ void conn_leave(struct conn *conn)
     net->stats.input_bytes -= conn->counted;
     net->unknown_input -= conn->known ? 0 : conn->counted;
     conn->counted = 0;
+    net->stats.output_bytes -= conn->waiting;
+    net->unknown_output -= conn->known ? 0 : conn->waiting;
+    conn->waiting = 0;
     conn->net = NULL;
 }
 
@@ -235,6 +244,7 @@ void conn_enter(struct conn *conn, struct net *net)
     }
     list_append(&net->dirty, &conn->dirty);
     conn_count_input(conn);
+    conn_count_output(conn);
     conn_schedule(conn);
     conn_watch(conn);
     if (net->draining) {
@@ -246,9 +256,14 @@ void conn_enter(struct conn *conn, struct net *net)
 
 void conn_set_known(struct conn *conn, bool known)
 {
-    if (conn->net != NULL && known != conn->known) {
-        conn->net->unknown_input += known ? 0 : conn->counted;
-        conn->net->unknown_input -= known ? conn->counted : 0;
+    struct net *net = conn->net;
+
+    if (net != NULL && known != conn->known) {
+        net->unknown_input += known ? 0 : conn->counted;
+        net->unknown_input -= known ? conn->counted : 0;
+        net->unknown_output += known ? 0 : conn->waiting;
+        net->unknown_output -= known ? conn->waiting : 0;
+        net_put_off(net, conn); /* what it had to wait with */
     }
     conn->known = known;
 }

@@ -57,7 +57,11 @@ struct net_config {
     _Atomic uint32_t *conn_count; /* outlives the nets; NULL: this net's alone */
     size_t output_high;           /* bytes waiting: congested from here ... */
     size_t output_low;            /* ... until it is below this */
-    size_t output_max;    /* past it the peer is cut off: "slow_reader" */
+    /* Past it, and more was written while it was congested: the peer is cut
+     * off, "slow_reader". One answer may be longer. */
+    size_t output_max;
+    size_t output_total_max; /* of all connections; past it the one with most is
+                              * cut off; 0: NET_OUTPUT_LEN_MAX */
     uint64_t head_ms;     /* absolute deadline for a request head, TLS incl. */
     uint64_t body_ms;     /* absolute deadline for a request body or frame */
     size_t hello_len_max; /* of a WebSocket message before conn_set_known();
@@ -76,6 +80,7 @@ struct net_stats {
     uint64_t received_bytes, sent_bytes;
     uint64_t requests, frames, bad_requests, bad_frames;
     uint64_t input_bytes; /* of half requests and frames, as input_max counts */
+    uint64_t output_bytes;     /* waiting, as output_total_max counts */
     uint64_t pings_unanswered; /* a later one was, or will be */
 };
 
@@ -123,9 +128,10 @@ void *conn_context(const struct conn *conn);
 void conn_set_context(struct conn *conn, void *context);
 
 /* The door knows who this is, after a good login. Until then (unless the config
- * says otherwise) its unfinished input shares a small part of input_max with
- * that of all others that are not known, and a WebSocket message is at most
- * hello_len_max long. Moves with the connection. */
+ * says otherwise) a WebSocket message is at most hello_len_max long; nothing
+ * more is read while NET_UNKNOWN_OUTPUT_HIGH bytes wait to be sent; and all
+ * that are not known share a small part of input_max and output_total_max.
+ * Moves with the connection. */
 void conn_set_known(struct conn *conn, bool known);
 
 /* Answer the request. `extra` is NULL or whole header lines, each ended by

@@ -27,10 +27,7 @@ static bool may_handle(const struct conn *conn)
 {
     switch (conn->state) {
     case CONN_OPEN:
-        /* A WebSocket's door looks after its own output; pipelined requests
-         * wait until the answers before them are on their way. */
-        return !conn->paused
-               && (conn->websocket || (!conn->due && !conn_congested(conn)));
+        return !conn->paused && !conn->due && !conn_is_held(conn);
     case CONN_CLOSING:
     case CONN_LINGERING:
         return conn->await_close && !conn->discard;
@@ -339,11 +336,17 @@ static enum read_result read_long(struct conn *conn, bool *progress)
                : READ_GONE;
 }
 
+/* Behind a request that is with the door only a little is read. */
+static size_t read_len(const struct conn *conn)
+{
+    return conn->due ? HTTP_HEAD_LEN_MAX : NET_RECEIVE_LEN;
+}
+
 static enum read_result read_short(struct conn *conn, bool *progress)
 {
     struct net *net = conn->net;
     size_t kept = bytes_len(&conn->in);
-    size_t room = NET_RECEIVE_LEN - kept;
+    size_t room = read_len(conn) - kept;
     size_t got = receive(conn, net->receive + kept, room);
 
     if (got == 0) {
@@ -364,7 +367,8 @@ static enum read_result read_short(struct conn *conn, bool *progress)
 static enum read_result read_tls(struct conn *conn, bool *progress)
 {
     struct net *net = conn->net;
-    size_t got = receive(conn, net->receive, NET_RECEIVE_LEN);
+    size_t room = read_len(conn);
+    size_t got = receive(conn, net->receive, room);
     const char *why = NULL;
     enum status status;
     struct bytes own;
@@ -391,7 +395,7 @@ static enum read_result read_tls(struct conn *conn, bool *progress)
                              status == STATUS_INVALID ? "tls" : "no_memory");
         }
     }
-    return got == NET_RECEIVE_LEN ? READ_MORE : READ_DONE;
+    return got == room ? READ_MORE : READ_DONE;
 }
 
 static enum read_result read_once(struct conn *conn, bool *progress)
@@ -417,7 +421,7 @@ void conn_read(struct conn *conn)
     for (int i = 0; i < NET_READ_COUNT_MAX && result == READ_MORE; i++) {
         bool progress = false;
 
-        if (conn->peer_fin || conn->paused || conn->state == CONN_CLOSED) {
+        if (!conn_may_read(conn)) {
             break;
         }
         result = read_once(conn, &progress);

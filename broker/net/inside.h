@@ -84,6 +84,7 @@ struct conn {
     /* output */
     struct bytes out;  /* gathered by conn_output() */
     struct bytes wire; /* TLS: encrypted, to be written first */
+    size_t waiting;    /* of both after the last flush; in stats.output_bytes */
     struct tls *tls;
 
     /* time */
@@ -108,7 +109,8 @@ struct net {
     struct link dirty;
     struct link work;
     _Atomic uint32_t own_conn_count; /* config.conn_count, unless it is given */
-    uint64_t unknown_input; /* in stats.input_bytes, of those not known */
+    uint64_t unknown_input;  /* in stats.input_bytes, of those not known */
+    uint64_t unknown_output; /* the same of stats.output_bytes */
     ev_idle turn; /* active while there is work put off to the next turn */
     bool draining;
 
@@ -147,6 +149,7 @@ void net_return_buffer(struct net *net, struct bytes *b);
 struct conn *conn_new(struct net *net, int fd);
 void conn_free(struct conn *conn);  /* CLOSED, or its net is being closed */
 void conn_watch(struct conn *conn); /* for what it can use now */
+bool conn_may_read(const struct conn *conn);
 void conn_die(struct conn *conn, const char *reason); /* to CLOSED */
 /* Out of OPEN: no more input for the door, output goes first. */
 void conn_begin_close(struct conn *conn, const char *reason);
@@ -182,6 +185,13 @@ void ws_parts_free(struct conn *conn);
 /* Write what it can. False: on_drained handed it over, it is not ours. */
 bool conn_flush(struct conn *conn);
 bool conn_append(struct conn *conn, const void *from, size_t len);
+/* Keep net->stats.output_bytes right. */
+void conn_count_output(struct conn *conn);
+/* Nothing of it is handled while what it was told waits to be sent. Not so a
+ * known WebSocket: its door looks after its own output. */
+bool conn_is_held(const struct conn *conn);
+/* Cut off who has most while all of them together are over their bound. */
+void net_bound_output(struct net *net);
 
 /* clock.c */
 uint64_t net_clock_ms(void);

@@ -71,6 +71,9 @@ static void set_defaults(struct net *net)
     if (config->input_max == 0) {
         config->input_max = NET_INPUT_LEN_MAX;
     }
+    if (config->output_total_max == 0) {
+        config->output_total_max = NET_OUTPUT_LEN_MAX;
+    }
     if (config->conn_count == NULL) {
         config->conn_count = &net->own_conn_count;
     }
@@ -167,6 +170,7 @@ void net_flush(struct net *net)
         link_remove(&conn->dirty);
         (void)conn_flush(conn);
     }
+    net_bound_output(net);
     if (!link_is_alone(&net->dirty)) {
         net_wake(net); /* on_drained wrote more: the next turn's */
     }

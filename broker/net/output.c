@@ -31,11 +31,34 @@ bool conn_append(struct conn *conn, const void *from, size_t len)
     return true;
 }
 
+static size_t at_most(size_t len, size_t max)
+{
+    return len < max ? len : max;
+}
+
+static size_t output_high(const struct conn *conn)
+{
+    size_t high = conn->net->config.output_high;
+
+    return conn->known ? high : at_most(high, NET_UNKNOWN_OUTPUT_HIGH);
+}
+
+static size_t output_low(const struct conn *conn)
+{
+    size_t low = conn->net->config.output_low;
+
+    return conn->known ? low : at_most(low, NET_UNKNOWN_OUTPUT_LOW);
+}
+
 /* net_flush() begins by taking note of this, so whoever was told is called. */
 bool conn_congested(const struct conn *conn)
 {
-    return conn->congested
-           || conn_backlog(conn) >= conn->net->config.output_high;
+    return conn->congested || conn_backlog(conn) >= output_high(conn);
+}
+
+bool conn_is_held(const struct conn *conn)
+{
+    return !(conn->websocket && conn->known) && conn_congested(conn);
 }
 
 /* A part of it at a time, so that what waits is not held twice. */
@@ -138,7 +161,57 @@ static bool all_written(const struct conn *conn)
 
 static void note_congestion(struct conn *conn)
 {
-    conn->congested |= conn_backlog(conn) >= conn->net->config.output_high;
+    conn->congested |= conn_backlog(conn) >= output_high(conn);
+}
+
+void conn_count_output(struct conn *conn)
+{
+    struct net *net = conn->net;
+    size_t len = conn_backlog(conn);
+
+    net->stats.output_bytes += len;
+    net->stats.output_bytes -= conn->waiting;
+    if (!conn->known) {
+        net->unknown_output += len;
+        net->unknown_output -= conn->waiting;
+    }
+    conn->waiting = len;
+}
+
+/* A single answer may be longer than output_max, and so may what one turn adds:
+ * too much is what comes on top while the peer has not taken that. */
+static bool is_over_output_max(const struct conn *conn, size_t before)
+{
+    return conn->waiting > conn->net->config.output_max
+           && before >= output_high(conn) && conn->waiting > before;
+}
+
+static void cut_off_largest(struct net *net, bool unknown_only)
+{
+    struct conn *largest = NULL;
+
+    for (struct link *at = net->conns.next; at != &net->conns; at = at->next) {
+        struct conn *conn = container_of(at, struct conn, all);
+
+        if ((!unknown_only || !conn->known)
+            && (largest == NULL || conn->waiting > largest->waiting)) {
+            largest = conn;
+        }
+    }
+    CHECK(largest != NULL && largest->waiting > 0);
+    conn_die(largest, "slow_reader");
+}
+
+void net_bound_output(struct net *net)
+{
+    uint64_t max = net->config.output_total_max;
+
+    while (net->unknown_output > max / NET_UNKNOWN_PART) {
+        cut_off_largest(net, true);
+    }
+    while (net->stats.output_bytes > max) {
+        cut_off_largest(net, false);
+    }
 }
 
 static bool tell_drained(struct conn *conn)
@@ -147,11 +220,11 @@ static bool tell_drained(struct conn *conn)
     size_t backlog = conn_backlog(conn);
 
     if (conn->state != CONN_OPEN || !conn->congested
-        || (backlog >= net->config.output_low && backlog > 0)) {
+        || (backlog >= output_low(conn) && backlog > 0)) {
         return true;
     }
     conn->congested = false;
-    if (!conn->websocket) {
+    if (!conn->websocket || !conn->known) {
         net_put_off(net, conn); /* requests that waited */
     }
     net->visited = conn;
@@ -165,7 +238,8 @@ static bool tell_drained(struct conn *conn)
 
 bool conn_flush(struct conn *conn)
 {
-    size_t before = conn_backlog(conn);
+    size_t gathered = conn_backlog(conn);
+    size_t before = conn->waiting;
 
     if (conn->state == CONN_CLOSED) {
         return true;
@@ -175,7 +249,8 @@ bool conn_flush(struct conn *conn)
         conn_die(conn, errno == EPIPE || errno == ECONNRESET ? "reset" : "io");
         return true;
     }
-    if (conn_backlog(conn) > conn->net->config.output_max) {
+    conn_count_output(conn);
+    if (is_over_output_max(conn, before)) {
         conn_die(conn, "slow_reader");
         return true;
     }
@@ -186,7 +261,7 @@ bool conn_flush(struct conn *conn)
         return true;
     }
     ws_late_pong(conn);
-    conn_expect_write(conn, conn_backlog(conn) < before);
+    conn_expect_write(conn, conn_backlog(conn) < gathered);
     if (conn->state != CONN_OPEN) {
         conn_expect(conn, false);
     }

@@ -380,6 +380,22 @@ static void answer_hugely(struct bed *b, struct conn *conn,
     free(body);
 }
 
+static uint64_t input_bytes(void)
+{
+    struct net_stats stats;
+
+    net_stats(bed.net, &stats);
+    return stats.input_bytes;
+}
+
+static void send_much(struct conn *conn)
+{
+    static const uint8_t payload[16 << 20]; /* more than sockets take */
+
+    conn_send(conn, WS_BINARY, slice_of(payload, sizeof payload));
+    bed_run(&bed);
+}
+
 Test(net, a_client_that_never_reads_is_cut_off_past_output_max)
 {
     struct net_config config = bed_config();
@@ -387,11 +403,148 @@ Test(net, a_client_that_never_reads_is_cut_off_past_output_max)
 
     config.output_max = 8 << 20;
     set_up_with(config);
-    bed.on_request = answer_hugely;
-    fd = client_connect(bed.port);
-    client_send_text(&bed, fd, GET("/much"));
+    fd = client_upgrade(&bed);
+    send_much(bed.conn);
+    cr_assert_eq(bed.closed, 0, "one message may be longer");
+    send_much(bed.conn);
     cr_assert(bed_run_until(&bed, one_closed, 5000));
     cr_assert_str_eq(bed.reason, "slow_reader");
+    close(fd);
+}
+
+Test(net, one_answer_may_be_longer_than_output_max)
+{
+    struct net_config config = bed_config();
+    struct bytes all = { 0 };
+    int fd;
+
+    config.output_max = 8 << 20;
+    set_up_with(config);
+    bed.on_request = answer_hugely;
+    fd = client_connect(bed.port);
+    cr_assert(client_send_text(&bed, fd, GET("/much") GET("/much")));
+    cr_assert_eq(bed.requests, 1);
+    shutdown(fd, SHUT_WR);
+    cr_assert(client_receive(&bed, fd, &all, NULL));
+    cr_assert_gt(bytes_len(&all), (size_t)64 << 20);
+    bytes_fini(&all);
+    close(fd);
+}
+
+static uint64_t output_bytes(void)
+{
+    struct net_stats stats;
+
+    net_stats(bed.net, &stats);
+    return stats.output_bytes;
+}
+
+Test(net, what_waits_for_all_together_is_bounded)
+{
+    struct net_config config = bed_config();
+    int a, b, c;
+
+    config.output_total_max = 40 << 20;
+    set_up_with(config);
+    a = client_upgrade(&bed);
+    send_much(bed.conn);
+    send_much(bed.conn);
+    b = client_upgrade(&bed);
+    cr_assert_eq(bed.closed, 0);
+    cr_assert_gt(output_bytes(), 20 << 20);
+    send_much(bed.conn);
+    send_much(bed.conn);
+    cr_assert_eq(bed.closed, 1);
+    cr_assert_str_eq(bed.reason, "slow_reader");
+    cr_assert_leq(output_bytes(), 40 << 20);
+    cr_assert_gt(output_bytes(), 20 << 20);
+    c = client_connect(bed.port);
+    cr_assert(client_send_text(&bed, c, GET("/a")));
+    expect_reply(c, "\r\n\r\n/a");
+    close(a);
+    close(b);
+    close(c);
+    cr_assert(bed_run_until(&bed, bed_all_closed, 5000));
+    cr_assert_eq(output_bytes(), 0);
+}
+
+Test(net, a_stranger_who_does_not_read_cuts_off_no_known_one)
+{
+    struct net_config config = bed_config();
+    int a, b;
+
+    config.output_total_max = 40 << 20; /* 5 of it for strangers */
+    config.hello_len_max = HELLO_LEN_MAX;
+    set_up_with(config);
+    a = client_upgrade(&bed);
+    conn_set_known(bed.conn, true);
+    send_much(bed.conn);
+    cr_assert_gt(output_bytes(), 5 << 20);
+    b = client_upgrade(&bed);
+    send_much(bed.conn);
+    cr_assert_eq(bed.closed, 1);
+    cr_assert_eq(bed_open_count(&bed), 1);
+    cr_assert_null(bed.conn, "the stranger's, the last accepted");
+    close(a);
+    close(b);
+}
+
+static void answer_ten_kilobytes(struct bed *b, struct conn *conn,
+                                 const struct http_request *request)
+{
+    static const uint8_t body[10 * 1024];
+
+    (void)b;
+    (void)request;
+    conn_respond(conn, 200, NULL, NULL, slice_of(body, sizeof body));
+}
+
+static bool all_hundred(struct bed *b)
+{
+    return b->requests == 100;
+}
+
+Test(net, a_stranger_is_asked_to_read_before_more_is_answered)
+{
+    struct net_config config = bed_config();
+    struct bytes all = { 0 };
+    int fd;
+
+    config.hello_len_max = HELLO_LEN_MAX;
+    set_up_with(config);
+    bed.on_request = answer_ten_kilobytes;
+    fd = client_connect(bed.port);
+    for (int i = 0; i < 100; i++) {
+        cr_assert_eq(bytes_append(&all, GET("/a"), strlen(GET("/a"))),
+                     STATUS_OK);
+    }
+    cr_assert_eq(send(fd, bytes_begin(&all), bytes_len(&all), MSG_NOSIGNAL),
+                 (ssize_t)bytes_len(&all));
+    while (bed.requests == 0) {
+        ev_run(bed.loop, EVRUN_ONCE);
+    }
+    cr_assert_leq(bed.requests, 4, "%d before anything was written",
+                  bed.requests);
+    cr_assert(bed_run_until(&bed, all_hundred, 5000));
+    bytes_fini(&all);
+    close(fd);
+}
+
+Test(net, little_is_read_behind_a_request_that_waits)
+{
+    uint8_t *more = calloc(1, 1 << 20);
+    int fd = client_connect(bed.port);
+
+    bed.on_request = answer_later;
+    cr_assert(client_send_text(&bed, fd, GET("/a")));
+    cr_assert_eq(bed.requests, 1);
+    for (int i = 0; i < 100; i++) {
+        (void)send(fd, more, 1 << 20, MSG_NOSIGNAL);
+        bed_run(&bed);
+    }
+    cr_assert_gt(input_bytes(), 0);
+    cr_assert_leq(input_bytes(), HTTP_HEAD_LEN_MAX);
+    free(more);
     close(fd);
 }
 
@@ -508,14 +661,6 @@ Test(net, pipelined_requests_wait_for_a_slow_reader)
 
 #define HALF(len)                                                              \
     "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " len "\r\n\r\nstart"
-
-static uint64_t input_bytes(void)
-{
-    struct net_stats stats;
-
-    net_stats(bed.net, &stats);
-    return stats.input_bytes;
-}
 
 /* Half a request of 4 MB, `len` bytes of whose body are sent. */
 static int send_half(size_t len)

@@ -902,3 +902,44 @@ Test(ws, fragments_that_wait_for_the_rest_count)
     cr_assert_eq(held_input(), 0);
     close(a);
 }
+
+static void answer_long(struct bed *b, struct conn *conn, bool text,
+                        uint8_t *payload, size_t len)
+{
+    static const uint8_t answer[8 * 1024];
+
+    (void)b;
+    (void)text;
+    (void)payload;
+    (void)len;
+    conn_send(conn, WS_BINARY, slice_of(answer, sizeof answer));
+}
+
+static bool all_thousand(struct bed *b)
+{
+    return b->messages == 1000;
+}
+
+Test(ws, a_stranger_s_messages_wait_while_it_does_not_read)
+{
+    struct bytes b = { 0 };
+    int fd;
+
+    set_up_for_strangers(0);
+    bed.on_message = answer_long;
+    fd = client_upgrade(&bed);
+    cr_assert_eq(
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &(int) { 4096 }, sizeof(int)), 0);
+    for (int i = 0; i < 1000; i++) {
+        put_text(&b, FIN_BINARY, "what?");
+    }
+    cr_assert(send_bytes(fd, &b));
+    bed_run(&bed);
+    cr_assert_lt(bed.messages, 1000);
+    cr_assert_geq(held_input(), (size_t)(1000 - bed.messages) * 11);
+    cr_assert_leq(conn_backlog(bed.conn), NET_UNKNOWN_OUTPUT_HIGH + 8200);
+    conn_set_known(bed.conn, true); /* and now it need not wait */
+    cr_assert(bed_run_until(&bed, all_thousand, 5000));
+    cr_assert_eq(held_input(), 0);
+    close(fd);
+}
