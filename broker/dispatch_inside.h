@@ -52,6 +52,7 @@ struct dispatch {
     struct group_run *ready_last;
     struct group_run *changed;
     bool loading; /* lanes come later, from the store */
+    bool started; /* dispatch_new() is over */
     bool failed;  /* memory ran out while loading */
     bool any_starved;
     bool read_error_told;

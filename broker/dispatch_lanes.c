@@ -7,6 +7,15 @@
 
 #include <stdlib.h>
 
+/* At the start, dispatch_new() says so. Later this worker would serve less than
+ * its catalog has, without a sign to anybody; a restart serves it all, so
+ * better to end here. */
+static void no_memory(struct dispatch *d)
+{
+    CHECK(!d->started);
+    d->failed = true;
+}
+
 /* ---- lanes ---- */
 
 static struct lane_reader *lane_reader_new(struct group_run *run,
@@ -80,9 +89,7 @@ static void add_fresh_lane(struct dispatch *d, struct group_run *run,
         return;
     }
     if (add_lane(d, run, topic, &acked, &start) != STATUS_OK) {
-        d->failed = true;
-        log_error("lane not made group=%s topic=%s reason=\"out of memory\"",
-                  run->fact->name, topic->name);
+        no_memory(d);
     }
     seqset_fini(&acked);
 }
@@ -95,9 +102,7 @@ static void on_topic_added(void *arg, struct topic *topic)
     struct topic_state *state = calloc(1, sizeof *state);
 
     if (state == NULL) {
-        d->failed = true;
-        log_error("topic not served topic=%s reason=\"out of memory\"",
-                  topic->name);
+        no_memory(d);
         return;
     }
     state->id = topic->id;
@@ -168,9 +173,7 @@ static void on_group_added(void *arg, struct group_fact *fact)
     }
     if (run == NULL || run->group == NULL) {
         free(run);
-        d->failed = true;
-        log_error("group not served group=%s reason=\"out of memory\"",
-                  fact->name);
+        no_memory(d);
         return;
     }
     run->fact = fact;
@@ -444,6 +447,7 @@ enum status dispatch_new(struct dispatch **out,
         dispatch_free(d);
         return status;
     }
+    d->started = true;
     *out = d;
     return STATUS_OK;
 }

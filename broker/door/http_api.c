@@ -246,7 +246,7 @@ static void handle_app(struct session *session, struct exchange *exchange)
         respond_not_found(session, "app", name);
         return;
     }
-    status = show_app(session, app, &body);
+    status = show_app(app, &body);
     http_respond_json(session, 200, status, &body);
 }
 

@@ -217,12 +217,10 @@ enum status show_apps(struct session *session, struct bytes *to)
     return listing.json.status;
 }
 
-enum status show_app(struct session *session, const struct app *app,
-                     struct bytes *to)
+enum status show_app(const struct app *app, struct bytes *to)
 {
     struct json json = json_to(to);
 
-    (void)session;
     json_begin_object(&json, NULL);
     put_app(&json, app);
     json_end_object(&json);

@@ -22,7 +22,6 @@ MUST_CHECK enum status show_group(struct session *session, const char *name,
                                   struct bytes *to);
 /* Never a secret. */
 MUST_CHECK enum status show_apps(struct session *session, struct bytes *to);
-MUST_CHECK enum status show_app(struct session *session, const struct app *app,
-                                struct bytes *to);
+MUST_CHECK enum status show_app(const struct app *app, struct bytes *to);
 
 #endif

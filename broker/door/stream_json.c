@@ -173,13 +173,7 @@ static void on_pong(struct session *session, uint64_t id)
     reply_end(&reply);
 }
 
-/* There is nothing of its own to free. */
-static void on_closed(struct session *session)
-{
-    (void)session;
-}
-
-/* Pulls, changes and going to a group are HTTP's. */
+/* Pulls, changes and going to a group are HTTP's; nothing is kept. */
 const struct door door_json = {
     .name = "json",
     .welcome = on_welcome,
@@ -191,7 +185,6 @@ const struct door door_json = {
     .gap = on_gap,
     .settled = on_settled,
     .pong = on_pong,
-    .closed = on_closed,
 };
 
 /* ---- frames in ---- */

@@ -121,12 +121,7 @@ static void on_pong(struct session *session, uint64_t id)
     answer_end(&a, codec_pong_write(a.to, id));
 }
 
-static void on_closed(struct session *session)
-{
-    (void)session; /* it has no state of its own */
-}
-
-/* Pulls, changes and going to a group are HTTP's. */
+/* Pulls, changes and going to a group are HTTP's; nothing is kept. */
 const struct door door_proto = {
     .name = "proto",
     .welcome = on_welcome,
@@ -138,7 +133,6 @@ const struct door door_proto = {
     .gap = on_gap,
     .settled = on_settled,
     .pong = on_pong,
-    .closed = on_closed,
 };
 
 /* ---- requests ---- */

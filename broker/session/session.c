@@ -76,6 +76,14 @@ static void leave_group(struct session *s)
     s->group = 0;
 }
 
+static void close_door(struct session *s)
+{
+    if (s->door->closed != NULL) {
+        s->door->closed(s);
+    }
+    s->door_state = NULL;
+}
+
 void session_closed(struct session *s)
 {
     ev_timer_stop(s->worker->loop, &s->timer);
@@ -83,7 +91,7 @@ void session_closed(struct session *s)
     publish_forget_held(s);
     s->pulling = false;
     s->move = MOVE_NONE;
-    s->door->closed(s);
+    close_door(s);
     s->conn = NULL;
     if (s->pending == 0 && !s->pull_got) {
         session_unlink(s);
@@ -138,7 +146,7 @@ void sessions_free(struct worker *w)
     /* Their connections are gone already. */
     for (struct session *s = w->sessions; s != NULL; s = s->next) {
         if (s->conn != NULL) {
-            s->door->closed(s);
+            close_door(s);
             s->conn = NULL;
         }
         s->member = NULL;   /* the dispatch frees them */
@@ -164,8 +172,7 @@ void sessions_free(struct worker *w)
 
 void session_set_door(struct session *s, const struct door *door)
 {
-    s->door->closed(s); /* what the old one kept */
-    s->door_state = NULL;
+    close_door(s); /* what the old one kept */
     s->door = door;
 }
 

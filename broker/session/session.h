@@ -54,7 +54,8 @@ struct door {
     /* The session now runs on the worker that owns the group it asked for with
      * session_go_to_group(). */
     void (*arrived)(struct session *session, uint64_t id);
-    /* The connection has gone: free the door's own things. */
+    /* The connection has gone: free the door's own things. NULL: there are
+     * none. */
     void (*closed)(struct session *session);
 };
 

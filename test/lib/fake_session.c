@@ -45,7 +45,9 @@ struct session *fake_session_new(const struct door *door)
 
 void fake_session_free(struct session *session)
 {
-    session->door->closed(session);
+    if (session->door->closed != NULL) {
+        session->door->closed(session);
+    }
     catalog_free(session->catalog);
     codec_free(session->codec);
     bytes_fini(&session->out);
@@ -202,7 +204,9 @@ enum status session_authorize(struct session *session,
 
 void session_set_door(struct session *session, const struct door *door)
 {
-    session->door->closed(session);
+    if (session->door->closed != NULL) {
+        session->door->closed(session);
+    }
     session->door_state = NULL;
     session->door = door;
 }

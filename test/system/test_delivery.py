@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Leases, outcomes, redelivery, credit: what a subscriber may rely on."""
 import os
+import socket
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
-from harness import Failed, case, check, check_equal, main
+from harness import Failed, case, check, check_equal, main, wait_until
 from session import RefusedReply
 
 
@@ -325,6 +326,23 @@ def a_hundred_thousand_waiting_messages_come_in_order(env):
         reader.settle("orders", "ack", ranges=[(got[0].seq, got[-1].seq)])
     lane = broker.http().get("/v1/groups/work").json["lanes"][0]
     check_equal(int(lane["acked"]), count, "acked")
+
+
+@case(short=True)
+def who_hung_up_during_a_long_poll_gets_nothing(env):
+    broker, _ = with_orders(env, 0, config={"workers": 1})
+    http = broker.http()
+    with socket.create_connection((broker.host, broker.port), timeout=10) as gone:
+        gone.sendall(b"POST /v1/groups/work/pull?wait=10 HTTP/1.1\r\nHost: x\r\n"
+                     b"Authorization: " + http.bearer.encode() + b"\r\n\r\n")
+        wait_until(lambda: int(http.get("/v1/groups/work").json["members"]) == 1, what="the pull")
+        gone.shutdown(socket.SHUT_WR)
+        # The broker has seen it when the next request is answered.
+        http.get("/health")
+        http.publish("orders", "for whoever listens")
+        _, messages, _ = http.pull("work", wait=5)
+        check_equal(len(messages), 1, "messages for the one who listens")
+        check_equal(int(messages[0]["attempt"]), 1, "attempt")
 
 
 @case()
