@@ -125,6 +125,7 @@ void config_init(struct config *config)
 
 /* libcyaml says several lines about one fault, innermost last. They are joined,
  * so that the operator sees the key's whole path. */
+PRINTF_LIKE(3, 0)
 static void keep_message(cyaml_log_t level, void *arg, const char *format,
                          va_list args)
 {
