@@ -1,6 +1,6 @@
-/* Preloaded into a broker by the system tests: fdatasync() and fsync() fail with
- * EIO while the file named by FAIL_SYNC_WHILE exists. Other calls are untouched.
- * Built by the test: cc -shared -fPIC. */
+/* Preloaded into a broker by the system tests: fdatasync() and fsync() fail
+ * with EIO while the file named by FAIL_SYNC_WHILE exists. Other calls are
+ * untouched. Built by the test: cc -shared -fPIC. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>

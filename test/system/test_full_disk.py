@@ -94,6 +94,8 @@ def producers_wait_consumers_go_on(env):
 @case()
 def no_room_at_the_start_is_said(env):
     disk = small_disk(env, 4)
+    with open(os.path.join(disk, "ballast"), "wb") as file:
+        file.write(bytes((4 << 20) - 65536))
     broker = env.broker(start=False, data_dir=os.path.join(disk, "data"))
     broker.spawn()
     check(broker.wait_exit() > 0, "exit code 0")
