@@ -2,6 +2,7 @@
 """A full disk, on a small tmpfs: producers are refused, consumers go on, and it
 comes back by itself when there is room."""
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -92,14 +93,31 @@ def producers_wait_consumers_go_on(env):
 
 
 @case()
-def no_room_at_the_start_is_said(env):
+def hardly_any_room_at_the_start(env):
+    """It says so and ends, or it starts and keeps what it confirms."""
     disk = small_disk(env, 4)
-    with open(os.path.join(disk, "ballast"), "wb") as file:
-        file.write(bytes((4 << 20) - 65536))
-    broker = env.broker(start=False, data_dir=os.path.join(disk, "data"))
-    broker.spawn()
-    check(broker.wait_exit() > 0, "exit code 0")
-    check("space" in broker.log(), broker.log())
+    for room in (16, 128, 512, 1024):
+        shutil.rmtree(os.path.join(disk, "data"), ignore_errors=True)
+        with open(os.path.join(disk, "ballast"), "wb") as file:
+            file.write(bytes((4 << 20) - (room << 10)))
+        broker = env.broker(start=False, data_dir=os.path.join(disk, "data"))
+        broker.spawn()
+        wait_until(lambda: not broker.alive() or "listening" in broker.log(), 20, "a decision")
+        if not broker.alive():
+            check(broker.wait_exit() > 0, f"{room} KiB: exit code 0")
+            check("space" in broker.log() or "Input/output" in broker.log(), broker.log())
+            continue
+        http = broker.http()
+        http.make_topic("orders")
+        confirmed, refused = fill(broker.session(), 10000)
+        check_equal(refused.status, "no_space", f"{room} KiB: status")
+        check(http.get("/health").json["status"] != "green", f"{room} KiB: health is green")
+        broker.kill()
+        os.unlink(os.path.join(disk, "ballast"))
+        broker.start()
+        check_equal(int(broker.http().get("/v1/topics/orders").json["last_seq"]), confirmed,
+                    f"{room} KiB: stored")
+        broker.stop()
 
 
 @case(timeout=120)
