@@ -198,13 +198,14 @@ MUST_CHECK enum status store_view_commit(struct store_view *view,
  * found without a search. Zero-initialise. Stays good for ever. */
 struct store_cursor {
     struct store_run run;
+    uint64_t readable[2]; /* places of pages known to be so; the store's */
 };
 
 /* Message `seq` of `topic`, verified. Its body points into the mapped segment
  * and stays good until the calling thread's next store_view_commit().
  * STATUS_NOT_FOUND: no such message (never, or deleted); then *next_seq, if
  * not NULL, is the next one there is, 0 if none. STATUS_CORRUPT: it is damaged;
- * STATUS_IO: LMDB failed. */
+ * STATUS_IO: the disk or the keydir failed, the message may be whole. */
 MUST_CHECK enum status store_view_message(struct store_view *view,
                                           struct store_cursor *cursor,
                                           uint32_t topic, uint64_t seq,

@@ -27,6 +27,9 @@ struct vfs {
     /* To read, shared; MAP_FAILED and errno. */
     void *(*map)(const struct vfs *vfs, int fd, size_t len);
     int (*unmap)(const struct vfs *vfs, void *at, size_t len);
+    /* Have the pages of a mapping, whole pages. -1: to read them would raise
+     * SIGBUS. 0 also where the kernel cannot tell. */
+    int (*touch)(const struct vfs *vfs, const void *at, size_t len);
     int (*rename)(const struct vfs *vfs, const char *from, const char *to);
     int (*unlink)(const struct vfs *vfs, const char *path);
     int (*sync_dir)(const struct vfs *vfs, const char *path);

@@ -5,6 +5,9 @@
  * two. */
 #include "storage/internal.h"
 
+#include "storage/io.h"
+
+#include <fcntl.h>
 #include <stdlib.h>
 
 /* The runs of one topic, by first_seq; begin..end are in use. */
@@ -344,11 +347,68 @@ static enum status find_run(struct store_view *view, uint32_t topic,
     return status;
 }
 
-/* The record at `offset`, when it is the message that was asked for. */
-static bool read_message(const struct batch_source *source, uint32_t offset,
-                         uint32_t topic, uint64_t seq, struct record *out)
+/* What is read is first looked at by the window, so that a bad sector or a cut
+ * file gives an error instead of a signal. (Pages may still be lost between the
+ * look and the reading.) */
+enum { WINDOW_LEN = 64 * 1024 };
+enum looking { AT_TABLE, AT_RECORDS };
+
+struct look {
+    struct store_cursor *cursor;
+    struct segment *segment;
+    struct batch_source source;
+    bool failed; /* something could not be read */
+};
+
+static bool touch(const struct look *look, const struct log *log, uint64_t from,
+                  uint64_t to)
 {
-    if (offset > source->limit || offset % RECORD_ALIGN != 0
+    from &= ~(uint64_t)(BLOCK_LEN - 1);
+    return log->vfs->touch(log->vfs, look->source.base + from, to - from) == 0;
+}
+
+/* False: bytes offset..offset+len do not lie in the segment, or do not read. */
+static bool readable(struct look *look, const struct log *log, uint64_t offset,
+                     uint64_t len, enum looking what)
+{
+    uint64_t *known = &look->cursor->readable[what];
+    uint64_t at = offset & ~(uint64_t)(WINDOW_LEN - 1);
+
+    if (offset + len > look->source.limit) {
+        return false;
+    }
+    for (; at < offset + len; at += WINDOW_LEN) {
+        uint64_t place = place_of(look->segment->header.id, (uint32_t)at);
+        uint64_t end = at + WINDOW_LEN < look->segment->map_len
+                           ? at + WINDOW_LEN
+                           : look->segment->map_len;
+        if (*known == place) {
+            continue;
+        }
+        if (touch(look, log, at, end)) {
+            *known = place;
+        } else if (!touch(look, log, offset, offset + len)) {
+            look->failed = true; /* and not only behind the file's end */
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The record at `offset`, when it is the message that was asked for. */
+static bool read_message(struct look *look, const struct log *log,
+                         uint32_t offset, uint32_t topic, uint64_t seq,
+                         struct record *out)
+{
+    const struct batch_source *source = &look->source;
+    size_t size;
+
+    if (offset % RECORD_ALIGN != 0
+        || !readable(look, log, offset, RECORD_HEADER_LEN, AT_RECORDS)) {
+        return false;
+    }
+    size = record_size_at(source->base + offset);
+    if (!readable(look, log, offset, size, AT_RECORDS)
         || record_read(slice_of(source->base + offset, source->limit - offset),
                        out)
                != STATUS_OK) {
@@ -359,7 +419,7 @@ static bool read_message(const struct batch_source *source, uint32_t offset,
 }
 
 /* The batch's table is damaged: look through its records, if it has a header. */
-static bool search_message(const struct batch_source *source,
+static bool search_message(struct look *look, const struct log *log,
                            const struct store_run *run, uint64_t seq,
                            struct record *out)
 {
@@ -367,37 +427,61 @@ static bool search_message(const struct batch_source *source,
     struct slice record;
     uint32_t at = 0;
 
-    if (batch_read_header(source, run->batch, &batch) != STATUS_OK) {
+    if (!readable(look, log, run->batch, BATCH_HEADER_LEN, AT_TABLE)
+        || batch_read_header(&look->source, run->batch, &batch) != STATUS_OK
+        || !readable(look, log, run->batch, batch.header.len, AT_TABLE)) {
         return false;
     }
     while (batch_next(&batch, &at, &record)) {
-        uint32_t offset = (uint32_t)(record.at - source->base);
-        if (read_message(source, offset, run->topic, seq, out)) {
+        uint32_t offset = (uint32_t)(record.at - look->source.base);
+        if (read_message(look, log, offset, run->topic, seq, out)) {
             return true;
         }
     }
     return false;
 }
 
+/* An error is no proof that bytes are gone; a file that ends before them is. */
+static bool is_cut(struct store *store, const struct segment *segment)
+{
+    char path[PATH_LEN_MAX];
+    off_t len;
+    int fd;
+
+    segment_path(&store->log, segment->header.id, "seg", path);
+    fd = io_open(store->vfs, path, O_RDONLY);
+    if (fd < 0) {
+        return false;
+    }
+    len = store->vfs->size(store->vfs, fd);
+    store->vfs->close(store->vfs, fd);
+    return len >= 0 && len < (off_t)atomic_load(&segment->end);
+}
+
 static enum status read_from_run(struct store_view *view,
-                                 const struct store_run *run, uint64_t seq,
+                                 struct store_cursor *cursor, uint64_t seq,
                                  struct record *out)
 {
+    const struct store_run *run = &cursor->run;
     struct store *store = view->store;
-    struct segment *segment = log_segment(&store->log, run->segment);
+    struct look look = { .cursor = cursor,
+                         .segment = log_segment(&store->log, run->segment) };
     uint64_t entry = run->table + (seq - run->first_seq) * 4;
-    struct batch_source source;
 
-    if (segment != NULL && segment->map != NULL) {
-        source = segment_source(segment, &store->log);
-        if (entry + 4 <= source.limit
-            && read_message(&source, get_u32(source.base + entry), run->topic,
-                            seq, out)) {
+    if (look.segment != NULL && look.segment->map != NULL) {
+        look.source = segment_source(look.segment, &store->log);
+        if (readable(&look, &store->log, entry, 4, AT_TABLE)
+            && read_message(&look, &store->log,
+                            get_u32(look.source.base + entry), run->topic, seq,
+                            out)) {
             return STATUS_OK;
         }
-        if (search_message(&source, run, seq, out)) {
+        if (search_message(&look, &store->log, run, seq, out)) {
             return STATUS_OK;
         }
+    }
+    if (look.failed && !is_cut(store, look.segment)) {
+        return STATUS_IO;
     }
     figure_add(&store->figures.corrupt_reads, 1);
     return STATUS_CORRUPT;
@@ -419,5 +503,5 @@ enum status store_view_message(struct store_view *view,
             return status;
         }
     }
-    return read_from_run(view, &cursor->run, seq, out);
+    return read_from_run(view, cursor, seq, out);
 }

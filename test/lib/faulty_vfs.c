@@ -136,6 +136,12 @@ static int faulty_unmap(const struct vfs *vfs, void *at, size_t len)
     return vfs_system()->unmap(vfs_system(), at, len);
 }
 
+static int faulty_touch(const struct vfs *vfs, const void *at, size_t len)
+{
+    (void)vfs;
+    return vfs_system()->touch(vfs_system(), at, len);
+}
+
 static int faulty_rename(const struct vfs *vfs, const char *from,
                          const char *to)
 {
@@ -193,6 +199,7 @@ void faulty_vfs_init(struct faulty_vfs *f)
                  .truncate = faulty_truncate,
                  .map = faulty_map,
                  .unmap = faulty_unmap,
+                 .touch = faulty_touch,
                  .rename = faulty_rename,
                  .unlink = faulty_unlink,
                  .sync_dir = faulty_sync_dir,

@@ -312,6 +312,12 @@ static int cut_unmap(const struct vfs *vfs, void *at, size_t len)
     return real()->unmap(real(), at, len);
 }
 
+static int cut_touch(const struct vfs *vfs, const void *at, size_t len)
+{
+    (void)vfs;
+    return real()->touch(real(), at, len);
+}
+
 static int cut_rename(const struct vfs *vfs, const char *from, const char *to)
 {
     struct cut_vfs *c = self(vfs);
@@ -389,6 +395,7 @@ void cut_vfs_init(struct cut_vfs *c, const char *dir)
                             .truncate = cut_truncate,
                             .map = cut_map,
                             .unmap = cut_unmap,
+                            .touch = cut_touch,
                             .rename = cut_rename,
                             .unlink = cut_unlink,
                             .sync_dir = cut_sync_dir,

@@ -310,9 +310,9 @@ Test(damage, of_any_byte_loses_at_most_its_batch)
         if (readable < total && offset >= last) {
             cr_assert(gt(u64, h.recovery.torn_bytes, 0), "offset %d",
                       (int)offset);
-            cr_assert(eq(u64, h.recovery.torn_batches,
-                         offset >= last + 128 ? 1 : 0),
-                      "offset %d", (int)offset);
+            cr_assert(
+                eq(u64, h.recovery.torn_batches, offset >= last + 128 ? 1 : 0),
+                "offset %d", (int)offset);
         }
         add_message(&h, TOPIC, "goes on");
         cr_assert(eq(int, harness_commit(&h), STATUS_OK));
@@ -419,6 +419,28 @@ Test(damage, a_missing_segment_is_reported_and_the_rest_is_there)
     cr_assert(gt(u64, next, 60));
     cr_assert(
         eq(int, message_at(&h, TOPIC, total + 100, &record, NULL), STATUS_OK));
+}
+
+/* Under a running store: no signal, and what is left is still read. */
+Test(damage, a_file_cut_while_it_is_open_kills_nobody)
+{
+    uint64_t readable = 0;
+    char path[600];
+
+    for (int i = 0; i < 10; i++) {
+        add_sized(&h, TOPIC, 1500, 'z');
+        cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    }
+    segment_file(&h, 1, path, sizeof path);
+    cr_assert(eq(int, truncate(path, 8192), 0));
+    for (uint64_t seq = 1; seq <= total + 10; seq++) {
+        struct record record;
+        enum status status = message_at(&h, TOPIC, seq, &record, NULL);
+        cr_assert(status == STATUS_OK || status == STATUS_CORRUPT);
+        readable += status == STATUS_OK;
+    }
+    cr_assert(gt(u64, readable, 5));
+    cr_assert(lt(u64, readable, total + 10));
 }
 
 /* Both messages and acks are in the keydir, and the log behind them is cut. */
