@@ -41,8 +41,8 @@ struct workers {
     struct tls_context *tls; /* NULL: plain */
     struct broker_metrics *metrics;
     _Atomic uint32_t conn_count; /* open, in all workers' nets */
-    _Atomic bool draining;  /* main sets it: nothing new is taken */
-    _Atomic size_t drained; /* workers that have nothing left to answer */
+    _Atomic bool draining;       /* main sets it: nothing new is taken */
+    _Atomic size_t drained;      /* workers that have nothing left to answer */
 };
 
 struct worker {

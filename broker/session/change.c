@@ -9,6 +9,7 @@
 
 #include "broker/clock.h"
 #include "broker/log.h"
+#include "proto/limits.h"
 
 #include <stdlib.h>
 
@@ -114,7 +115,7 @@ void change_durable(struct worker *w, struct change *c)
 static enum status decide(struct worker *w, struct change *c,
                           struct bytes *body)
 {
-    uint8_t random[24];
+    uint8_t random[SECRET_RANDOM_LEN];
     const struct catalog_context context = { .now_us = clock_wall_us(),
                                              .random = random,
                                              .last_seq = last_seq_of };
