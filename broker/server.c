@@ -134,7 +134,7 @@ static enum status make_shared(struct server *server, struct error *err)
     w->store = server->store;
     w->config = &server->config;
     w->metrics = &server->metrics;
-    w->nonces = nonces_new();
+    w->nonces = nonces_new(clock_wall_us() / 1000);
     server->metrics.worker_count = w->count;
     server->metrics.workers = calloc(w->count, sizeof *server->metrics.workers);
     server->metrics.store = server->store;

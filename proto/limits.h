@@ -65,7 +65,8 @@ enum {
     APP_COUNT_MAX = 16384,
     TOPIC_COUNT_MAX = 65536,
     GROUP_COUNT_MAX = 16384,
-    NONCE_COUNT_MAX = 256 * 1024, /* of signed logins, per NONCE_KEEP_MS */
+    NONCE_COUNT_MAX = 256 * 1024,    /* of signed logins, per NONCE_KEEP_MS */
+    NONCE_APP_COUNT_MAX = 64 * 1024, /* of them, of one app */
     NONCE_KEEP_MS =
         2 * 60 * 1000, /* twice the skew: no timestamp lives longer */
 

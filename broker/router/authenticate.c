@@ -15,7 +15,14 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum { TAG_LEN = 16, SET_CAPACITY_MIN = 1024 };
+enum {
+    TAG_LEN = 16,
+    SET_CAPACITY_MIN = 1024,
+    APP_PLACE_BITS = 15,
+    APP_PLACES = 1 << APP_PLACE_BITS
+};
+
+_Static_assert(APP_PLACES >= 2 * APP_COUNT_MAX, "its probes are short");
 
 /* ---- nonces ---- */
 
@@ -26,6 +33,12 @@ struct nonce_set {
     size_t capacity; /* a power of two, or 0 */
 };
 
+/* Nonces of one app in the generation `now`. */
+struct app_nonces {
+    uint32_t app; /* 0: free */
+    uint32_t count;
+};
+
 /* Two generations: a nonce is remembered for NONCE_KEEP_MS at least, which is
  * as long as a timestamp can be good for, and for twice that at most. */
 struct nonces {
@@ -33,13 +46,21 @@ struct nonces {
     struct nonce_set now;
     struct nonce_set before;
     uint64_t began_ms; /* `now` did */
+    uint32_t app_count;
+    struct app_nonces apps[APP_PLACES]; /* open addressing too */
+    /* not changed once it is made */
+    uint64_t started_ms;
 };
 
-struct nonces *nonces_new(void)
+struct nonces *nonces_new(uint64_t started_ms)
 {
     struct nonces *nonces = calloc(1, sizeof *nonces);
 
-    if (nonces != NULL && pthread_mutex_init(&nonces->lock, NULL) != 0) {
+    if (nonces == NULL) {
+        return NULL;
+    }
+    nonces->started_ms = started_ms;
+    if (pthread_mutex_init(&nonces->lock, NULL) != 0) {
         free(nonces);
         return NULL;
     }
@@ -112,18 +133,47 @@ static void turn_generation(struct nonces *nonces, uint64_t now_ms)
         free(nonces->before.tags);
         nonces->before = (struct nonce_set) { 0 };
     }
+    memset(nonces->apps, 0, sizeof nonces->apps);
+    nonces->app_count = 0;
     nonces->began_ms = now_ms;
 }
 
-static enum status nonce_add(struct nonces *nonces, const uint8_t *tag,
-                             uint64_t now_ms, uint64_t *retry_after_ms)
+/* NULL: as many apps as there can be, and this one is not among them. */
+static struct app_nonces *app_place(struct nonces *nonces, uint32_t app)
 {
+    uint32_t at = app * UINT32_C(2654435769) >> (32 - APP_PLACE_BITS);
+
+    while (nonces->apps[at].app != 0 && nonces->apps[at].app != app) {
+        at = (at + 1) & (APP_PLACES - 1);
+    }
+    if (nonces->apps[at].app == 0) {
+        if (nonces->app_count >= APP_COUNT_MAX) {
+            return NULL;
+        }
+        nonces->apps[at].app = app;
+        nonces->app_count++;
+    }
+    return &nonces->apps[at];
+}
+
+/* STATUS_AGAIN: *bound of them are there already. */
+static enum status nonce_add(struct nonces *nonces, uint32_t app,
+                             const uint8_t *tag, uint64_t now_ms,
+                             uint32_t *bound)
+{
+    struct app_nonces *of_app;
+
     turn_generation(nonces, now_ms);
     if (set_has(&nonces->now, tag) || set_has(&nonces->before, tag)) {
         return STATUS_EXISTS;
     }
-    if (nonces->now.count >= NONCE_COUNT_MAX) {
-        *retry_after_ms = nonces->began_ms + NONCE_KEEP_MS - now_ms;
+    of_app = app_place(nonces, app);
+    if (of_app != NULL && of_app->count >= NONCE_APP_COUNT_MAX) {
+        *bound = NONCE_APP_COUNT_MAX;
+        return STATUS_AGAIN;
+    }
+    if (of_app == NULL || nonces->now.count >= NONCE_COUNT_MAX) {
+        *bound = NONCE_COUNT_MAX;
         return STATUS_AGAIN;
     }
     if (!set_grow(&nonces->now)) {
@@ -131,6 +181,7 @@ static enum status nonce_add(struct nonces *nonces, const uint8_t *tag,
     }
     memcpy(nonces->now.tags[set_place(&nonces->now, tag)], tag, TAG_LEN);
     nonces->now.count++;
+    of_app->count++;
     return STATUS_OK;
 }
 
@@ -140,13 +191,31 @@ static enum status internal(struct refusal *refusal)
                   "the cryptographic library failed");
 }
 
+static enum status refuse_nonces(struct refusal *refusal, const struct app *app,
+                                 uint32_t bound, uint64_t retry_after_ms)
+{
+    if (bound == NONCE_COUNT_MAX) {
+        (void)refuse(refusal, STATUS_AGAIN, "nonces",
+                     "too many signed logins in a short time");
+    } else {
+        (void)refuse(refusal, STATUS_AGAIN, "app_nonces",
+                     "too many signed logins of this app in a short time");
+        (void)snprintf(refusal->scope, sizeof refusal->scope, "app %s",
+                       app->name);
+    }
+    refusal->used = refusal->allowed = bound;
+    refusal->retry_after_ms = retry_after_ms;
+    return STATUS_AGAIN;
+}
+
 static enum status check_nonce(struct nonces *nonces, const struct app *app,
                                struct slice nonce, uint64_t now_ms,
                                struct refusal *refusal)
 {
     uint8_t text[4 + NONCE_LEN_MAX];
     uint8_t hash[EVP_MAX_MD_SIZE];
-    uint64_t retry_after_ms = 0;
+    uint64_t retry_after_ms;
+    uint32_t bound = 0;
     enum status status;
 
     put_u32(text, app->id);
@@ -156,7 +225,8 @@ static enum status check_nonce(struct nonces *nonces, const struct app *app,
     }
     hash[0] |= 1; /* never all zero */
     pthread_mutex_lock(&nonces->lock);
-    status = nonce_add(nonces, hash, now_ms, &retry_after_ms);
+    status = nonce_add(nonces, app->id, hash, now_ms, &bound);
+    retry_after_ms = nonces->began_ms + NONCE_KEEP_MS - now_ms;
     pthread_mutex_unlock(&nonces->lock);
     if (status == STATUS_EXISTS) {
         return refuse(refusal, STATUS_UNAUTHENTICATED, "nonce",
@@ -164,11 +234,7 @@ static enum status check_nonce(struct nonces *nonces, const struct app *app,
                       "login");
     }
     if (status == STATUS_AGAIN) {
-        (void)refuse(refusal, STATUS_AGAIN, "nonces",
-                     "too many signed logins in a short time");
-        refusal->used = refusal->allowed = NONCE_COUNT_MAX;
-        refusal->retry_after_ms = retry_after_ms;
-        return STATUS_AGAIN;
+        return refuse_nonces(refusal, app, bound, retry_after_ms);
     }
     return status == STATUS_OK
                ? status
@@ -224,6 +290,21 @@ static enum status check_timestamp(uint64_t timestamp_ms, uint64_t now_ms,
     refusal->used = skew_ms;
     refusal->allowed = TIMESTAMP_SKEW_MS_MAX;
     return STATUS_UNAUTHENTICATED;
+}
+
+/* What was used before the start is not remembered. Not STATUS_UNAUTHENTICATED:
+ * who comes again with a new one will be let in, however slow its clock. */
+static enum status check_not_before_start(const struct nonces *nonces,
+                                          uint64_t timestamp_ms,
+                                          struct refusal *refusal)
+{
+    if (timestamp_ms >= nonces->started_ms) {
+        return STATUS_OK;
+    }
+    (void)refuse(refusal, STATUS_AGAIN, "timestamp_start",
+                 "made before this broker started; sign a new one");
+    refusal->retry_after_ms = nonces->started_ms - timestamp_ms;
+    return STATUS_AGAIN;
 }
 
 /* HMAC-SHA256 over "app\ntimestamp_ms\nnonce". */
@@ -290,6 +371,10 @@ static enum status check_signed(const struct app *app, struct nonces *nonces,
         return status;
     }
     status = check_signature(app, credentials, refusal);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = check_not_before_start(nonces, credentials->timestamp_ms, refusal);
     if (status != STATUS_OK) {
         return status;
     }

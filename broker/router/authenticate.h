@@ -13,10 +13,12 @@
 
 /* The nonces seen within the time a timestamp is good for. Shared by all
  * workers behind a lock: logins are rare beside messages. Bounded:
- * NONCE_COUNT_MAX; when full of fresh ones a login is refused with
- * STATUS_AGAIN. */
+ * NONCE_COUNT_MAX, and NONCE_APP_COUNT_MAX of one app; when full of fresh ones
+ * a login is refused with STATUS_AGAIN. So is one that was signed before
+ * `started_ms`, the wall clock's time at the process's start: whether it was
+ * used before that is not known. */
 struct nonces;
-struct nonces *nonces_new(void);
+struct nonces *nonces_new(uint64_t started_ms);
 void nonces_free(struct nonces *nonces);
 
 struct credentials {

@@ -39,7 +39,7 @@ static void add_app(const char *name, uint8_t salt, char *secret)
 static void set_up(void)
 {
     catalog = catalog_new();
-    nonces = nonces_new();
+    nonces = nonces_new(0);
     add_app("shop", 1, secrets[0]);
     add_app("bank", 2, secrets[1]);
 }
@@ -271,7 +271,7 @@ Test(authenticate, a_replay_is_refused_for_as_long_as_its_timestamp_is_good)
         char before[32];
 
         nonces_free(nonces);
-        nonces = nonces_new();
+        nonces = nonces_new(0);
         /* Generations turn at different points of the life of the nonce. */
         snprintf(before, sizeof before, "first-%08llu",
                  (unsigned long long)offset);
@@ -298,23 +298,67 @@ Test(authenticate, a_clock_set_back_forgets_nothing)
     cr_assert_str_eq(refusal.limit, "nonce");
 }
 
-Test(authenticate, nonces_are_bounded_and_come_back)
+static enum status signed_by(const char *app, const char *secret,
+                             const char *nonce)
+{
+    struct credentials credentials = sign(app, secret, now_ms, nonce);
+
+    return login_at(&credentials, false, now_ms, app);
+}
+
+Test(authenticate, nonces_of_one_app_are_bounded_and_come_back)
 {
     char nonce[32];
 
-    for (int i = 0; i < NONCE_COUNT_MAX; i++) {
+    for (int i = 0; i < NONCE_APP_COUNT_MAX; i++) {
         snprintf(nonce, sizeof nonce, "nonce-%08d", i);
         cr_assert_eq(signed_at(now_ms, nonce, now_ms), STATUS_OK);
     }
     cr_assert_eq(signed_at(now_ms, "one-more", now_ms + 1000), STATUS_AGAIN);
-    cr_assert_str_eq(refusal.limit, "nonces");
-    cr_assert_eq(refusal.allowed, NONCE_COUNT_MAX);
+    cr_assert_str_eq(refusal.limit, "app_nonces");
+    cr_assert_str_eq(refusal.scope, "app shop");
+    cr_assert_eq(refusal.allowed, NONCE_APP_COUNT_MAX);
     cr_assert_eq(refusal.retry_after_ms, NONCE_KEEP_MS - 1000);
+    cr_assert_eq(signed_by("bank", secrets[1], "one-more"), STATUS_OK);
     cr_assert_eq(signed_at(now_ms, "nonce-00000000", now_ms),
                  STATUS_UNAUTHENTICATED);
     cr_assert_eq(
         signed_at(now_ms + NONCE_KEEP_MS, "one-more", now_ms + NONCE_KEEP_MS),
         STATUS_OK);
+}
+
+Test(authenticate, nonces_of_all_apps_are_bounded)
+{
+    enum { APPS = NONCE_COUNT_MAX / NONCE_APP_COUNT_MAX };
+    char secret[SECRET_LEN_MAX + 1];
+    char app[16];
+    char nonce[32];
+
+    for (int a = 0; a < APPS; a++) {
+        snprintf(app, sizeof app, "app-%d", a);
+        add_app(app, (uint8_t)(10 + a), secret);
+        for (int i = 0; i < NONCE_APP_COUNT_MAX; i++) {
+            snprintf(nonce, sizeof nonce, "nonce-%08d", i);
+            cr_assert_eq(signed_by(app, secret, nonce), STATUS_OK);
+        }
+    }
+    cr_assert_eq(signed_by("shop", secrets[0], "one-more"), STATUS_AGAIN);
+    cr_assert_str_eq(refusal.limit, "nonces");
+    cr_assert_eq(refusal.allowed, NONCE_COUNT_MAX);
+    cr_assert_eq(
+        signed_at(now_ms + NONCE_KEEP_MS, "one-more", now_ms + NONCE_KEEP_MS),
+        STATUS_OK);
+}
+
+Test(authenticate, what_was_signed_before_the_start_is_refused)
+{
+    nonces_free(nonces);
+    nonces = nonces_new(now_ms);
+    cr_assert_eq(signed_at(now_ms - 1, "nonce--1", now_ms + 5), STATUS_AGAIN);
+    cr_assert_str_eq(refusal.limit, "timestamp_start");
+    cr_assert_eq(refusal.retry_after_ms, 1);
+    cr_assert_not_null(strstr(refusal.text, "before this broker started"));
+    cr_assert_eq(signed_at(now_ms, "nonce--1", now_ms + 5), STATUS_OK);
 }
 
 /* ---- the header ---- */
