@@ -482,7 +482,10 @@ enum status store_apply(struct store *store, const struct store_commit *commit)
         return STATUS_OK; /* known already */
     }
     source = segment_source(segment, &store->log);
-    status = batch_read(&source, commit->offset, &batch);
+    status = segment_readable(segment, &store->log, commit->offset,
+                              (uint64_t)commit->offset + commit->len)
+                 ? batch_read(&source, commit->offset, &batch)
+                 : STATUS_IO;
     if (status != STATUS_OK) {
         store_freeze(store);
         return status;

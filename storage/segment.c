@@ -379,6 +379,13 @@ enum status segment_trim(struct segment *segment, struct log *log,
     return status;
 }
 
+bool segment_readable(const struct segment *segment, const struct log *log,
+                      uint64_t from, uint64_t to)
+{
+    from &= ~(uint64_t)(BLOCK_LEN - 1);
+    return log->vfs->touch(log->vfs, segment->map + from, to - from) == 0;
+}
+
 struct batch_source segment_source(const struct segment *segment,
                                    const struct log *log)
 {

@@ -94,6 +94,10 @@ MUST_CHECK enum status segment_trim(struct segment *segment, struct log *log,
 
 void segment_free(struct segment *segment, struct log *log); /* accepts NULL */
 
+/* Can these bytes of the map be read? False: to do so would raise SIGBUS. */
+bool segment_readable(const struct segment *segment, const struct log *log,
+                      uint64_t from, uint64_t to);
+
 /* The mapped segment up to its end, for batch_read(). */
 struct batch_source segment_source(const struct segment *segment,
                                    const struct log *log);

@@ -244,17 +244,22 @@ static enum status visit_facts(const struct batch *batch,
     return STATUS_OK;
 }
 
-static enum status read_batch(struct store *store, uint32_t segment_id,
-                              uint32_t offset, struct batch *batch)
+static enum status read_batch(struct store *store,
+                              const struct store_commit *commit,
+                              struct batch *batch)
 {
-    struct segment *segment = log_segment(&store->log, segment_id);
+    struct segment *segment = log_segment(&store->log, commit->segment);
     struct batch_source source;
 
     if (segment == NULL || segment->map == NULL) {
         return STATUS_CORRUPT;
     }
+    if (!segment_readable(segment, &store->log, commit->offset,
+                          (uint64_t)commit->offset + commit->len)) {
+        return STATUS_IO;
+    }
     source = segment_source(segment, &store->log);
-    return batch_read(&source, offset, batch);
+    return batch_read(&source, commit->offset, batch);
 }
 
 enum status store_view_commit(struct store_view *view,
@@ -266,7 +271,7 @@ enum status store_view_commit(struct store_view *view,
 
     keydir_reader_reset(view->reader);
     trim(view);
-    status = read_batch(view->store, commit->segment, commit->offset, &batch);
+    status = read_batch(view->store, commit, &batch);
     if (status == STATUS_OK) {
         status = visit_runs(view, &batch, visitor);
     }
@@ -360,13 +365,6 @@ struct look {
     bool failed; /* something could not be read */
 };
 
-static bool touch(const struct look *look, const struct log *log, uint64_t from,
-                  uint64_t to)
-{
-    from &= ~(uint64_t)(BLOCK_LEN - 1);
-    return log->vfs->touch(log->vfs, look->source.base + from, to - from) == 0;
-}
-
 /* False: bytes offset..offset+len do not lie in the segment, or do not read. */
 static bool readable(struct look *look, const struct log *log, uint64_t offset,
                      uint64_t len, enum looking what)
@@ -385,9 +383,10 @@ static bool readable(struct look *look, const struct log *log, uint64_t offset,
         if (*known == place) {
             continue;
         }
-        if (touch(look, log, at, end)) {
+        if (segment_readable(look->segment, log, at, end)) {
             *known = place;
-        } else if (!touch(look, log, offset, offset + len)) {
+        } else if (!segment_readable(look->segment, log, offset,
+                                     offset + len)) {
             look->failed = true; /* and not only behind the file's end */
             return false;
         }

@@ -443,6 +443,21 @@ Test(damage, a_file_cut_while_it_is_open_kills_nobody)
     cr_assert(lt(u64, readable, total + 10));
 }
 
+Test(damage, a_batch_cut_before_it_is_noted_freezes_the_store)
+{
+    struct store_commit commit;
+    char path[600];
+
+    add_sized(&h, TOPIC, 9000, 'z');
+    cr_assert(eq(int, harness_append(&h, &commit), STATUS_OK));
+    cr_assert(eq(int, store_sync(h.store, &h.err), STATUS_OK));
+    segment_file(&h, 1, path, sizeof path);
+    cr_assert(eq(int, truncate(path, 8192), 0));
+    cr_assert(eq(int, store_view_commit(h.view, &commit, NULL), STATUS_IO));
+    cr_assert(eq(int, store_apply(h.store, &commit), STATUS_IO));
+    cr_assert(store_frozen(h.store));
+}
+
 /* Both messages and acks are in the keydir, and the log behind them is cut. */
 static void known_then_cut(bool clean, bool gone)
 {
