@@ -18,8 +18,8 @@ static void no_memory(struct dispatch *d)
 
 /* ---- lanes ---- */
 
-static struct lane_reader *lane_reader_new(struct group_run *run,
-                                           struct topic *topic)
+static struct lane_reader *
+lane_reader_new(struct dispatch *d, struct group_run *run, struct topic *topic)
 {
     struct lane_reader *lane = calloc(1, sizeof *lane);
     struct topic_state *state = topic->user;
@@ -27,6 +27,7 @@ static struct lane_reader *lane_reader_new(struct group_run *run,
     if (lane == NULL) {
         return NULL;
     }
+    metric_add(&d->config.metrics->lanes, 1);
     lane->run = run;
     lane->topic = state;
     lane->topic_name = topic->name;
@@ -35,7 +36,7 @@ static struct lane_reader *lane_reader_new(struct group_run *run,
     return lane;
 }
 
-static void lane_reader_free(struct lane_reader *lane)
+static void lane_reader_free(struct dispatch *d, struct lane_reader *lane)
 {
     struct lane_reader **at = &lane->topic->lanes;
 
@@ -43,6 +44,7 @@ static void lane_reader_free(struct lane_reader *lane)
         at = &(*at)->next;
     }
     *at = lane->next;
+    metric_set(&d->config.metrics->lanes, d->config.metrics->lanes - 1);
     free(lane);
 }
 
@@ -54,7 +56,7 @@ static enum status add_lane(struct dispatch *d, struct group_run *run,
 {
     struct topic_state *state = topic->user;
     uint64_t after = group_starts_after(run->fact, topic->id);
-    struct lane_reader *lane = lane_reader_new(run, topic);
+    struct lane_reader *lane = lane_reader_new(d, run, topic);
     enum status status = STATUS_OK;
 
     if (lane == NULL) {
@@ -71,7 +73,7 @@ static enum status add_lane(struct dispatch *d, struct group_run *run,
         status = group_add_lane(run->group, start);
     }
     if (status != STATUS_OK) {
-        lane_reader_free(lane);
+        lane_reader_free(d, lane);
         return status;
     }
     dispatch_touched(d, run);
@@ -127,7 +129,7 @@ static void on_topic_gone(void *arg, struct topic *topic)
         struct lane_reader *lane = state->lanes;
         group_drop_lane(lane->run->group, topic->id);
         dispatch_touched(d, lane->run);
-        lane_reader_free(lane);
+        lane_reader_free(d, lane);
     }
     free(state);
     topic->user = NULL;
@@ -191,9 +193,8 @@ static void on_group_added(void *arg, struct group_fact *fact)
 
 static void free_reader(void *arg, uint32_t topic, void *user)
 {
-    (void)arg;
     (void)topic;
-    lane_reader_free(user);
+    lane_reader_free(arg, user);
 }
 
 static void unlink_from_lists(struct dispatch *d, struct group_run *run)
@@ -235,7 +236,7 @@ static void unlink_from_lists(struct dispatch *d, struct group_run *run)
 static void group_run_free(struct dispatch *d, struct group_run *run)
 {
     unlink_from_lists(d, run);
-    group_each_lane(run->group, free_reader, NULL);
+    group_each_lane(run->group, free_reader, d);
     group_free(run->group);
     free(run->members);
     free(run);

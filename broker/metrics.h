@@ -26,6 +26,7 @@
     X(authentication_failures, counter, "Refused logins")                      \
     X(sessions, gauge, "Open connections")                                     \
     X(attached_members, gauge, "Members attached to groups")                   \
+    X(lanes, gauge, "Pairs of a group and a topic it takes")                   \
     X(in_flight_messages, gauge, "Ack transactions, all in the heap tier")     \
     X(in_flight_bytes, gauge, "Memory of the heap tier")                       \
     X(in_flight_bytes_max, gauge, "Budget of the heap tier")                   \

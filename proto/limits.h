@@ -71,6 +71,7 @@ enum {
         2 * 60 * 1000, /* twice the skew: no timestamp lives longer */
 
     /* groups */
+    LANE_COUNT_MAX = 1000000, /* pairs of a group and a topic it takes */
     GROUP_PATTERN_COUNT_MAX = 32,
     APP_GRANT_COUNT_MAX = 64,
     GROUP_IN_FLIGHT_MAX = 262144, /* unsettled of one group */

@@ -442,6 +442,12 @@ decide_create(struct catalog *catalog, const struct catalog_request *request,
     if (status != STATUS_OK) {
         return status;
     }
+    if (request->class != CATALOG_APP
+        && context->lane_count >= LANE_COUNT_MAX) {
+        return refuse_count(refusal, STATUS_TOO_LARGE, "lane_count",
+                            "the groups take as many topics as there may be",
+                            context->lane_count, LANE_COUNT_MAX);
+    }
     if (table->last_id == UINT32_MAX) {
         return refuse_count(refusal, STATUS_TOO_LARGE, "id",
                             "all ids of this class are used up", UINT32_MAX,

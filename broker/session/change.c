@@ -112,12 +112,24 @@ void change_durable(struct worker *w, struct change *c)
     change_next(w);
 }
 
+static uint64_t lane_count(const struct workers *all)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < all->count; i++) {
+        count += atomic_load_explicit(&all->metrics->workers[i].lanes,
+                                      memory_order_relaxed);
+    }
+    return count;
+}
+
 static enum status decide(struct worker *w, struct change *c,
                           struct bytes *body)
 {
     uint8_t random[SECRET_RANDOM_LEN];
     const struct catalog_context context = { .now_us = clock_wall_us(),
                                              .random = random,
+                                             .lane_count = lane_count(w->all),
                                              .last_seq = last_seq_of };
 
     if (random_bytes(random, sizeof random) != STATUS_OK

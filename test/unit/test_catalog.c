@@ -116,12 +116,15 @@ static void tear_down(void)
 
 TestSuite(catalog, .init = set_up, .fini = tear_down, .timeout = 30);
 
+static uint64_t lane_count;
+
 /* Decide and give the body; takes the request's patterns. */
 static enum status decide(struct catalog_request *request, struct bytes *body)
 {
     static const uint8_t random[24] = "0123456789abcdefghijklm";
     struct catalog_context context = { .now_us = 77,
                                        .random = random,
+                                       .lane_count = lane_count,
                                        .last_seq = last_seq_of };
     enum status status;
 
@@ -806,4 +809,21 @@ Test(catalog, topics_are_bounded)
     cr_assert_eq(refusal.used, TOPIC_COUNT_MAX);
     cr_assert_eq(refusal.allowed, TOPIC_COUNT_MAX);
     cr_assert_eq(topic_id("t040000"), 40000);
+}
+
+Test(catalog, lanes_have_a_bound)
+{
+    lane_count = LANE_COUNT_MAX - 1;
+    cr_assert_eq(change((struct catalog_request) { .op = CATALOG_CREATE,
+                                                   .class = CATALOG_TOPIC,
+                                                   .name = "last" }),
+                 STATUS_OK);
+    lane_count = LANE_COUNT_MAX;
+    cr_assert_eq(change((struct catalog_request) { .op = CATALOG_CREATE,
+                                                   .class = CATALOG_TOPIC,
+                                                   .name = "more" }),
+                 STATUS_TOO_LARGE);
+    cr_assert_str_eq(refusal.limit, "lane_count");
+    cr_assert_eq(refusal.used, LANE_COUNT_MAX);
+    cr_assert_eq(refusal.allowed, LANE_COUNT_MAX);
 }
