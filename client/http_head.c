@@ -47,7 +47,7 @@ static bool status_line_read(struct slice line, struct http_head *out)
 {
     if (line.len < 12 || memcmp(line.at, "HTTP/1.", 7) != 0
         || (line.at[7] != '0' && line.at[7] != '1') || line.at[8] != ' '
-        || !is_digit(line.at[9]) || !is_digit(line.at[10])
+        || !is_digit(line.at[9]) || line.at[9] == '0' || !is_digit(line.at[10])
         || !is_digit(line.at[11]) || (line.len > 12 && line.at[12] != ' ')) {
         return false;
     }
