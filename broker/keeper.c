@@ -103,9 +103,12 @@ static void prepare(struct keeper *k)
     if (status == STATUS_OK && k->no_space) {
         log_info("disk space is back");
     } else if (status != STATUS_OK && !k->no_space) {
-        log_warn("no new segment reason=\"%s\" effect=\"publishes are refused "
-                 "when this one is full\"",
-                 err.text);
+        log_warn("disk space is short reason=\"%s\" effect=\"publishes are "
+                 "refused%s\"",
+                 err.text,
+                 store_space_low(k->config.store)
+                     ? ""
+                     : " when this segment is full");
     }
     k->no_space = status != STATUS_OK;
 }
