@@ -153,6 +153,10 @@ def run_case(function, timeout, options, topic):
         error = f"no end after {timeout} s\n{traceback.format_exc()}"
     except Exception:
         error = traceback.format_exc()
+    except BaseException:  # told to stop: leave nothing behind
+        signal.alarm(15)
+        env.close(False)
+        raise
     finally:
         signal.alarm(0)
     signal.alarm(60)

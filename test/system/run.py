@@ -42,7 +42,12 @@ class Topic:
         return True
 
     def end(self):
-        """Its brokers die with it."""
+        """Let it clean up, then make sure of it. Its brokers die with it."""
+        try:
+            self.process.terminate()
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            pass
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
