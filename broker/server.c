@@ -66,6 +66,14 @@ static void log_recovery(const struct store_recovery *r, const char *dir)
                   (unsigned long long)r->damaged_bytes,
                   (unsigned long long)r->missing_segments);
     }
+    if (r->torn_batches > 0) {
+        log_warn(
+            "store cut batches=%llu bytes=%llu reason=\"the last ones "
+            "before an unclean end do not read; they were never confirmed, "
+            "unless the disk damaged them\"",
+            (unsigned long long)r->torn_batches,
+            (unsigned long long)r->torn_bytes);
+    }
 }
 
 static enum status open_store(struct server *server, struct error *err)
