@@ -213,6 +213,14 @@ void conn_leave(struct conn *conn)
     if (status != STATUS_OK) {
         conn_die(conn, "no_memory");
     }
+    /* libev has no call to take a descriptor out of the epoll set: it stays
+     * until an event comes for it here, and goes then by its number. The other
+     * net may have closed it meanwhile, which took it out as well. If the
+     * number is then nobody's, or a file's that is not in this set, the call
+     * fails and libev makes the set anew. If it is in this set again, it is by
+     * this thread, so not between the event and the call; an old event for it
+     * has another generation, is dropped, and the set is made anew. Nothing is
+     * lost or given to the wrong connection; the price is one such set-up. */
     ev_io_stop(net->config.loop, &conn->io);
     deadline_clear(&net->deadlines, &conn->deadline);
     link_remove(&conn->all);
