@@ -44,7 +44,8 @@ enum {
     NET_READ_COUNT_MAX = 2,         /* reads of one connection per loop turn */
     NET_ACCEPT_COUNT_MAX = 64,      /* accepts per listener and loop turn */
     NET_ACCEPT_PAUSE_MS = 100,      /* when descriptors ran out */
-    NET_DESCRIPTOR_RESERVE = 64,    /* of the process, not for connections */
+    NET_DESCRIPTOR_PART = 4,        /* a fourth of the process's, and ... */
+    NET_DESCRIPTOR_RESERVE = 64,    /* ... at least this, not for connections */
     NET_LISTENER_COUNT_MAX = 8,     /* sockets of one worker */
     NET_SPARE_COUNT = 16,           /* empty buffers a worker keeps, each ... */
     NET_SPARE_LEN_MAX = 256 * 1024, /* ... of at most this */

@@ -52,7 +52,7 @@ struct net_config {
     void *owner;             /* the worker, for the handler: net_owner() */
     struct tls_context *tls; /* NULL: plain TCP. Shared by all workers */
     /* Together with all nets that count in the same place; the process's
-     * descriptors less NET_DESCRIPTOR_RESERVE when those are fewer. */
+     * descriptors less what is reserved (NET_DESCRIPTOR_PART) when fewer. */
     uint32_t conn_count_max;
     _Atomic uint32_t *conn_count; /* outlives the nets; NULL: this net's alone */
     size_t output_high;           /* bytes waiting: congested from here ... */

@@ -44,17 +44,22 @@ static void on_turn(struct ev_loop *loop, ev_idle *watcher, int events)
     }
 }
 
-/* The store must never lack a descriptor because of connections. */
+/* The store must never lack a descriptor because of connections; it has one for
+ * each segment of the log. */
 static uint32_t descriptors_for_conns(void)
 {
     struct rlimit limit;
+    uint64_t reserve;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > UINT32_MAX) {
         return UINT32_MAX;
     }
-    return limit.rlim_cur > 2 * NET_DESCRIPTOR_RESERVE
-               ? (uint32_t)limit.rlim_cur - NET_DESCRIPTOR_RESERVE
-               : (uint32_t)limit.rlim_cur / 2;
+    reserve = limit.rlim_cur / NET_DESCRIPTOR_PART;
+    if (reserve < NET_DESCRIPTOR_RESERVE) {
+        reserve = NET_DESCRIPTOR_RESERVE;
+    }
+    return (uint32_t)(limit.rlim_cur > 2 * reserve ? limit.rlim_cur - reserve
+                                                   : limit.rlim_cur / 2);
 }
 
 static void set_defaults(struct net *net)

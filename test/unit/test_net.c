@@ -821,7 +821,7 @@ Test(net, connections_leave_descriptors_for_others)
 
     getrlimit(RLIMIT_NOFILE, &before);
     few = before;
-    few.rlim_cur = 2 * NET_DESCRIPTOR_RESERVE - 88; /* half of so few */
+    few.rlim_cur = NET_DESCRIPTOR_RESERVE - 24; /* half of so few */
     cr_assert_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
     set_up_with(bed_config());
     setrlimit(RLIMIT_NOFILE, &before);
