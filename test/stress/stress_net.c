@@ -41,6 +41,7 @@ struct worker {
 };
 
 static struct worker workers[2];
+static _Atomic uint32_t conn_count; /* of both */
 
 static void on_request(struct conn *conn, const struct http_request *request)
 {
@@ -116,6 +117,7 @@ static void on_arrived(struct ev_loop *loop, ev_async *watcher, int events)
     pthread_mutex_unlock(&worker->lock);
     for (size_t i = 0; i < count; i++) {
         conn_enter(mail[i].conn, worker->net);
+        conn_set_known(mail[i].conn, worker->hops % 2 == 0);
         conn_send(mail[i].conn, WS_BINARY,
                   slice_of(mail[i].payload, mail[i].len));
     }
@@ -138,6 +140,8 @@ static void worker_init(struct worker *worker)
         .handler = &handler,
         .owner = worker,
         .conn_count_max = 100,
+        .conn_count = &conn_count,
+        .hello_len_max = HELLO_LEN_MAX,
         .output_high = 1 << 20,
         .output_low = 1 << 18,
         .output_max = 1 << 24,
@@ -166,6 +170,16 @@ static void *worker_run(void *arg)
 
     ev_run(worker->loop, 0);
     return NULL;
+}
+
+/* All input is handled; of the output pings may be on their way. */
+static void check_account(struct worker *worker)
+{
+    struct net_stats stats;
+
+    net_stats(worker->net, &stats);
+    CHECK(stats.input_bytes == 0);
+    CHECK(stats.output_bytes <= CONN_COUNT * NET_UNKNOWN_OUTPUT_HIGH);
 }
 
 static void worker_fini(struct worker *worker)
@@ -266,9 +280,12 @@ int main(void)
     }
     CHECK(workers[0].hops + workers[1].hops == CONN_COUNT * ROUNDS);
     CHECK(workers[0].closed + workers[1].closed == 0);
+    CHECK(atomic_load(&conn_count) == CONN_COUNT);
     for (size_t i = 0; i < 2; i++) {
+        check_account(&workers[i]);
         worker_fini(&workers[i]);
     }
+    CHECK(atomic_load(&conn_count) == 0);
     for (int i = 0; i < CONN_COUNT; i++) {
         close(fds[i]);
     }
