@@ -340,6 +340,7 @@ static enum status open_net(struct worker *w, struct error *err)
         .output_max = output_max,
         .head_ms = config->head_ms,
         .body_ms = config->body_ms,
+        .hello_len_max = HELLO_LEN_MAX,
         .idle_ms = config->idle_ms,
         .ping_ms = config->ping_ms,
     };

@@ -253,6 +253,7 @@ static enum status identify(struct session *s, const struct credentials *c,
         return status;
     }
     s->app = app->id;
+    conn_set_known(s->conn, true);
     return STATUS_OK;
 }
 
