@@ -143,7 +143,7 @@ void catalog_request_fini(struct catalog_request *request);
 struct catalog_context {
     uint64_t now_us;
     const uint8_t *random; /* SECRET_RANDOM_LEN bytes, for a secret */
-    uint64_t lane_count; /* of all workers, about now */
+    uint64_t lane_count;   /* of all workers, about now */
     uint64_t (*last_seq)(void *arg, const struct topic *topic);
     void *arg;
 };
