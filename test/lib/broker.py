@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from http.client import HTTPException
 
 from harness import Failed, check, wait_until
 
@@ -50,6 +51,7 @@ class Broker:
         self.port = free_port() if port is None else port
         self.log_path = env.path(f"godwitd-{number}.log")
         self.process = None
+        self.more_env = {}       # of the process
         self.expect_exit = None  # the exit code, when it ends by itself
         self.log_begin = 0       # where the running process's log begins
 
@@ -67,6 +69,7 @@ class Broker:
         env = dict(os.environ)
         env.setdefault("ASAN_OPTIONS", "detect_stack_use_after_return=0:abort_on_error=0")
         env.setdefault("TSAN_OPTIONS", "halt_on_error=0:exitcode=66:suppressions=" + TSAN_FILE)
+        env.update(self.more_env)
         with open(self.log_path, "ab") as log:
             self.log_begin = log.tell()
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
@@ -118,6 +121,7 @@ class Broker:
         if self.process is not None and self.process.poll() is not None:
             faults.append(f"godwitd had ended by itself with {self.process.returncode}")
         elif self.process is not None:
+            faults += self.unbalanced()
             try:
                 code = self.stop()
                 if code != 0:
@@ -134,6 +138,20 @@ class Broker:
                     faults.append("in the broker's log:\n" + whole[at:at + 3000])
                     break
         return faults
+
+    def unbalanced(self):
+        """Lanes whose books do not balance: published is not what became of it."""
+        from http_api import Http
+        try:
+            http = Http(self, timeout=5)
+            found = []
+            for group in http.get("/v1/groups").json["groups"]:
+                shown = http.get("/v1/groups/" + group["name"]).json
+                found += [f"books of {group['name']}: {lane}" for lane in shown.get("lanes", [])
+                          if not lane["balanced"]]
+            return found
+        except (OSError, HTTPException, KeyError, ValueError):
+            return []  # TLS, at its limits, or about to stop
 
     # --- what it says ---
 
