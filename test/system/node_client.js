@@ -16,6 +16,7 @@ class Client {
   constructor(producer) {
     this.producer = producer;
     this.waiting = new Map(); // id -> function that takes the reply
+    this.lost = new Set(); // whom to tell that the connection is gone
     this.deliveries = [];
     this.arrived = () => {};
     this.nextId = 1;
@@ -25,7 +26,10 @@ class Client {
     return new Promise((resolve, reject) => {
       this.ws = new WebSocket(url, "godwit.v1.json");
       this.ws.on("error", reject);
-      this.ws.on("close", () => reject(new Error("closed")));
+      this.ws.on("close", () => {
+        reject(new Error("closed"));
+        this.lost.forEach((tell) => tell(new Error("closed")));
+      });
       this.ws.on("message", (data) => this.take(JSON.parse(data)));
       this.ws.on("open", () => this.hello().then(resolve, reject));
     });
@@ -48,12 +52,14 @@ class Client {
       let left = ids;
       const replies = [];
       this.nextId += ids;
-      this.ws.once("close", () => reject(new Error("closed")));
+      this.lost.add(reject);
       for (let i = 0; i < ids; i++) {
         this.waiting.set(id + i, (reply) => {
           replies.push(reply);
           left -= Number(reply.count || 1);
-          if (left <= 0) resolve(ids === 1 ? reply : replies);
+          if (left > 0) return;
+          this.lost.delete(reject);
+          resolve(ids === 1 ? reply : replies);
         });
       }
       this.ws.send(JSON.stringify({ id: String(id), ...message }));
