@@ -1,6 +1,6 @@
 /* links: godwit_net godwit_proto ev */
 /* with: test/lib/net_bed.c */
-#include "test/lib/net_bed.h"
+#include "test/lib/net_suite.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -10,39 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct bed bed;
-
-static void set_up(void)
-{
-    struct net_config config = bed_config();
-
-    bed_open(&bed, &config);
-}
-
-static void tear_down(void)
-{
-    bed_close(&bed);
-}
-
-static void set_up_with(struct net_config config)
-{
-    bed_close(&bed);
-    bed_open(&bed, &config);
-}
-
 TestSuite(net, .init = set_up, .fini = tear_down, .timeout = 60);
-
-static bool one_closed(struct bed *b)
-{
-    return b->closed == 1;
-}
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
-
-static void expect_reply(int fd, const char *needle)
-{
-    free(client_reply(&bed, fd, needle));
-}
 
 /* Send, and expect an answer with `needle`, and then the end. */
 static void expect_refusal(const char *request, const char *needle)

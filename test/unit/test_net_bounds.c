@@ -1,6 +1,6 @@
 /* links: godwit_net godwit_proto ev */
 /* with: test/lib/net_bed.c */
-#include "test/lib/net_bed.h"
+#include "test/lib/net_suite.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>
@@ -10,34 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static struct bed bed;
-
-static void set_up(void)
-{
-    struct net_config config = bed_config();
-
-    bed_open(&bed, &config);
-}
-
-static void tear_down(void)
-{
-    bed_close(&bed);
-}
-
-static void set_up_with(struct net_config config)
-{
-    bed_close(&bed);
-    bed_open(&bed, &config);
-}
-
 TestSuite(net_bounds, .init = set_up, .fini = tear_down, .timeout = 60);
-
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: x\r\n\r\n"
-
-static bool one_closed(struct bed *b)
-{
-    return b->closed == 1;
-}
 
 static void answer_later(struct bed *b, struct conn *conn,
                          const struct http_request *request)
@@ -45,11 +18,6 @@ static void answer_later(struct bed *b, struct conn *conn,
     (void)b;
     (void)conn;
     (void)request;
-}
-
-static void expect_reply(int fd, const char *needle)
-{
-    free(client_reply(&bed, fd, needle));
 }
 
 static void answer_much(struct bed *b, struct conn *conn,
