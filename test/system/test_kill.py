@@ -3,6 +3,7 @@
 accepted as acked does not come back, what was sent twice is stored once."""
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -10,7 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 import orders
-from harness import case, check, check_equal, main, wait_until
+from harness import Failed, case, check, check_equal, main, wait_until
 from http_api import Http
 from session import Gap, Session
 from websocket import Closed, Refused
@@ -156,7 +157,7 @@ def start(env, *ledgers):
     return end
 
 
-def kill_rounds(env, rows, kills, workers):
+def kill_rounds(env, rows, kills, workers, while_down=lambda broker, number: None):
     broker = env.broker(config={"workers": workers, "store": {"checkpoint_ms": 200}})
     http = broker.http()
     http.make_topic("orders")
@@ -176,6 +177,7 @@ def kill_rounds(env, rows, kills, workers):
         check(not faults(), "\n".join(faults()[:10]))
         broker.kill()
         time.sleep(0.05 * (number % 3))
+        while_down(broker, number)
         broker.start()
     wait_until(lambda: publisher.confirmed == rows or faults(), 60, "all confirms")
     wait_done(broker.http(), rows, faults)
@@ -223,6 +225,24 @@ def three_kills_lose_nothing_and_double_nothing(env):
 @case(timeout=180)
 def three_kills_with_two_workers(env):
     kill_rounds(env, env.size(10000), 3, workers=2)
+
+
+@case(timeout=180)
+def the_ledgers_notice_a_broker_that_forgets(env):
+    """A disk that goes back to what it was one kill before: these tests must fail on it."""
+    kept = env.path("kept")
+
+    def go_back(broker, number):
+        if number == 0:
+            shutil.copytree(broker.data_dir, kept)
+        elif number == 1:
+            shutil.rmtree(broker.data_dir)
+            shutil.copytree(kept, broker.data_dir)
+    try:
+        kill_rounds(env, 3000, 2, 1, while_down=go_back)
+    except AssertionError:
+        return
+    raise Failed("confirmed messages were taken away, and nobody noticed")
 
 
 @case(long=True, timeout=900)
