@@ -42,10 +42,14 @@ static bool advance(struct pb_reader *r, uint64_t len)
 
 static bool read_len(struct pb_reader *r, struct slice *out)
 {
-    const uint8_t *at;
+    const uint8_t *at = r->at;
     uint64_t len;
 
     if (!pb_varint(r, &len)) {
+        return false;
+    }
+    if (r->at - at > PB_LEN_LEN_MAX) {
+        r->fault = "a length is written in too many bytes";
         return false;
     }
     at = r->at;

@@ -10,7 +10,7 @@
 
 enum pb_wire { PB_VARINT = 0, PB_FIXED64 = 1, PB_LEN = 2, PB_FIXED32 = 5 };
 
-enum { PB_VARINT_LEN_MAX = 10, PB_TAG_LEN_MAX = 5 };
+enum { PB_VARINT_LEN_MAX = 10, PB_TAG_LEN_MAX = 5, PB_LEN_LEN_MAX = 5 };
 
 /* ---- reading ---- */
 
