@@ -13,8 +13,9 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from harness import Failed, Skip, case, check, check_equal, check_in, main
+from http_api import raw
 from session import RefusedReply, Session, signed_hello
-from websocket import Closed
+from websocket import Closed, frame
 
 
 def hello_refused(broker, message):
@@ -149,6 +150,25 @@ def nothing_before_hello(env):
             check_equal(refused.status, "unauthenticated", message["type"])
         except Closed as closed:
             check(closed.code is not None, "closed without a word")
+
+
+@case(short=True)
+def an_upgrade_inherits_no_login(env):
+    """A proxy may send the requests of many over one connection."""
+    broker = env.broker()
+    broker.http().make_topic("orders")
+    who = broker.credentials()
+    publish = {"type": "publish", "id": "1", "topic": "orders", "messages": [{"body": "mine?"}]}
+    got, _ = raw(broker, (
+        f"GET /v1/topics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {who['app']}:{who['secret']}"
+        "\r\n\r\n"
+        "GET /v1/stream HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Protocol: godwit.v1.json\r\n\r\n").encode()
+        + frame(1, json.dumps(publish).encode()), seconds=2)
+    check_in("101 Switching", got.decode("latin1"), "the upgrade")
+    check_in("unauthenticated", got.decode("latin1"), "the publish after it")
+    check_equal(int(broker.http().get("/v1/topics/orders").json["last_seq"]), 0, "stored")
 
 
 @case()
