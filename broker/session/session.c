@@ -180,6 +180,7 @@ void session_forget_login(struct session *s)
 {
     s->app = 0;
     s->producer = 0;
+    conn_set_known(s->conn, false);
 }
 
 struct conn *session_conn(const struct session *s)
@@ -516,11 +517,6 @@ static void join(struct session *s, uint64_t id, struct group_fact *group)
     struct refusal r;
     enum status status;
 
-    if (group->user == NULL) { /* memory ran out when it was made */
-        refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
-        s->door->refused(s, id, 1, &r);
-        return;
-    }
     s->lease = worker_lease(w);
     status =
         dispatch_join(w->dispatch, group, s->lease, s->move_credit_messages,
