@@ -310,14 +310,14 @@ static enum status load_last_ids(struct dispatch *d)
     return status;
 }
 
-static void load_topic(void *arg, uint32_t id, uint64_t last_seq)
+static void load_topic(void *arg, const struct store_topic *stored)
 {
     struct dispatch *d = arg;
-    struct topic *topic = catalog_topic_by_id(d->catalog, id);
+    struct topic *topic = catalog_topic_by_id(d->catalog, stored->topic);
 
     if (topic != NULL && topic->user != NULL) {
         struct topic_state *state = topic->user;
-        state->last_seq = last_seq;
+        state->last_seq = stored->last_seq;
     }
 }
 

@@ -408,6 +408,8 @@ static enum status note_record(struct store *store, const struct batch *batch,
         return note_retries(store, record);
     case RECORD_CATALOG:
         return note_fact(store, record);
+    case RECORD_TRIM:
+        return STATUS_OK;
     }
     return STATUS_CORRUPT;
 }
@@ -544,15 +546,16 @@ struct loading {
     enum status status;
 };
 
-static void load_topic(void *arg, uint32_t topic, uint64_t last_seq)
+static void load_topic(void *arg, const struct store_topic *topic)
 {
     struct loading *l = arg;
 
     if (l->status == STATUS_OK) {
-        l->status = note_last_seq(&l->store->keeper, topic, last_seq);
+        l->status =
+            note_last_seq(&l->store->keeper, topic->topic, topic->last_seq);
     }
     if (l->status == STATUS_OK) {
-        l->store->keeper.topics[topic].dirty = false;
+        l->store->keeper.topics[topic->topic].dirty = false;
     }
 }
 

@@ -636,11 +636,16 @@ struct walk {
 static enum status give_topic(void *arg, struct slice key, struct slice value)
 {
     struct walk *walk = arg;
+    struct store_topic topic;
 
     if (key.len != 4 || value.len != TOPIC_VALUE_LEN) {
         return STATUS_CORRUPT;
     }
-    walk->fn.topic(walk->arg, get_be32(key.at), get_u64(value.at));
+    topic = (struct store_topic) { .topic = get_be32(key.at),
+                                   .last_seq = get_u64(value.at),
+                                   .first_seq = 1,
+                                   .floor_seq = 1 };
+    walk->fn.topic(walk->arg, &topic);
     return STATUS_OK;
 }
 

@@ -23,6 +23,7 @@ enum {
     RANGE_LEN = 16,
     RETRIES_HEAD_LEN = 16,
     RETRY_LEN = 24,
+    TRIM_LEN = 24,
     FACT_HEAD_LEN = 16
 };
 
@@ -69,6 +70,11 @@ size_t record_size_at(const uint8_t *at)
     return padded(get_u32(at + AT_LEN));
 }
 
+uint64_t record_hash_at(const uint8_t *at)
+{
+    return get_u64(at + AT_HEADER_HASH);
+}
+
 uint64_t record_seq_at(const uint8_t *at)
 {
     return get_u64(at + AT_SEQ);
@@ -110,7 +116,7 @@ enum status record_read(struct slice from, struct record *out)
     len = get_u32(at + AT_LEN);
     if (len < RECORD_HEADER_LEN || len > from.len
         || checksum(at, AT_HEADER_HASH) != get_u64(at + AT_HEADER_HASH)
-        || at[AT_KIND] < RECORD_MESSAGE || at[AT_KIND] > RECORD_GAP
+        || at[AT_KIND] < RECORD_MESSAGE || at[AT_KIND] > RECORD_TRIM
         || checksum(at + RECORD_HEADER_LEN, len - RECORD_HEADER_LEN)
                != get_u64(at + AT_BODY_HASH)) {
         return STATUS_CORRUPT;
@@ -192,6 +198,21 @@ enum status record_fact_write(struct bytes *to, const struct record_fact *fact)
     writer_u32(&w, (uint32_t)fact->value.len);
     writer_slice(&w, fact->name);
     writer_slice(&w, fact->value);
+    return w.status;
+}
+
+enum status record_trim_write(struct bytes *to, const struct record_trim *trim)
+{
+    struct writer w = { to, STATUS_OK };
+    enum status status = begin_body(to, TRIM_LEN);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    writer_u32(&w, trim->topic);
+    writer_u32(&w, 0);
+    writer_u64(&w, trim->first_seq);
+    writer_u64(&w, trim->floor_seq);
     return w.status;
 }
 
@@ -280,5 +301,20 @@ enum status fact_read(struct slice body, struct record_fact *out)
     }
     out->class = (enum catalog_class) class;
     out->deleted = deleted == 1;
+    return STATUS_OK;
+}
+
+enum status trim_read(struct slice body, struct record_trim *out)
+{
+    struct reader r = reader_of(body);
+
+    out->topic = reader_u32(&r);
+    (void)reader_u32(&r);
+    out->first_seq = reader_u64(&r);
+    out->floor_seq = reader_u64(&r);
+    if (r.failed || r.at != r.end || out->topic == 0 || out->first_seq == 0
+        || out->floor_seq < out->first_seq || out->floor_seq == UINT64_MAX) {
+        return STATUS_CORRUPT;
+    }
     return STATUS_OK;
 }

@@ -16,7 +16,8 @@ enum record_kind {
     RECORD_ACK = 2,     /* body: group, topic, ranges settled by acks */
     RECORD_RETRY = 3,   /* body: group, topic, entries {seq, attempts, due} */
     RECORD_CATALOG = 4, /* body: one fact about an app, a topic or a group */
-    RECORD_GAP = 5      /* body: group, topic, ranges lost to damage */
+    RECORD_GAP = 5,     /* body: group, topic, ranges lost to damage */
+    RECORD_TRIM = 6     /* body: from where on a topic's messages are there */
 };
 
 /* Flags. None reaches the disk: the store sets them in the submission ring for
@@ -70,6 +71,18 @@ void record_fields_at(const uint8_t *at, struct record *out);
 uint64_t record_seq_at(const uint8_t *at);
 uint8_t record_flags_at(const uint8_t *at);
 
+/* The checksum in its header, which covers header and body; stays the same when
+ * a merge moves the record. */
+uint64_t record_hash_at(const uint8_t *at);
+
+/* The checksum of a receipt: folded over the hashes of its records in order of
+ * seq, beginning with 0. */
+static inline uint64_t record_receipt(uint64_t sum, uint64_t hash)
+{
+    sum = (sum ^ hash) * UINT64_C(0x9E3779B97F4A7C15);
+    return sum << 31 | sum >> 33;
+}
+
 /* ---- bodies ---- */
 
 /* RECORD_ACK and RECORD_GAP: ranges of a group on a topic. */
@@ -106,6 +119,13 @@ struct record_fact {
     struct slice value; /* opaque to the store */
 };
 
+/* RECORD_TRIM: the greatest values of a topic count. */
+struct record_trim {
+    uint32_t topic;
+    uint64_t first_seq; /* messages below are deleted, for everybody */
+    uint64_t floor_seq; /* groups made from now on begin here at the earliest */
+};
+
 enum { RECORD_RANGES_MAX = 65536, RECORD_RETRIES_MAX = 32768 };
 
 /* Each appends a body to `to`. */
@@ -115,6 +135,9 @@ MUST_CHECK enum status record_retries_write(struct bytes *to,
                                             const struct record_retries *r);
 MUST_CHECK enum status record_fact_write(struct bytes *to,
                                          const struct record_fact *fact);
+
+MUST_CHECK enum status record_trim_write(struct bytes *to,
+                                         const struct record_trim *trim);
 
 /* Each reads a body; arrays are decoded one by one because a body in the log
  * has no alignment. STATUS_CORRUPT when it is not one. */
@@ -137,5 +160,6 @@ MUST_CHECK enum status retries_read(struct slice body,
 struct retry retries_next(struct retries_reader *r); /* `count` times */
 
 MUST_CHECK enum status fact_read(struct slice body, struct record_fact *out);
+MUST_CHECK enum status trim_read(struct slice body, struct record_trim *out);
 
 #endif

@@ -73,6 +73,9 @@ struct store_span {
     uint8_t *at;
     size_t len;
     size_t taken; /* out: how far it got; always at a record's end */
+    /* Out: where its first record that was written stands in the commit's
+     * segment, the others close behind it; 0 when none was. */
+    uint32_t offset;
 };
 
 /* Where one commit batch stands, and what is in it. */
@@ -96,6 +99,15 @@ MUST_CHECK enum status store_append(struct store *store,
                                     struct store_span *spans, size_t count,
                                     uint64_t now_us, struct store_commit *out,
                                     struct error *err);
+
+/* The same for what store_upkeep() wrote: a batch of its own kind, whose
+ * messages keep the number and time they have. Nothing is numbered, dropped or
+ * refused; STATUS_NO_SPACE: nothing is taken. May use the segment's reserve. */
+MUST_CHECK enum status store_append_merge(struct store *store,
+                                          struct store_span *span,
+                                          uint64_t now_us,
+                                          struct store_commit *out,
+                                          struct error *err);
 
 /* fdatasync of what was appended. OK: durable. The first failure is final:
  * STATUS_IO now, STATUS_FROZEN ever after. */
@@ -130,6 +142,64 @@ uint64_t store_pending(const struct store *store);
  * failure freezes the store. */
 MUST_CHECK enum status store_checkpoint(struct store *store, struct error *err);
 
+/* How the messages of a topic are kept. */
+enum store_keep {
+    STORE_KEEP_UNTIL_SETTLED = 1, /* by each group they are owed to; a topic
+                                   * owed to none keeps everything */
+    STORE_KEEP_UNTIL_LIMIT = 2    /* whether settled or not: a log to replay */
+};
+
+/* A group of the topic, and the last message it was never to get. */
+struct store_owed {
+    uint32_t group;
+    uint64_t after_seq;
+};
+
+struct store_retention {
+    enum store_keep keep;
+    uint64_t
+        age_us; /* settled: kept at least so long; limit: at most. 0: none */
+    uint64_t bytes; /* limit: records of the topic, about; 0: any */
+    uint64_t count; /* limit; 0: any */
+    const struct store_owed *owed; /* by group id */
+    size_t owed_count;
+};
+
+struct store_policy {
+    /* False: there is no such topic (any more). What it points to is lent until
+     * the next call. As of the last commit given to store_apply(). */
+    bool (*topic)(void *arg, uint32_t topic, struct store_retention *out);
+    void *arg;
+};
+
+struct store_upkeep {
+    const struct store_policy *policy;
+    uint64_t now_us; /* wall clock */
+    uint8_t *to;     /* aligned to 8; 1 MiB is plenty, */
+    size_t room;     /* with 0 nothing that needs the log is begun */
+    size_t len;      /* out: whole finished records in `to` */
+    bool more;       /* out: call again soon */
+};
+
+/* One bounded bit of retention, merge, snapshot, removal and recycling. What it
+ * wrote into `to` goes to store_append_merge(), in this order and before what a
+ * later call writes; the commits come back through store_apply() like all.
+ * STATUS_NO_SPACE: tried again later. Any other failure freezes the store. */
+MUST_CHECK enum status store_upkeep(struct store *store,
+                                    struct store_upkeep *upkeep,
+                                    struct error *err);
+
+struct store_scrub {
+    size_t budget; /* bytes to read */
+    size_t read;   /* out */
+    bool done;     /* out: a pass over all that is durable has ended */
+};
+
+/* Read the next bytes of the log from the disk and verify them. What is damaged
+ * is counted (see store_stats) and named by store_damage_seen(). */
+MUST_CHECK enum status
+store_scrub(struct store *store, struct store_scrub *scrub, struct error *err);
+
 /* ---- what a start needs; before the threads run ---- */
 
 typedef void (*store_fact_fn)(void *arg, const struct record_fact *fact);
@@ -155,8 +225,14 @@ typedef void (*store_lane_fn)(void *arg, const struct store_lane *lane);
 MUST_CHECK enum status store_each_lane(struct store *store, store_lane_fn fn,
                                        void *arg);
 
-/* The last seq used by a topic, 0 when it has none. */
-typedef void (*store_topic_fn)(void *arg, uint32_t topic, uint64_t last_seq);
+struct store_topic {
+    uint32_t topic;
+    uint64_t last_seq;  /* 0 when it has no message */
+    uint64_t first_seq; /* messages below are deleted, for everybody */
+    uint64_t floor_seq; /* groups that are made now begin here at the earliest:
+                         * below are only messages owed to older ones */
+};
+typedef void (*store_topic_fn)(void *arg, const struct store_topic *topic);
 MUST_CHECK enum status store_each_topic(struct store *store, store_topic_fn fn,
                                         void *arg);
 
@@ -183,16 +259,23 @@ struct store_run {
 };
 
 /* A durable batch has come (in log order). Calls back once for each run of
- * messages, and once for each record of another kind that must be known
- * (catalog facts only). After it, store_view_message() finds the batch. */
+ * messages that are new, and once for each record of another kind that must be
+ * known (catalog facts, trims). After it, store_view_message() finds the batch.
+ */
 struct store_visitor {
     void (*run)(void *arg, const struct store_run *run);
     void (*fact)(void *arg, const struct record_fact *fact, uint32_t app);
+    void (*trim)(void *arg, const struct record_trim *trim); /* or NULL */
     void *arg;
 };
 MUST_CHECK enum status store_view_commit(struct store_view *view,
                                          const struct store_commit *commit,
                                          const struct store_visitor *visitor);
+
+/* The thread is about to sleep: it holds no message and no page any more. Any
+ * other call wakes the view again. A view that neither rests nor gets commits
+ * keeps removed segments on the disk. */
+void store_view_rest(struct store_view *view);
 
 /* Remembers where a reader of one topic stands, so that the next message is
  * found without a search. Zero-initialise. Stays good for ever. */
@@ -202,7 +285,8 @@ struct store_cursor {
 };
 
 /* Message `seq` of `topic`, verified. Its body points into the mapped segment
- * and stays good until the calling thread's next store_view_commit().
+ * and stays good until the calling thread's next store_view_commit() or
+ * store_view_rest().
  * STATUS_NOT_FOUND: no such message (never, or deleted); then *next_seq, if
  * not NULL, is the next one there is, 0 if none. STATUS_CORRUPT: it is damaged;
  * STATUS_IO: the disk or the keydir failed, the message may be whole. */
@@ -224,6 +308,16 @@ struct store_stats {
     uint64_t refused; /* for want of space */
     uint64_t corrupt_reads;
     uint64_t free_bytes; /* on the disk, at the last store_prepare() */
+    uint64_t disk_bytes; /* of all segments, the pool's too */
+    uint64_t pool_segments;
+    uint64_t moved_bytes; /* by merges, since open */
+    uint64_t freed_bytes; /* of segments removed or recycled, since open */
+    uint64_t snapshots;   /* written since open */
+    uint64_t scrubbed_bytes;
+    uint64_t scrub_passes;
+    uint64_t damaged_records; /* found by a start, a reader or the scrub */
+    uint64_t damaged_batches;
+    uint64_t keydir_bytes; /* of its file, at the last checkpoint */
 };
 void store_stats(const struct store *store, struct store_stats *out);
 

@@ -193,7 +193,7 @@ void add_fact(struct harness *h, enum catalog_class class, uint32_t id,
 
 enum status harness_append(struct harness *h, struct store_commit *commit)
 {
-    struct store_span span = { h->buffer, h->len, 0 };
+    struct store_span span = { .at = h->buffer, .len = h->len };
     enum status status;
 
     h->now_us += 1000;
@@ -221,7 +221,8 @@ enum status harness_commit(struct harness *h)
     enum status status = STATUS_OK;
 
     while (done < h->len && status == STATUS_OK) {
-        struct store_span span = { h->buffer + done, h->len - done, 0 };
+        struct store_span span = { .at = h->buffer + done,
+                                   .len = h->len - done };
         struct store_commit commit;
         h->now_us += 1000;
         status = store_append(h->store, &span, 1, h->now_us, &commit, &h->err);
@@ -343,12 +344,12 @@ const char *facts_text(struct harness *h)
     return text;
 }
 
-static void on_topic(void *arg, uint32_t topic, uint64_t seq)
+static void on_topic(void *arg, const struct store_topic *topic)
 {
     struct looking *l = arg;
 
-    if (topic == l->topic) {
-        l->seq = seq;
+    if (topic->topic == l->topic) {
+        l->seq = topic->last_seq;
     }
 }
 

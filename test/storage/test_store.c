@@ -650,7 +650,7 @@ Test(store, more_than_a_batch_holds_is_taken_in_two)
     enum { COUNT = 5, LEN = 1000 * 1000 };
     size_t size = record_size(LEN);
     uint8_t *buffer = calloc(COUNT, size);
-    struct store_span span = { buffer, COUNT * size, 0 };
+    struct store_span span = { .at = buffer, .len = COUNT * size };
     struct store_commit commit;
 
     cr_assert(ne(ptr, buffer, NULL));

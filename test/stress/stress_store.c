@@ -66,7 +66,8 @@ static void *journal(void *arg)
                                number);
         }
         while (taken < len) {
-            struct store_span span = { buffer + taken, len - taken, 0 };
+            struct store_span span = { .at = buffer + taken,
+                                       .len = len - taken };
             unsigned at = atomic_load(&committed);
             struct store_commit commit;
             CHECK(store_append(store, &span, 1, number, &commit, &err)

@@ -125,7 +125,7 @@ Test(record, of_zeros_is_not_one)
 
 Test(record, of_an_unknown_kind_is_not_one)
 {
-    static const int kinds[] = { 0, RECORD_GAP + 1, 255 };
+    static const int kinds[] = { 0, RECORD_TRIM + 1, 255 };
     struct record out;
 
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
