@@ -234,7 +234,7 @@ static size_t append_all(struct trial *t, struct store_commit *commits,
                          size_t count)
 {
     while (t->h.len > 0) {
-        struct store_span span = { t->h.buffer, t->h.len, 0 };
+        struct store_span span = { .at = t->h.buffer, .len = t->h.len };
         CHECK(count < COMMITS_MAX);
         CHECK(store_append(t->h.store, &span, 1, 1, &commits[count], &t->h.err)
               == STATUS_OK);

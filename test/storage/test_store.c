@@ -487,7 +487,9 @@ static void on_fact(void *arg, const struct record_fact *fact, uint32_t app)
 Test(store, a_commit_tells_a_view_its_runs_and_facts)
 {
     struct seen seen = { 0 };
-    struct store_visitor visitor = { on_run, on_fact, &seen };
+    struct store_visitor visitor = { .run = on_run,
+                                     .fact = on_fact,
+                                     .arg = &seen };
     struct store_commit commit;
 
     add_message(&h, 3, "a");
@@ -576,8 +578,8 @@ Test(store, a_full_span_does_not_starve_the_next)
     }
     cut = h.len;
     add_message(&h, 2, "me too");
-    spans[0] = (struct store_span) { h.buffer, cut, 0 };
-    spans[1] = (struct store_span) { h.buffer + cut, h.len - cut, 0 };
+    spans[0] = (struct store_span) { .at = h.buffer, .len = cut };
+    spans[1] = (struct store_span) { .at = h.buffer + cut, .len = h.len - cut };
     cr_assert(eq(int, store_append(h.store, spans, 2, 1, &commit, &h.err),
                  STATUS_OK));
     cr_assert(gt(sz, spans[0].taken, 0));
@@ -665,7 +667,7 @@ Test(store, more_than_a_batch_holds_is_taken_in_two)
     cr_assert(eq(u32, commit.record_count, 4));
     cr_assert(le(u32, commit.len, BATCH_LEN_MAX));
     cr_assert(eq(sz, span.taken, 4 * size));
-    span = (struct store_span) { buffer + 4 * size, size, 0 };
+    span = (struct store_span) { .at = buffer + 4 * size, .len = size };
     cr_assert(eq(int, store_append(h.store, &span, 1, 1, &commit, &h.err),
                  STATUS_OK));
     cr_assert(eq(u32, commit.record_count, 1));
@@ -678,7 +680,7 @@ static void append_and_apply(uint64_t *again)
     size_t done = 0;
 
     while (done < h.len) {
-        struct store_span span = { h.buffer + done, h.len - done, 0 };
+        struct store_span span = { .at = h.buffer + done, .len = h.len - done };
         struct store_commit commit;
         enum status status;
         cr_assert(eq(int, store_append(h.store, &span, 1, 1, &commit, &h.err),

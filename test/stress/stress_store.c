@@ -152,7 +152,7 @@ static void *reader(void *arg)
 {
     int self = (int)(intptr_t)arg;
     struct reading r = { 0 };
-    struct store_visitor visitor = { on_run, NULL, &r };
+    struct store_visitor visitor = { .run = on_run, .arg = &r };
     struct store_commit commit;
     struct error err;
 
