@@ -548,8 +548,8 @@ Test(store, several_spans_become_one_batch_in_their_order)
         cut[i + 1] = h.len;
     }
     for (int i = 0; i < 3; i++) {
-        spans[i] = (struct store_span) { h.buffer + cut[2 - i],
-                                         cut[3 - i] - cut[2 - i], 0 };
+        spans[i] = (struct store_span) { .at = h.buffer + cut[2 - i],
+                                         .len = cut[3 - i] - cut[2 - i] };
     }
     cr_assert(eq(int, store_append(h.store, spans, 3, 1, &commit, &h.err),
                  STATUS_OK));
