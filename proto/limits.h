@@ -112,6 +112,7 @@ enum {
     RUNS_PENDING_MAX = 1 << 20,  /* runs of messages in no checkpoint yet */
     FACTS_PENDING_MAX = 1 << 16, /* other records in no checkpoint yet */
     LANES_CACHED_MAX = 4096,     /* settled sets the keeper holds ready */
+    STORE_VIEW_COUNT_MAX = 128,  /* open views, one a thread */
 
     /* the client's memory */
     WINDOW_COUNT_MAX = 1000 * 1000,      /* publishes not confirmed yet ... */

@@ -40,7 +40,21 @@ struct segment *log_segment(struct log *log, uint32_t id)
         return NULL;
     }
     return atomic_load_explicit(&chunk[id % LOG_CHUNK_LEN],
-                                memory_order_acquire);
+                                memory_order_seq_cst); /* see retire.c */
+}
+
+struct segment *log_remove(struct log *log, uint32_t id)
+{
+    _Atomic(struct segment *) *chunk;
+
+    if (id > SEGMENT_ID_MAX) {
+        return NULL;
+    }
+    chunk = atomic_load_explicit(&log->chunks[id / LOG_CHUNK_LEN],
+                                 memory_order_acquire);
+    return chunk == NULL ? NULL
+                         : atomic_exchange_explicit(&chunk[id % LOG_CHUNK_LEN],
+                                                    NULL, memory_order_seq_cst);
 }
 
 enum status log_add(struct log *log, struct segment *segment)

@@ -2,7 +2,12 @@
  * last checkpoint are in a table of this view's own; older ones are in the
  * keydir. A run leaves the table only after a checkpoint that holds it, and the
  * keydir's snapshot is let go before that, so a message is always in one of the
- * two. */
+ * two.
+ *
+ * A merge moves messages to another segment and removes theirs. Runs of merge
+ * batches are not noted: the old place is good until the keydir knows the new
+ * one, and where the old one fails the message is looked up again. A segment is
+ * unmapped only when every view has rested since its removal (retire.c). */
 #include "storage/internal.h"
 
 #include "storage/io.h"
@@ -26,6 +31,7 @@ struct noted {
 
 struct store_view {
     struct store *store;
+    struct view_mark mark;
     struct keydir_reader *reader;
     struct topic_runs *topics;
     uint32_t topic_count;
@@ -36,7 +42,14 @@ struct store_view {
     uint64_t trimmed; /* the checkpointed place seen last */
 };
 
-enum { TOPICS_MIN = 64, RUNS_MIN = 16, NOTED_MIN = 256 };
+enum {
+    TOPICS_MIN = 64,
+    RUNS_MIN = 16,
+    NOTED_MIN = 256,
+    /* How often a message may have moved between looking it up and reading it:
+     * each time takes a whole merge. */
+    MOVES_MAX = 16
+};
 
 enum status store_view_open(struct store_view **out, struct store *store,
                             struct error *err)
@@ -53,6 +66,15 @@ enum status store_view_open(struct store_view **out, struct store *store,
         free(view);
         return error_set(err, status, 0, "view: keydir reader");
     }
+    status = views_add(
+        &store->views, &view->mark,
+        atomic_load_explicit(&store->checkpointed, memory_order_acquire));
+    if (status != STATUS_OK) {
+        keydir_reader_close(view->reader);
+        free(view);
+        return error_set(err, status, 0, "view: %d are open",
+                         STORE_VIEW_COUNT_MAX);
+    }
     *out = view;
     return STATUS_OK;
 }
@@ -63,12 +85,19 @@ void store_view_close(struct store_view *view)
         return;
     }
     keydir_reader_close(view->reader);
+    views_remove(&view->store->views, &view->mark);
     for (uint32_t i = 0; i < view->topic_count; i++) {
         free(view->topics[i].runs);
     }
     free(view->topics);
     free(view->noted);
     free(view);
+}
+
+void store_view_rest(struct store_view *view)
+{
+    keydir_reader_reset(view->reader);
+    view_rest(&view->mark);
 }
 
 /* ---- the table ---- */
@@ -101,6 +130,13 @@ static void trim(struct store_view *view)
             (view->noted_first + 1) & (view->noted_capacity - 1);
         view->noted_count--;
     }
+}
+
+/* From here on the newest checkpoint counts. */
+static void look_anew(struct store_view *view)
+{
+    keydir_reader_reset(view->reader);
+    trim(view);
 }
 
 static enum status grow_topics(struct store_view *view, uint32_t topic)
@@ -223,22 +259,43 @@ static enum status visit_runs(struct store_view *view,
     return STATUS_OK;
 }
 
-static enum status visit_facts(const struct batch *batch,
-                               const struct store_visitor *visitor)
+static enum status visit_fact(const struct record *record,
+                              const struct store_visitor *visitor)
+{
+    struct record_fact fact;
+    enum status status = fact_read(record->body, &fact);
+
+    if (status == STATUS_OK && visitor != NULL && visitor->fact != NULL) {
+        visitor->fact(visitor->arg, &fact, record->app);
+    }
+    return status;
+}
+
+static enum status visit_trim(const struct record *record,
+                              const struct store_visitor *visitor)
+{
+    struct record_trim cut;
+    enum status status = trim_read(record->body, &cut);
+
+    if (status == STATUS_OK && visitor != NULL && visitor->trim != NULL) {
+        visitor->trim(visitor->arg, &cut);
+    }
+    return status;
+}
+
+static enum status visit_records(const struct batch *batch,
+                                 const struct store_visitor *visitor)
 {
     for (uint32_t i = 0; i < batch->visit_count; i++) {
         struct record record;
-        struct record_fact fact;
         enum status status = record_read(batch_visit(batch, i), &record);
         if (status == STATUS_OK && record.kind == RECORD_CATALOG) {
-            status = fact_read(record.body, &fact);
+            status = visit_fact(&record, visitor);
+        } else if (status == STATUS_OK && record.kind == RECORD_TRIM) {
+            status = visit_trim(&record, visitor);
         }
         if (status != STATUS_OK) {
             return status;
-        }
-        if (record.kind == RECORD_CATALOG && visitor != NULL
-            && visitor->fact != NULL) {
-            visitor->fact(visitor->arg, &fact, record.app);
         }
     }
     return STATUS_OK;
@@ -269,18 +326,20 @@ enum status store_view_commit(struct store_view *view,
     struct batch batch;
     enum status status;
 
-    keydir_reader_reset(view->reader);
-    trim(view);
+    view_wake(&view->store->views, &view->mark);
+    look_anew(view);
     status = read_batch(view->store, commit, &batch);
-    if (status == STATUS_OK) {
+    if (status == STATUS_OK && batch.header.kind == BATCH_RECORDS) {
         status = visit_runs(view, &batch, visitor);
     }
     if (status == STATUS_OK) {
-        status = visit_facts(&batch, visitor);
+        status = visit_records(&batch, visitor);
     }
     if (status == STATUS_CORRUPT) {
         figure_add(&view->store->figures.corrupt_reads, 1);
     }
+    view_reached(&view->mark,
+                 place_of(commit->segment, commit->offset + commit->len));
     return status;
 }
 
@@ -482,8 +541,41 @@ static enum status read_from_run(struct store_view *view,
     if (look.failed && !is_cut(store, look.segment)) {
         return STATUS_IO;
     }
-    figure_add(&store->figures.corrupt_reads, 1);
     return STATUS_CORRUPT;
+}
+
+static bool same_place(const struct store_run *a, const struct store_run *b)
+{
+    return a->segment == b->segment && a->batch == b->batch;
+}
+
+/* It could not be read where it was: has a merge moved it, or was it deleted?
+ * A segment leaves the table only after a checkpoint that has no run in it, so
+ * a look-up made now that still names the same place means damage. */
+static enum status read_moved(struct store_view *view,
+                              struct store_cursor *cursor, uint32_t topic,
+                              uint64_t seq, struct record *out,
+                              uint64_t *next_seq, enum status failed)
+{
+    for (int i = 0; i < MOVES_MAX; i++) {
+        struct store_run run;
+        enum status status;
+
+        look_anew(view);
+        status = find_run(view, topic, seq, &run, next_seq);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (same_place(&run, &cursor->run)) {
+            return failed;
+        }
+        cursor->run = run;
+        failed = read_from_run(view, cursor, seq, out);
+        if (failed == STATUS_OK) {
+            return STATUS_OK;
+        }
+    }
+    return failed == STATUS_CORRUPT ? STATUS_IO : failed;
 }
 
 enum status store_view_message(struct store_view *view,
@@ -492,15 +584,25 @@ enum status store_view_message(struct store_view *view,
                                uint64_t *next_seq)
 {
     uint64_t next = 0;
+    enum status status = STATUS_OK;
 
+    if (!view_awake(&view->mark)) {
+        view_wake(&view->store->views, &view->mark);
+    }
     if (!run_holds(&cursor->run, topic, seq)) {
-        enum status status = find_run(view, topic, seq, &cursor->run, &next);
+        status = find_run(view, topic, seq, &cursor->run, &next);
+    }
+    if (status == STATUS_OK) {
+        status = read_from_run(view, cursor, seq, out);
         if (status != STATUS_OK) {
-            if (next_seq != NULL) {
-                *next_seq = next;
-            }
-            return status;
+            status = read_moved(view, cursor, topic, seq, out, &next, status);
         }
     }
-    return read_from_run(view, cursor, seq, out);
+    if (status == STATUS_CORRUPT) {
+        figure_add(&view->store->figures.corrupt_reads, 1);
+    }
+    if (status != STATUS_OK && next_seq != NULL) {
+        *next_seq = next;
+    }
+    return status;
 }
