@@ -286,22 +286,26 @@ static enum status look_at_space(struct store *store, uint64_t now_us)
 
 /* ---- building a batch ---- */
 
-static void build_begin(struct store *store)
+static void build_begin(struct store *store, enum batch_kind kind)
 {
     struct journal *journal = &store->journal;
     struct build *b = journal->build;
 
+    b->kind = kind;
     b->iov_count = 1; /* 0 is the header's */
     b->message_count = b->visit_count = b->run_count = 0;
-    b->record_count = b->records_len = 0;
+    b->record_count = b->records_len = b->moved_len = 0;
     b->duplicates = b->refused = 0;
     b->room = room_left(journal->active, journal->offset);
     b->reserve = next_ready(store) ? 0 : reserve_of(journal->active);
 }
 
-static void add_bytes(struct build *b, uint8_t *at, size_t size)
+/* A record that is numbered. */
+static void add_record(struct build *b, uint8_t *at, size_t size)
 {
     struct iovec *last = &b->iov[b->iov_count - 1];
+
+    put_u64(b->hashes + (size_t)b->record_count * 8, record_hash_at(at));
 
     if (b->iov_count > 1 && (uint8_t *)last->iov_base + last->iov_len == at) {
         last->iov_len += size;
@@ -346,15 +350,35 @@ static struct topic_state *topic_state(struct journal *journal, uint32_t topic)
     return &journal->topics[topic];
 }
 
+/* The topic's run in this batch, if `seq` can be its next; else NULL. */
+static struct run_build *run_before(const struct journal *journal,
+                                    const struct topic_state *topic,
+                                    uint64_t seq)
+{
+    struct run_build *run = &journal->build->runs[topic->run];
+
+    return topic->batch == journal->end.number + 1
+                   && run->first_seq + run->count == seq
+               ? run
+               : NULL;
+}
+
+/* What one more message adds to the index. */
+static uint32_t index_len_of(const struct journal *journal,
+                             const struct topic_state *topic, uint64_t seq)
+{
+    return run_before(journal, topic, seq) != NULL ? 4 : 4 + BATCH_RUN_LEN;
+}
+
 static void add_to_run(struct journal *journal, struct topic_state *topic,
-                       uint32_t id)
+                       uint32_t id, uint64_t seq)
 {
     struct build *b = journal->build;
 
-    if (topic->batch != journal->end.number + 1) {
+    if (run_before(journal, topic, seq) == NULL) {
         topic->batch = journal->end.number + 1;
         topic->run = b->run_count++;
-        b->runs[topic->run] = (struct run_build) { id, 0, topic->last_seq };
+        b->runs[topic->run] = (struct run_build) { id, 0, seq };
     }
     b->runs[topic->run].count++;
     b->offsets[b->message_count] = offset_of_next(journal);
@@ -410,21 +434,20 @@ static enum taken take_message(struct journal *journal, uint8_t *at,
     if (journal->low || topic == NULL) {
         return refuse(b, at);
     }
-    taken = take_room(
-        journal, size,
-        topic->batch == journal->end.number + 1 ? 4 : 4 + BATCH_RUN_LEN,
-        b->reserve);
+    taken = take_room(journal, size,
+                      index_len_of(journal, topic, topic->last_seq + 1),
+                      b->reserve);
     if (taken == TAKEN_NEVER) {
         return refuse(b, at);
     }
     if (taken == TAKEN) {
         topic->last_seq++;
-        add_to_run(journal, topic, record.topic);
+        add_to_run(journal, topic, record.topic, topic->last_seq);
         record_number(at, topic->last_seq, now_us);
         if (record.producer != 0) {
             note_producer(journal, &record, entry, topic->last_seq);
         }
-        add_bytes(b, at, size);
+        add_record(b, at, size);
     }
     return taken;
 }
@@ -433,12 +456,9 @@ static enum taken take_other(struct journal *journal, uint8_t *at, size_t size,
                              uint64_t now_us)
 {
     struct build *b = journal->build;
-    struct record record;
-    bool visited;
+    bool visited = at[4] == RECORD_CATALOG || at[4] == RECORD_TRIM;
     enum taken taken;
 
-    record_fields_at(at, &record);
-    visited = record.kind == RECORD_CATALOG;
     taken = take_room(journal, size, visited ? 4 : 0, 0);
     if (taken == TAKEN_NEVER) {
         return refuse(b, at);
@@ -448,7 +468,30 @@ static enum taken take_other(struct journal *journal, uint8_t *at, size_t size,
             b->visits[b->visit_count++] = offset_of_next(journal);
         }
         record_number(at, 0, now_us);
-        add_bytes(b, at, size);
+        add_record(b, at, size);
+    }
+    return taken;
+}
+
+/* One that has its number and stays as it is, wherever it stood before. */
+static enum taken take_moved(struct journal *journal, uint8_t *at, size_t size)
+{
+    struct topic_state *topic;
+    struct record record;
+    enum taken taken;
+
+    record_fields_at(at, &record);
+    CHECK(record.seq != 0);
+    topic = topic_state(journal, record.topic);
+    if (topic == NULL) {
+        return TAKEN_NEVER;
+    }
+    taken =
+        take_room(journal, size, index_len_of(journal, topic, record.seq), 0);
+    if (taken == TAKEN) {
+        add_to_run(journal, topic, record.topic, record.seq);
+        add_record(journal->build, at, size);
+        journal->build->moved_len += (uint32_t)size;
     }
     return taken;
 }
@@ -456,25 +499,36 @@ static enum taken take_other(struct journal *journal, uint8_t *at, size_t size,
 static enum taken take_record(struct journal *journal, uint8_t *at, size_t size,
                               uint64_t now_us)
 {
-    return at[4] == RECORD_MESSAGE ? take_message(journal, at, size, now_us)
-                                   : take_other(journal, at, size, now_us);
+    if (at[4] != RECORD_MESSAGE) {
+        return take_other(journal, at, size, now_us);
+    }
+    return journal->build->kind == BATCH_MERGE
+               ? take_moved(journal, at, size)
+               : take_message(journal, at, size, now_us);
 }
 
-/* False when a record did not fit. */
-static bool take_span(struct journal *journal, struct store_span *span,
-                      uint64_t now_us)
+/* TAKEN: all of it; else what the record at `taken` came to. */
+static enum taken take_span(struct journal *journal, struct store_span *span,
+                            uint64_t now_us)
 {
     while (span->taken < span->len) {
         uint8_t *at = span->at + span->taken;
         size_t size = record_size_at(at);
 
+        uint32_t offset = offset_of_next(journal);
+        enum taken taken;
+
         CHECK(size >= RECORD_HEADER_LEN && size <= span->len - span->taken);
-        if (take_record(journal, at, size, now_us) != TAKEN) {
-            return false;
+        taken = take_record(journal, at, size, now_us);
+        if (taken != TAKEN) {
+            return taken;
         }
         span->taken += size;
+        if (span->offset == 0 && offset_of_next(journal) != offset) {
+            span->offset = offset;
+        }
     }
-    return true;
+    return TAKEN;
 }
 
 /* After a batch that was full the next one begins with the span behind the one
@@ -486,7 +540,7 @@ static bool take_spans(struct journal *journal, struct store_span *spans,
 
     for (size_t k = 0; k < count; k++) {
         size_t i = (first + k) % count;
-        if (!take_span(journal, &spans[i], now_us)) {
+        if (take_span(journal, &spans[i], now_us) != TAKEN) {
             journal->first_span = (i + 1) % count;
             return false;
         }
@@ -548,13 +602,15 @@ static enum status write_batch(struct store *store, uint64_t now_us,
     struct batch_header header = next_header(store, now_us);
     enum status status;
 
-    header.kind = BATCH_RECORDS;
+    header.kind = b->kind;
     header.records_len = b->records_len;
     header.record_count = b->record_count;
     header.index_len = write_index(b, offset_of_next(journal));
     header.len = BATCH_HEADER_LEN + b->records_len + header.index_len;
     header.index_hash =
         checksum_seeded(b->index, header.index_len, store->log.store_id);
+    header.records_hash = checksum_seeded(
+        b->hashes, (size_t)b->record_count * 8, store->log.store_id);
     batch_header_write(b->header, &header, store->log.store_id);
     b->iov[0] = (struct iovec) { b->header, BATCH_HEADER_LEN };
     b->iov[b->iov_count++] = (struct iovec) { b->index, header.index_len };
@@ -571,6 +627,7 @@ static enum status write_batch(struct store *store, uint64_t now_us,
     figure_add(&store->figures.batches, 1);
     figure_add(&store->figures.records, header.record_count);
     figure_add(&store->figures.log_bytes, header.len);
+    figure_add(&store->figures.moved_bytes, b->moved_len);
     return STATUS_OK;
 }
 
@@ -605,7 +662,7 @@ static enum status take_in_next(struct store *store, struct store_span *spans,
         set_low(store, true);
     }
     count_dropped(store);
-    build_begin(store);
+    build_begin(store, BATCH_RECORDS);
     (void)take_spans(journal, spans, count, now_us);
     dropped += journal->build->duplicates + journal->build->refused;
     if (status != STATUS_OK && journal->build->record_count + dropped == 0) {
@@ -623,12 +680,13 @@ enum status store_append(struct store *store, struct store_span *spans,
     *out = (struct store_commit) { 0 };
     for (size_t i = 0; i < count; i++) {
         spans[i].taken = 0;
+        spans[i].offset = 0;
     }
     atomic_store_explicit(&store->now_us, now_us, memory_order_relaxed);
     if (store_frozen(store) || look_at_space(store, now_us) == STATUS_IO) {
         return frozen_error(err);
     }
-    build_begin(store);
+    build_begin(store, BATCH_RECORDS);
     if (!take_spans(journal, spans, count, now_us)
         && journal->build->record_count == 0) {
         enum status status = take_in_next(store, spans, count, now_us, err);
@@ -639,6 +697,52 @@ enum status store_append(struct store *store, struct store_span *spans,
     count_dropped(store);
     if (journal->build->record_count == 0) {
         return STATUS_OK;
+    }
+    return write_batch(store, now_us, out, err);
+}
+
+/* It does not fit into what is left of the segment: the next one, or nothing. */
+static enum status merge_in_next(struct store *store, struct store_span *span,
+                                 uint64_t now_us, struct error *err)
+{
+    enum status status = roll(store, now_us, err);
+
+    if (status != STATUS_OK) {
+        return status == STATUS_IO || status == STATUS_FROZEN
+                   ? status
+                   : error_prefix(err, STATUS_NO_SPACE, "merge");
+    }
+    build_begin(store, BATCH_MERGE);
+    (void)take_span(&store->journal, span, now_us);
+    return STATUS_OK;
+}
+
+enum status store_append_merge(struct store *store, struct store_span *span,
+                               uint64_t now_us, struct store_commit *out,
+                               struct error *err)
+{
+    struct build *b = store->journal.build;
+    enum taken taken;
+
+    *out = (struct store_commit) { 0 };
+    span->taken = 0;
+    span->offset = 0;
+    atomic_store_explicit(&store->now_us, now_us, memory_order_relaxed);
+    if (store_frozen(store) || look_at_space(store, now_us) == STATUS_IO) {
+        return frozen_error(err);
+    }
+    build_begin(store, BATCH_MERGE);
+    taken = take_span(&store->journal, span, now_us);
+    if (taken == TAKEN_NONE && b->record_count == 0) {
+        enum status status = merge_in_next(store, span, now_us, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    if (b->record_count == 0) {
+        return span->len == 0 ? STATUS_OK
+                              : error_set(err, STATUS_NO_SPACE, 0,
+                                          "merge: a record fits no segment");
     }
     return write_batch(store, now_us, out, err);
 }

@@ -21,18 +21,20 @@ enum {
     AT_TIME = 80,
     AT_PREVIOUS = 88,
     AT_INDEX_HASH = 96,
+    AT_RECORDS_HASH = 104,
     AT_HASH = 120
 };
 
-enum { BATCH_VERSION = 1 };
+enum { WITHOUT_RECORDS_HASH = 1 }; /* version 1: read, not written any more */
 
 static const uint64_t batch_magic = UINT64_C(0x3154414254574447); /* GDWTBAT1 */
 
 void batch_header_write(uint8_t *at, struct batch_header *header, uint64_t seed)
 {
+    header->version = BATCH_VERSION;
     memset(at, 0, BATCH_HEADER_LEN);
     put_u64(at + AT_MAGIC, batch_magic);
-    put_u32(at + AT_VERSION, BATCH_VERSION);
+    put_u32(at + AT_VERSION, header->version);
     put_u32(at + AT_KIND, header->kind);
     put_u32(at + AT_SEGMENT, header->segment);
     put_u64(at + AT_EPOCH, header->epoch);
@@ -46,6 +48,7 @@ void batch_header_write(uint8_t *at, struct batch_header *header, uint64_t seed)
     put_u64(at + AT_TIME, header->time_us);
     put_u64(at + AT_PREVIOUS, header->previous);
     put_u64(at + AT_INDEX_HASH, header->index_hash);
+    put_u64(at + AT_RECORDS_HASH, header->records_hash);
     header->hash = checksum_seeded(at, AT_HASH, seed);
     put_u64(at + AT_HASH, header->hash);
 }
@@ -57,6 +60,7 @@ bool batch_may_begin(const uint8_t *at)
 
 static void decode(const uint8_t *at, struct batch_header *out)
 {
+    out->version = get_u32(at + AT_VERSION);
     out->kind = (enum batch_kind)get_u32(at + AT_KIND);
     out->segment = get_u32(at + AT_SEGMENT);
     out->offset = get_u32(at + AT_OFFSET);
@@ -70,7 +74,13 @@ static void decode(const uint8_t *at, struct batch_header *out)
     out->time_us = get_u64(at + AT_TIME);
     out->previous = get_u64(at + AT_PREVIOUS);
     out->index_hash = get_u64(at + AT_INDEX_HASH);
+    out->records_hash = get_u64(at + AT_RECORDS_HASH);
     out->hash = get_u64(at + AT_HASH);
+}
+
+static bool version_known(uint32_t version)
+{
+    return version == WITHOUT_RECORDS_HASH || version == BATCH_VERSION;
 }
 
 /* The lengths add up and the batch ends within the segment. */
@@ -85,7 +95,9 @@ static bool lengths_fit(const struct batch_header *h, uint32_t limit)
     if (h->kind == BATCH_SEAL) {
         return h->len == BATCH_SEAL_LEN;
     }
-    return h->kind == BATCH_RECORDS && h->index_len >= BATCH_INDEX_HEAD_LEN;
+    return (h->kind == BATCH_RECORDS
+            || (h->kind == BATCH_MERGE && h->version > WITHOUT_RECORDS_HASH))
+           && h->index_len >= BATCH_INDEX_HEAD_LEN;
 }
 
 static const uint8_t *index_of(const struct batch *batch)
@@ -117,7 +129,7 @@ enum status batch_read_header(const struct batch_source *source,
 
     if (offset % BATCH_ALIGN != 0 || offset > source->limit
         || source->limit - offset < BATCH_HEADER_LEN || !batch_may_begin(at)
-        || get_u32(at + AT_VERSION) != BATCH_VERSION
+        || !version_known(get_u32(at + AT_VERSION))
         || checksum_seeded(at, AT_HASH, source->seed)
                != get_u64(at + AT_HASH)) {
         return STATUS_CORRUPT;
@@ -139,7 +151,7 @@ enum status batch_read(const struct batch_source *source, uint32_t offset,
 {
     enum status status = batch_read_header(source, offset, out);
 
-    if (status == STATUS_OK && out->header.kind == BATCH_RECORDS) {
+    if (status == STATUS_OK && out->header.kind != BATCH_SEAL) {
         status = read_index(out, source->seed);
     }
     out->index_lost = status != STATUS_OK;
@@ -214,4 +226,42 @@ bool batch_next(const struct batch *batch, uint32_t *at, struct slice *record)
     *record = slice_of(batch->base + *at, size);
     *at += (uint32_t)size;
     return true;
+}
+
+struct records_walk {
+    const struct batch *batch;
+    uint32_t at;
+    uint32_t count;
+};
+
+static bool next_hash(void *arg, uint64_t *hash)
+{
+    struct records_walk *walk = arg;
+    struct slice record;
+
+    if (!batch_next(walk->batch, &walk->at, &record)) {
+        return false;
+    }
+    walk->count++;
+    *hash = record_hash_at(record.at);
+    return true;
+}
+
+uint64_t batch_records_hash(const struct batch *batch, uint64_t seed)
+{
+    struct records_walk walk = { .batch = batch };
+
+    return checksum_numbers(next_hash, &walk, seed);
+}
+
+bool batch_vouches_for_records(const struct batch *batch, uint64_t seed)
+{
+    const struct batch_header *h = &batch->header;
+    struct records_walk walk = { .batch = batch };
+
+    if (h->version == WITHOUT_RECORDS_HASH || h->kind == BATCH_SEAL) {
+        return true;
+    }
+    return checksum_numbers(next_hash, &walk, seed) == h->records_hash
+           && walk.at != UINT32_MAX && walk.count == h->record_count;
 }

@@ -10,6 +10,7 @@
 #include "storage/store.h"
 
 enum {
+    BATCH_VERSION = 2,
     BATCH_HEADER_LEN = 128,
     BATCH_ALIGN = 8,
     BATCH_INDEX_HEAD_LEN = 8,
@@ -35,10 +36,13 @@ static inline uint32_t place_offset(uint64_t place)
 
 enum batch_kind {
     BATCH_RECORDS = 1,
-    BATCH_SEAL = 2 /* no records: the log goes on in the next segment */
+    BATCH_SEAL = 2, /* no records: the log goes on in the next segment */
+    BATCH_MERGE = 3 /* records; its messages were stored before and moved here:
+                     * they keep seq, time and bytes */
 };
 
 struct batch_header {
+    uint32_t version; /* filled in by write and read */
     enum batch_kind kind;
     uint32_t segment;
     uint32_t offset; /* in the segment, its own */
@@ -52,7 +56,9 @@ struct batch_header {
     uint64_t time_us;
     uint64_t previous; /* `hash` of the batch before */
     uint64_t index_hash;
-    uint64_t hash; /* of this header; filled in by write and read */
+    uint64_t records_hash; /* of the hashes of its records, in their order; 0 in
+                            * a seal and in version 1 */
+    uint64_t hash;         /* of this header; filled in by write and read */
 };
 
 /* `seed`: the store's id, so that another store's batches do not pass. */
@@ -67,7 +73,8 @@ struct batch_source {
     uint64_t seed;
 };
 
-/* A batch found whole: header and index are verified, the records are not. */
+/* A batch found whole: header and index are verified, the records are not: see
+ * batch_vouches_for_records(). */
 struct batch {
     struct batch_header header;
     const uint8_t *base; /* of the segment */
@@ -99,5 +106,14 @@ struct slice batch_visit(const struct batch *batch, uint32_t i);
  * a length makes no sense (then *at is UINT32_MAX). The record is not verified
  * beyond its length. */
 bool batch_next(const struct batch *batch, uint32_t *at, struct slice *record);
+
+/* What `records_hash` says of records that stand as they should. */
+uint64_t batch_records_hash(const struct batch *batch, uint64_t seed);
+
+/* The records' headers are those that the batch was written with: their hashes
+ * give the hash in its header. With record_read() of each, all is as it was
+ * written; without, whole records of an earlier life of the file may stand in
+ * the place of some. Batches of version 1 cannot tell: true. */
+bool batch_vouches_for_records(const struct batch *batch, uint64_t seed);
 
 #endif

@@ -170,7 +170,7 @@ enum status keeper_catch_up(struct store *store, struct error *err)
             continue;
         }
         status = batch_read(&source, place_offset(place), &batch);
-        if (status == STATUS_OK && batch.header.kind == BATCH_RECORDS) {
+        if (status == STATUS_OK && batch.header.kind != BATCH_SEAL) {
             status = apply_here(store, &batch, err);
         }
         if (status != STATUS_OK) {

@@ -68,6 +68,7 @@ static enum status write_again(struct recovery *r, struct segment *segment,
     header.index_hash =
         checksum_seeded(bytes + BATCH_HEADER_LEN + header.records_len,
                         header.index_len, store->log.store_id);
+    header.records_hash = batch_records_hash(&batch, store->log.store_id);
     batch_header_write(bytes, &header, store->log.store_id);
     if (io_write(store->vfs, segment->fd, bytes, header.len, to) != 0) {
         int sys = errno;

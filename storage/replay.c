@@ -6,12 +6,19 @@
 
 /* ---- replay ---- */
 
+static void damage(struct recovery *r, uint64_t bytes)
+{
+    r->out->damaged_batches++;
+    r->out->damaged_bytes += bytes;
+}
+
 static enum status apply(struct recovery *r, struct batch *batch,
                          struct error *err)
 {
     struct store *store = r->store;
     struct batch_source source = recovery_source(r);
     enum status status;
+    bool vouched = batch_vouches_for_records(batch, r->store->log.store_id);
     uint64_t lost = 0;
 
     if (batch_read(&source, batch->header.offset, batch) != STATUS_OK) {
@@ -28,16 +35,16 @@ static enum status apply(struct recovery *r, struct batch *batch,
         return error_set(err, status, 0, "segment %u: batch at %u: replay",
                          r->memory_id, batch->header.offset);
     }
+    if (!vouched && lost == 0) {
+        /* Each is whole by itself, and yet one of another time is among them:
+         * the disk has lost a write. What is said in any of them was so once,
+         * and messages are looked for by their seq: they are used. */
+        damage(r, RECORD_HEADER_LEN);
+    }
     r->out->damaged_bytes += lost;
     r->out->replayed_bytes += batch->header.len;
     r->out->replayed_records += batch->header.record_count;
     return STATUS_OK;
-}
-
-static void damage(struct recovery *r, uint64_t bytes)
-{
-    r->out->damaged_batches++;
-    r->out->damaged_bytes += bytes;
 }
 
 /* Where the segment at index `i` ends when the next one was made by a recovery,
@@ -106,7 +113,8 @@ static enum status replay_durable(struct recovery *r, size_t i, uint32_t from,
 
 /* ---- the last segment ---- */
 
-static bool records_whole(const struct batch *batch)
+/* All of them, and none that an earlier life of the file left behind. */
+static bool records_whole(const struct batch *batch, uint64_t seed)
 {
     struct slice bytes;
     struct record record;
@@ -119,7 +127,8 @@ static bool records_whole(const struct batch *batch)
         }
         count++;
     }
-    return at != UINT32_MAX && count == batch->header.record_count;
+    return at != UINT32_MAX && count == batch->header.record_count
+           && batch_vouches_for_records(batch, seed);
 }
 
 static enum status note_batch(struct recovery *r, const struct batch *batch,
@@ -150,7 +159,7 @@ static enum status survey(struct recovery *r, uint32_t from,
     while (recovery_find_batch(r, at, &batch)) {
         struct batch whole;
         bool good = recovery_batch_at(r, batch.header.offset, true, &whole)
-                    && records_whole(&whole);
+                    && records_whole(&whole, r->store->log.store_id);
         if (batch.header.durable > *watermark
             && batch.header.durable
                    <= place_of(r->memory_id, batch.header.offset)) {

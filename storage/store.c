@@ -112,21 +112,17 @@ static int write_block(struct store *store, const char *path,
     return result;
 }
 
-static enum status write_format(struct store *store, uint64_t now_us,
+static enum status write_format(struct store *store, uint64_t time_us,
                                 struct error *err)
 {
     uint8_t block[BLOCK_LEN] = { 0 };
     char made[PATH_LEN_MAX];
     char name[PATH_LEN_MAX];
 
-    if (getrandom(&store->log.store_id, sizeof store->log.store_id, 0)
-        != (ssize_t)sizeof store->log.store_id) {
-        return error_set(err, STATUS_IO, errno, "random store id");
-    }
     put_u64(block + AT_MAGIC, format_magic);
     put_u32(block + AT_VERSION, STORE_FORMAT_VERSION);
     put_u64(block + AT_STORE, store->log.store_id);
-    put_u64(block + AT_TIME, now_us);
+    put_u64(block + AT_TIME, time_us);
     block_close(block);
     path_in(store, "format.tmp", made);
     path_in(store, "format", name);
@@ -136,6 +132,28 @@ static enum status write_format(struct store *store, uint64_t now_us,
         return error_set(err, status_of_errno(sys), sys, "write %.300s", name);
     }
     return sync_dir(store, store->dir, err);
+}
+
+static enum status new_format(struct store *store, uint64_t now_us,
+                              struct error *err)
+{
+    if (getrandom(&store->log.store_id, sizeof store->log.store_id, 0)
+        != (ssize_t)sizeof store->log.store_id) {
+        return error_set(err, STATUS_IO, errno, "random store id");
+    }
+    return write_format(store, now_us, err);
+}
+
+/* Before anything is written in this version, so that no older build opens what
+ * it would not understand. A full disk has the spare file for this. */
+static enum status raise_format(struct store *store, uint64_t time_us,
+                                struct error *err)
+{
+    enum status status = write_format(store, time_us, err);
+
+    return status == STATUS_NO_SPACE && spare_release(store)
+               ? write_format(store, time_us, err)
+               : status;
 }
 
 static enum status read_format(struct store *store, const uint8_t *block,
@@ -166,7 +184,9 @@ static enum status read_format(struct store *store, const uint8_t *block,
                          (unsigned)STORE_FORMAT_VERSION);
     }
     store->log.store_id = get_u64(fields + AT_STORE);
-    return STATUS_OK;
+    return get_u32(fields + AT_VERSION) == STORE_FORMAT_VERSION
+               ? STATUS_OK
+               : raise_format(store, get_u64(fields + AT_TIME), err);
 }
 
 static enum status open_format(struct store *store, uint64_t now_us,
@@ -181,7 +201,7 @@ static enum status open_format(struct store *store, uint64_t now_us,
     fd = io_open(store->vfs, path, O_RDONLY);
     if (fd < 0 && errno == ENOENT) {
         enum status status = check_is_new(store, err);
-        return status == STATUS_OK ? write_format(store, now_us, err) : status;
+        return status == STATUS_OK ? new_format(store, now_us, err) : status;
     }
     if (fd < 0) {
         int sys = errno;
@@ -244,7 +264,6 @@ static struct store *store_new(const struct store_config *config)
     snprintf(store->dir, sizeof store->dir, "%s", config->dir);
     path_in(store, "log", store->log.dir);
     pthread_mutex_init(&store->make_lock, NULL);
-    views_init(&store->views);
     atomic_store(&store->now_us, config->now_us);
     return store;
 }
@@ -263,7 +282,6 @@ static void store_free(struct store *store)
         store->vfs->close(store->vfs, store->lock_fd);
     }
     pthread_mutex_destroy(&store->make_lock);
-    views_fini(&store->views);
     free(store);
 }
 
@@ -411,5 +429,24 @@ void store_stats(const struct store *store, struct store_stats *out)
             atomic_load_explicit(&f->corrupt_reads, memory_order_relaxed),
         .free_bytes =
             atomic_load_explicit(&f->free_bytes, memory_order_relaxed),
+        .disk_bytes =
+            atomic_load_explicit(&f->disk_bytes, memory_order_relaxed),
+        .pool_segments =
+            atomic_load_explicit(&f->pool_segments, memory_order_relaxed),
+        .moved_bytes =
+            atomic_load_explicit(&f->moved_bytes, memory_order_relaxed),
+        .freed_bytes =
+            atomic_load_explicit(&f->freed_bytes, memory_order_relaxed),
+        .snapshots = atomic_load_explicit(&f->snapshots, memory_order_relaxed),
+        .scrubbed_bytes =
+            atomic_load_explicit(&f->scrubbed_bytes, memory_order_relaxed),
+        .scrub_passes =
+            atomic_load_explicit(&f->scrub_passes, memory_order_relaxed),
+        .damaged_records =
+            atomic_load_explicit(&f->damaged_records, memory_order_relaxed),
+        .damaged_batches =
+            atomic_load_explicit(&f->damaged_batches, memory_order_relaxed),
+        .keydir_bytes =
+            atomic_load_explicit(&f->keydir_bytes, memory_order_relaxed),
     };
 }

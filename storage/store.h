@@ -102,7 +102,9 @@ MUST_CHECK enum status store_append(struct store *store,
 
 /* The same for what store_upkeep() wrote: a batch of its own kind, whose
  * messages keep the number and time they have. Nothing is numbered, dropped or
- * refused; STATUS_NO_SPACE: nothing is taken. May use the segment's reserve. */
+ * refused; the other records (trims) get their time. Takes what fits one batch,
+ * call again for the rest. STATUS_NO_SPACE: nothing is taken. May use the
+ * segment's reserve. */
 MUST_CHECK enum status store_append_merge(struct store *store,
                                           struct store_span *span,
                                           uint64_t now_us,
@@ -274,8 +276,7 @@ MUST_CHECK enum status store_view_commit(struct store_view *view,
 
 /* The thread is about to sleep: it holds no message and no page any more. Any
  * other call wakes the view again. A view that neither rests nor gets commits
- * keeps removed segments on the disk; one that does not get its commits keeps
- * segments from being removed. */
+ * keeps removed segments on the disk. */
 void store_view_rest(struct store_view *view);
 
 /* Remembers where a reader of one topic stands, so that the next message is
@@ -323,6 +324,6 @@ struct store_stats {
 void store_stats(const struct store *store, struct store_stats *out);
 
 /* The format versions this build writes, for --version. */
-#define STORE_FORMAT_VERSION 1
+#define STORE_FORMAT_VERSION 2
 
 #endif

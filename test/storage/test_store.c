@@ -436,11 +436,11 @@ Test(store, a_newer_format_is_refused_and_left_alone)
     cr_assert(eq(int, harness_commit(&h), STATUS_OK));
     harness_close(&h);
     snprintf(path, sizeof path, "%s/format", h.dir);
-    flip_bit(path, 8, 1); /* version 1 becomes 3 */
+    flip_bit(path, 8, 0); /* version 2 becomes 3 */
     cr_assert(eq(int, harness_open(&h), STATUS_NEWER));
-    cr_assert(strstr(h.err.text, "format is 3, this build reads up to 1")
+    cr_assert(strstr(h.err.text, "format is 3, this build reads up to 2")
               != NULL);
-    flip_bit(path, 8, 1);
+    flip_bit(path, 8, 0);
     cr_assert(eq(int, harness_open(&h), STATUS_OK));
     cr_assert(h.recovery.clean);
 }
