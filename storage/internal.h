@@ -126,6 +126,20 @@ struct keeper {
     uint32_t trimmed_through; /* segment id */
 };
 
+/* What an open view shows of itself to the keeper, which removes segments. */
+struct view_mark {
+    /* 0: it rests; else views.epoch as it was when it last held nothing. */
+    _Atomic uint64_t seen;
+    _Atomic uint64_t reached; /* place: it has got all commits before */
+};
+
+struct views {
+    pthread_mutex_t lock; /* of the list */
+    struct view_mark *open[STORE_VIEW_COUNT_MAX];
+    size_t count;
+    _Atomic uint64_t epoch; /* from 1; rises with each removal of a segment */
+};
+
 struct figures {
     _Atomic uint64_t segments;
     _Atomic uint64_t log_bytes;
@@ -176,6 +190,7 @@ struct store {
     _Atomic uint64_t checkpointed; /* place the keydir covers */
     _Atomic uint64_t now_us;       /* wall clock of the last append */
     struct figures figures;
+    struct views views;
 
     struct journal journal;
     struct keeper keeper;
@@ -203,6 +218,29 @@ MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
 void spare_make(struct store *store);
 /* Give its space to the keydir. False when there was none. */
 bool spare_release(struct store *store);
+
+/* retire.c */
+void views_init(struct views *views);
+void views_fini(struct views *views);
+/* STATUS_AGAIN: STORE_VIEW_COUNT_MAX are open. */
+MUST_CHECK enum status views_add(struct views *views, struct view_mark *mark,
+                                 uint64_t reached);
+void views_remove(struct views *views, struct view_mark *mark);
+/* The view's thread: it holds nothing, and is about to look into the table of
+ * segments. */
+void view_wake(struct views *views, struct view_mark *mark);
+bool view_awake(const struct view_mark *mark);
+void view_reached(struct view_mark *mark, uint64_t place);
+/* It holds nothing and will not look without waking. */
+void view_rest(struct view_mark *mark);
+/* The keeper's. No view waits for a commit in this segment or before any more:
+ * only then may it be taken out. */
+bool store_retire_ready(struct store *store, uint32_t id);
+/* Take it out of the table (NULL: there was none). The caller owns it, and may
+ * unmap it as soon as all views have rested since. */
+struct segment *store_retire_begin(struct store *store, uint32_t id,
+                                   uint64_t *epoch);
+bool store_retire_rested(struct store *store, uint64_t epoch);
 
 /* doubt.c */
 bool doubt_found(struct store *store);

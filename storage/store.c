@@ -264,6 +264,7 @@ static struct store *store_new(const struct store_config *config)
     snprintf(store->dir, sizeof store->dir, "%s", config->dir);
     path_in(store, "log", store->log.dir);
     pthread_mutex_init(&store->make_lock, NULL);
+    views_init(&store->views);
     atomic_store(&store->now_us, config->now_us);
     return store;
 }
@@ -282,6 +283,7 @@ static void store_free(struct store *store)
         store->vfs->close(store->vfs, store->lock_fd);
     }
     pthread_mutex_destroy(&store->make_lock);
+    views_fini(&store->views);
     free(store);
 }
 

@@ -276,7 +276,8 @@ MUST_CHECK enum status store_view_commit(struct store_view *view,
 
 /* The thread is about to sleep: it holds no message and no page any more. Any
  * other call wakes the view again. A view that neither rests nor gets commits
- * keeps removed segments on the disk. */
+ * keeps removed segments on the disk; one that does not get its commits keeps
+ * segments from being removed. */
 void store_view_rest(struct store_view *view);
 
 /* Remembers where a reader of one topic stands, so that the next message is
