@@ -502,14 +502,16 @@ static void check_lane(void *arg, uint32_t topic, void *user)
     if (!group_books(checking->run->group, topic, &b)) {
         return;
     }
-    if (b.published != b.acked + b.gap + b.ready + b.delayed + b.in_flight) {
+    if (b.published
+        != b.acked + b.gap + b.deleted + b.ready + b.delayed + b.in_flight) {
         checking->differences++;
         log_error("books do not balance group=%s topic=%s published=%llu "
-                  "acked=%llu gap=%llu ready=%llu delayed=%llu in_flight=%llu",
+                  "acked=%llu gap=%llu deleted=%llu ready=%llu delayed=%llu "
+                  "in_flight=%llu",
                   checking->run->fact->name, lane->topic_name,
                   (unsigned long long)b.published, (unsigned long long)b.acked,
-                  (unsigned long long)b.gap, (unsigned long long)b.ready,
-                  (unsigned long long)b.delayed,
+                  (unsigned long long)b.gap, (unsigned long long)b.deleted,
+                  (unsigned long long)b.ready, (unsigned long long)b.delayed,
                   (unsigned long long)b.in_flight);
     }
 }

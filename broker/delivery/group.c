@@ -219,9 +219,22 @@ void group_end_transaction(struct group *group, const struct transaction *t)
     member_credit(member, bytes);
 }
 
-enum status group_give_back(struct group *group, struct lane *lane,
-                            const struct transaction *t,
-                            const struct comeback *how)
+/* It was deleted while somebody had it: it does not come back. */
+static enum status give_up(struct group *group, struct lane *lane,
+                           const struct transaction *t)
+{
+    enum status status = lane_delete(lane, t->seq, t->seq);
+
+    if (status == STATUS_OK) {
+        group_end_transaction(group, t);
+        lane_move(lane, LANE_IN_FLIGHT, LANE_DELETED, 1);
+    }
+    return status;
+}
+
+static enum status come_back(struct group *group, struct lane *lane,
+                             const struct transaction *t,
+                             const struct comeback *how)
 {
     struct retry retry = { .seq = t->seq,
                            .attempts = t->attempt - (how->counted ? 0 : 1),
@@ -251,6 +264,14 @@ enum status group_give_back(struct group *group, struct lane *lane,
         group_mark_effects(group, lane);
     }
     return STATUS_OK;
+}
+
+enum status group_give_back(struct group *group, struct lane *lane,
+                            const struct transaction *t,
+                            const struct comeback *how)
+{
+    return t->seq < lane->first ? give_up(group, lane, t)
+                                : come_back(group, lane, t, how);
 }
 
 void group_leave(struct group *group, struct member *member)
@@ -549,6 +570,7 @@ bool group_books(const struct group *group, uint32_t topic,
                                  .published = lane->end,
                                  .acked = lane->count[LANE_ACKED],
                                  .gap = lane->count[LANE_GAP],
+                                 .deleted = lane->count[LANE_DELETED],
                                  .ready = lane->count[LANE_READY],
                                  .delayed = lane->count[LANE_DELAYED],
                                  .in_flight = lane->count[LANE_IN_FLIGHT] };
@@ -590,13 +612,15 @@ bool group_audit(const struct group *group, uint32_t topic)
         return true;
     }
     count = lane->count;
-    return count[LANE_ACKED] + count[LANE_GAP] == seqset_count(&lane->settled)
+    return count[LANE_ACKED] + count[LANE_GAP] + count[LANE_DELETED]
+               == seqset_count(&lane->settled)
            && count[LANE_READY] == lane->ready.count + count_fresh(lane)
            && count[LANE_DELAYED] == count_delayed(group, lane)
            && count[LANE_IN_FLIGHT] == inflight_count_in(group->inflight, topic)
            && lane->end
-                  == count[LANE_ACKED] + count[LANE_GAP] + count[LANE_READY]
-                         + count[LANE_DELAYED] + count[LANE_IN_FLIGHT];
+                  == count[LANE_ACKED] + count[LANE_GAP] + count[LANE_DELETED]
+                         + count[LANE_READY] + count[LANE_DELAYED]
+                         + count[LANE_IN_FLIGHT];
 }
 
 void group_figures(const struct group *group, struct group_figures *out)

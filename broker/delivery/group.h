@@ -11,6 +11,10 @@
  *     |                       v
  *     +------------------- DELAYED   backoff with jitter (member gone: none)
  *
+ * What the topic does not keep any more is DELETED from whichever of these it
+ * stands in, but from IN FLIGHT only when it would come back: its holder may
+ * still ack it.
+ *
  * Each change that must survive a restart (acked, attempts, gaps) is gathered
  * as an effect, which the worker writes to the log as records; an ack is
  * answered only when its record is durable. */
@@ -43,6 +47,7 @@ void group_free(struct group *group); /* members must have left; accepts NULL */
 struct lane_start {
     uint32_t topic;
     uint64_t end;                /* last durable seq of the topic, 0: none */
+    uint64_t first_seq;          /* messages below are deleted; 0: none are */
     const struct seqset *acked;  /* settled before; NULL: none */
     const struct seqset *gaps;   /* of those, lost to damage; NULL: none */
     const struct retry *retries; /* due_us already on the monotonic clock */
@@ -59,6 +64,14 @@ void group_extend(struct group *group, uint32_t topic, uint64_t end);
 void group_each_lane(struct group *group,
                      void (*fn)(void *arg, uint32_t topic, void *user),
                      void *arg);
+/* Messages below first_seq are deleted, as far as the lane goes. STATUS_NOMEM:
+ * not all of them yet; ask again. */
+MUST_CHECK enum status group_trim(struct group *group, uint32_t topic,
+                                  uint64_t first_seq);
+/* A new lane begins behind `last`, and the log has to be told: what nobody was
+ * delivered yet is acked. STATUS_NOMEM: not all of it. */
+MUST_CHECK enum status group_skip(struct group *group, uint32_t topic,
+                                  uint64_t last);
 
 /* ---- members ---- */
 
@@ -154,10 +167,10 @@ void group_take_effects(struct group *group,
 struct lane_books {
     uint32_t topic;
     uint64_t published; /* numbers up to the durable end */
-    uint64_t acked, gap, ready, delayed, in_flight;
+    uint64_t acked, gap, deleted, ready, delayed, in_flight;
 };
-/* published == acked + gap + ready + delayed + in_flight, counted, not derived:
- * each figure is kept by its own moves. False: no such lane. */
+/* published == acked + gap + deleted + ready + delayed + in_flight, counted,
+ * not derived: each figure is kept by its own moves. False: no such lane. */
 bool group_books(const struct group *group, uint32_t topic,
                  struct lane_books *out);
 

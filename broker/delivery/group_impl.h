@@ -45,7 +45,8 @@ struct comeback {
     uint64_t due_us; /* 0: at once */
 };
 
-/* From in flight to ready or delayed. STATUS_NOMEM: it stays in flight. */
+/* From in flight to ready or delayed, or to deleted if it is. STATUS_NOMEM: it
+ * stays in flight. */
 MUST_CHECK enum status group_give_back(struct group *group, struct lane *lane,
                                        const struct transaction *t,
                                        const struct comeback *how);

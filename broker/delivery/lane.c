@@ -10,11 +10,16 @@ static const bool may_move[LANE_STATES][LANE_STATES] = {
     [LANE_READY] = { [LANE_IN_FLIGHT] = true,
                      [LANE_DELAYED] = true,
                      [LANE_ACKED] = true,
-                     [LANE_GAP] = true },
+                     [LANE_GAP] = true,
+                     [LANE_DELETED] = true },
     [LANE_IN_FLIGHT] = { [LANE_READY] = true,
                          [LANE_DELAYED] = true,
-                         [LANE_ACKED] = true },
-    [LANE_DELAYED] = { [LANE_READY] = true, [LANE_ACKED] = true, [LANE_GAP] = true },
+                         [LANE_ACKED] = true,
+                         [LANE_DELETED] = true },
+    [LANE_DELAYED] = { [LANE_READY] = true,
+                       [LANE_ACKED] = true,
+                       [LANE_GAP] = true,
+                       [LANE_DELETED] = true },
 };
 
 void lane_move(struct lane *lane, enum lane_state from, enum lane_state to,
@@ -68,10 +73,30 @@ static uint64_t count_gaps(const struct lane *lane, const struct seqset *gaps)
     return count;
 }
 
+/* All that is there before anything was delivered. */
+static enum status count_all(struct lane *lane, const struct lane_start *start)
+{
+    uint64_t settled = seqset_count(&lane->settled);
+    uint64_t deleted = 0;
+    enum status status = STATUS_OK;
+
+    lane->count[LANE_GAP] = count_gaps(lane, start->gaps);
+    lane->count[LANE_ACKED] = settled - lane->count[LANE_GAP];
+    if (start->first_seq > 1) {
+        lane->first =
+            start->first_seq > lane->end ? lane->end + 1 : start->first_seq;
+    }
+    if (lane->first > 1) {
+        status = seqset_add(&lane->settled, 1, lane->first - 1, &deleted);
+    }
+    lane->count[LANE_DELETED] = deleted;
+    lane->count[LANE_READY] = lane->end - settled - deleted;
+    return status;
+}
+
 struct lane *lane_new(const struct lane_start *start)
 {
     struct lane *lane = calloc(1, sizeof *lane);
-    uint64_t settled;
 
     if (lane == NULL) {
         return NULL;
@@ -79,18 +104,16 @@ struct lane *lane_new(const struct lane_start *start)
     lane->topic = start->topic;
     lane->user = start->user;
     lane->end = start->end;
+    lane->first = 1;
     lane->cursor = 1;
     link_init(&lane->fresh);
     link_init(&lane->redo);
     link_init(&lane->effects);
-    if (copy_settled(lane, start->acked) != STATUS_OK) {
+    if (copy_settled(lane, start->acked) != STATUS_OK
+        || count_all(lane, start) != STATUS_OK) {
         lane_free(lane);
         return NULL;
     }
-    settled = seqset_count(&lane->settled);
-    lane->count[LANE_GAP] = count_gaps(lane, start->gaps);
-    lane->count[LANE_ACKED] = settled - lane->count[LANE_GAP];
-    lane->count[LANE_READY] = lane->end - settled;
     return lane;
 }
 
@@ -164,6 +187,17 @@ enum status lane_settle(struct lane *lane, uint64_t first, uint64_t last,
     if (status == STATUS_OK) {
         status = seqset_add(&lane->settled, first, last, &added);
     }
+    if (status == STATUS_OK) {
+        CHECK(added == last - first + 1);
+    }
+    return status;
+}
+
+enum status lane_delete(struct lane *lane, uint64_t first, uint64_t last)
+{
+    uint64_t added;
+    enum status status = seqset_add(&lane->settled, first, last, &added);
+
     if (status == STATUS_OK) {
         CHECK(added == last - first + 1);
     }

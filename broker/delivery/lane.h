@@ -4,10 +4,11 @@
  *   | delivered once  | never delivered     |
  *   | settled or open | but for `early` ones, of before a restart
  *
- * `settled` has what is acked or lost, for good. What is before the cursor and
- * not settled is open: in flight or waiting. So the fast path, fresh messages
- * in order and acks in order, moves two numbers. Only group.c, settle.c and
- * schedule.c use this. One thread. */
+ * `settled` has what is acked, lost or deleted, for good. What is before the
+ * cursor and not settled is open: in flight or waiting. So the fast path, fresh
+ * messages in order and acks in order, moves two numbers. Below `first` all are
+ * settled but what is in flight. Only group.c, settle.c and schedule.c use
+ * this. One thread. */
 #ifndef GODWIT_BROKER_DELIVERY_LANE_H
 #define GODWIT_BROKER_DELIVERY_LANE_H
 
@@ -24,14 +25,16 @@ enum lane_state {
     LANE_IN_FLIGHT,
     LANE_DELAYED,
     LANE_ACKED,
-    LANE_GAP
+    LANE_GAP,
+    LANE_DELETED
 };
-enum { LANE_STATES = LANE_GAP + 1 };
+enum { LANE_STATES = LANE_DELETED + 1 };
 
 struct lane {
     uint32_t topic;
     void *user; /* the worker's */
     uint64_t end;
+    uint64_t first; /* messages below are deleted, but for settled ones */
     uint64_t cursor;
     struct seqset settled;
     struct seqset
@@ -72,6 +75,10 @@ void lane_take_fresh(struct lane *lane); /* lane_fresh() was true just before */
  * or as lost. STATUS_NOMEM: nothing changed but perhaps the note. */
 MUST_CHECK enum status lane_settle(struct lane *lane, uint64_t first,
                                    uint64_t last, bool lost);
+/* Its messages first..last, not settled, are deleted: settled, and nothing that
+ * the log must be told. STATUS_NOMEM: nothing changed. */
+MUST_CHECK enum status lane_delete(struct lane *lane, uint64_t first,
+                                   uint64_t last);
 /* Room for one more retry to tell the log; then note one. */
 MUST_CHECK enum status lane_reserve_retry(struct lane *lane);
 void lane_note_retry(struct lane *lane, const struct retry *retry);

@@ -3,7 +3,7 @@
 #include "proto/limits.h"
 
 /* What settles a message, or tries to: the word of a member, or the store's
- * that it is lost. */
+ * that it is lost or deleted. */
 
 enum { JITTER_PERCENT = 20 };
 
@@ -69,6 +69,88 @@ void group_lost(struct group *group, const struct offer *offer, uint64_t last)
         seq = stretch.range.last + 1;
     }
     /* Without memory the rest is offered again, and lost then. */
+}
+
+/* ---- deleted ---- */
+
+/* What is in flight of them is left to its holder. */
+static enum status delete_open(struct group *group, struct lane *lane,
+                               struct seq_range range)
+{
+    enum status status = STATUS_OK;
+
+    for (uint64_t seq = range.first; seq <= range.last && status == STATUS_OK;
+         seq++) {
+        struct waiting *w = schedule_find(&group->schedule, lane->topic, seq);
+
+        if (w == NULL) {
+            continue;
+        }
+        status = lane_delete(lane, seq, seq);
+        if (status == STATUS_OK) {
+            lane_move(lane, w->delayed ? LANE_DELAYED : LANE_READY,
+                      LANE_DELETED, 1);
+            group_stop_waiting(group, w);
+        }
+    }
+    return status;
+}
+
+static enum status delete_fresh(struct lane *lane, struct seq_range range)
+{
+    enum status status = lane_delete(lane, range.first, range.last);
+
+    if (status == STATUS_OK) {
+        lane_move(lane, LANE_READY, LANE_DELETED, range.last - range.first + 1);
+    }
+    return status;
+}
+
+enum status group_trim(struct group *group, uint32_t topic, uint64_t first_seq)
+{
+    struct lane *lane = group_find_lane(group, topic);
+    enum status status = STATUS_OK;
+    uint64_t last;
+
+    if (lane == NULL || first_seq == 0) {
+        return STATUS_OK;
+    }
+    last = first_seq - 1 < lane->end ? first_seq - 1 : lane->end;
+    while (lane->first <= last && status == STATUS_OK) {
+        struct stretch stretch = lane_stretch(lane, lane->first, last);
+        if (stretch.kind == STRETCH_OPEN) {
+            status = delete_open(group, lane, stretch.range);
+        } else if (stretch.kind == STRETCH_FRESH) {
+            status = delete_fresh(lane, stretch.range);
+        }
+        if (status == STATUS_OK) {
+            lane->first = stretch.range.last + 1;
+        }
+    }
+    return status;
+}
+
+enum status group_skip(struct group *group, uint32_t topic, uint64_t last)
+{
+    struct lane *lane = group_find_lane(group, topic);
+    enum status status = STATUS_OK;
+    uint64_t seq = 1;
+
+    CHECK(lane != NULL);
+    last = last < lane->end ? last : lane->end;
+    while (seq <= last && status == STATUS_OK) {
+        struct stretch stretch = lane_stretch(lane, seq, last);
+        if (stretch.kind == STRETCH_FRESH) {
+            status = lane_settle(lane, seq, stretch.range.last, false);
+        }
+        if (stretch.kind == STRETCH_FRESH && status == STATUS_OK) {
+            lane_move(lane, LANE_READY, LANE_ACKED,
+                      stretch.range.last - seq + 1);
+            group_mark_effects(group, lane);
+        }
+        seq = stretch.range.last + 1;
+    }
+    return status;
 }
 
 /* ---- settling ---- */

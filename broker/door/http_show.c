@@ -142,13 +142,15 @@ enum status show_groups(struct session *session, struct bytes *to)
 static void put_lane(void *arg, const char *topic, const struct lane_books *b)
 {
     struct json *json = arg;
-    uint64_t known = b->acked + b->gap + b->ready + b->delayed + b->in_flight;
+    uint64_t known =
+        b->acked + b->gap + b->deleted + b->ready + b->delayed + b->in_flight;
 
     json_begin_object(json, NULL);
     json_word(json, "topic", topic);
     json_u64(json, "published", b->published);
     json_u64(json, "acked", b->acked);
     json_u64(json, "gap", b->gap);
+    json_u64(json, "deleted", b->deleted);
     json_u64(json, "ready", b->ready);
     json_u64(json, "delayed", b->delayed);
     json_u64(json, "in_flight", b->in_flight);

@@ -397,9 +397,10 @@ bool session_group_view(struct session *session, struct slice group,
                         struct group_figures *figures, size_t *members,
                         lane_view_fn lane, void *arg)
 {
-    struct lane_books even = { .published = 10,
+    struct lane_books even = { .published = 13,
                                .acked = 4,
                                .gap = 1,
+                               .deleted = 3,
                                .ready = 2,
                                .delayed = 1,
                                .in_flight = 2 };

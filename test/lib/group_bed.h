@@ -151,7 +151,8 @@ static inline void expect_books(uint64_t acked, uint64_t gap, uint64_t ready,
     cr_assert_eq(b.ready, ready);
     cr_assert_eq(b.delayed, delayed);
     cr_assert_eq(b.in_flight, in_flight);
-    cr_assert_eq(b.published, acked + gap + ready + delayed + in_flight);
+    cr_assert_eq(b.published,
+                 acked + gap + b.deleted + ready + delayed + in_flight);
 }
 
 #endif

@@ -26,7 +26,7 @@ static void do_new_lane(struct sim *s)
     if (lane == NULL) {
         return;
     }
-    *lane = (struct lane) { .topic = s->next_topic++ };
+    *lane = (struct lane) { .topic = s->next_topic++, .first = 1 };
     EXPECT(s, group_add_lane(s->group, &start) == STATUS_OK, "lane not added");
 }
 
@@ -59,9 +59,18 @@ static void do_join(struct sim *s)
            "join");
 }
 
+static bool is_deleted(const struct lane *lane, const struct msg *m)
+{
+    return m < lane->msgs + lane->first;
+}
+
 static void fail_attempt(struct sim *s, struct lane *lane, struct msg *m,
                          bool at_once, uint64_t delay)
 {
+    if (is_deleted(lane, m)) {
+        sim_become(lane, m, DELETED);
+        return;
+    }
     m->attempts++;
     sim_expect_retry(s, m, at_once, delay);
     sim_become(lane, m, at_once ? READY : DELAYED);
@@ -278,6 +287,31 @@ static void do_lose(struct sim *s)
     }
 }
 
+/* The topic keeps less. What somebody has stays with it. */
+static void do_trim(struct sim *s)
+{
+    struct lane *lane = &s->lanes[sim_rnd(s, LANES_MAX)];
+    uint64_t first;
+    uint64_t hasty;
+
+    if (sim_rnd(s, 10) != 0 || lane->topic == 0) {
+        return;
+    }
+    first = 1 + (lane->floor < 10 ? 0 : lane->floor - 10) + sim_rnd(s, 40);
+    first = first > lane->end + 1 ? lane->end + 1 : first;
+    hasty = s->plant == PLANT_HASTY_TRIM && first < lane->end ? 1 : 0;
+    s->planted += hasty;
+    EXPECT(s, group_trim(s->group, lane->topic, first + hasty) == STATUS_OK,
+           "trim");
+    lane->first = first > lane->first ? first : lane->first;
+    for (uint64_t seq = 1; seq < lane->first; seq++) {
+        struct msg *m = &lane->msgs[seq];
+        if (!sim_is_settled(m) && m->state != IN_FLIGHT) {
+            sim_become(lane, m, DELETED);
+        }
+    }
+}
+
 /* ---- settling ---- */
 
 struct answer {
@@ -296,7 +330,7 @@ static void apply(struct sim *s, struct lane *lane, struct msg *m,
         fail_attempt(s, lane, m, false, t->delay_us);
         break;
     case SETTLE_RELEASE:
-        sim_become(lane, m, READY);
+        sim_become(lane, m, is_deleted(lane, m) ? DELETED : READY);
         break;
     case SETTLE_EXTEND:
         m->lease_end = s->now + (t->delay_us == 0 ? s->lease_us : t->delay_us);
@@ -469,12 +503,17 @@ static void restart_lane(struct sim *s, struct lane *lane)
     struct retry *retries = calloc(lane->end + 1, sizeof *retries);
     struct lane_start start = { .topic = lane->topic,
                                 .end = lane->end,
+                                .first_seq = lane->first,
                                 .acked = &acked,
                                 .gaps = &gaps,
                                 .retries = retries };
     uint64_t end = lane->end;
     uint32_t topic = lane->topic;
 
+    if (s->plant == PLANT_FORGOTTEN_TRIM && lane->first > 1) {
+        s->planted++;
+        start.first_seq = 0;
+    }
     for (size_t i = 0; i < STATES; i++) {
         lane->count[i] = 0;
     }
@@ -482,6 +521,7 @@ static void restart_lane(struct sim *s, struct lane *lane)
         struct msg *m = &lane->msgs[seq];
         bool settled = m->kept_state != FRESH;
         m->state = settled                ? m->kept_state
+                   : seq < lane->first    ? DELETED
                    : m->kept_attempts > 0 ? DELAYED
                                           : FRESH;
         m->attempts = m->kept_attempts;
@@ -498,8 +538,9 @@ static void restart_lane(struct sim *s, struct lane *lane)
         if (m->kept_state == GAP) {
             CHECK(seqset_add(&gaps, seq, seq, NULL) == STATUS_OK);
         }
-        if (m->state == DELAYED) {
-            bool wrong = s->plant == PLANT_WRONG_ATTEMPTS;
+        if (!settled && m->attempts > 0) {
+            bool wrong =
+                s->plant == PLANT_WRONG_ATTEMPTS && m->state == DELAYED;
             s->planted += wrong;
             retries[start.retry_count++] =
                 (struct retry) { seq, m->attempts - (wrong ? 1 : 0), m->due };
@@ -570,14 +611,16 @@ static void check_lane(struct sim *s, const struct lane *lane)
     }
     EXPECT(s,
            b.published == lane->end && b.acked == lane->count[ACKED]
-               && b.gap == lane->count[GAP]
+               && b.gap == lane->count[GAP] && b.deleted == lane->count[DELETED]
                && b.in_flight == lane->count[IN_FLIGHT]
                && b.ready + b.delayed
                       == lane->count[FRESH] + lane->count[READY]
                              + lane->count[DELAYED],
            "books of topic %u differ from the model's", lane->topic);
     EXPECT(s,
-           b.published == b.acked + b.gap + b.ready + b.delayed + b.in_flight,
+           b.published
+               == b.acked + b.gap + b.deleted + b.ready + b.delayed
+                      + b.in_flight,
            "books of topic %u do not balance", lane->topic);
     EXPECT(s, group_audit(s->group, lane->topic),
            "books of topic %u are not what is there", lane->topic);
@@ -614,6 +657,7 @@ static void step(struct sim *s)
         do_settle,  do_settle,   do_settle,    do_settle,  do_advance,
         do_advance, do_tick,     do_tick,      do_join,    do_leave,
         do_credit,  do_new_lane, do_drop_lane, do_lose,    do_restart,
+        do_trim,
     };
 
     s->step++;

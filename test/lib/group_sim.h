@@ -33,10 +33,12 @@ enum plant {
     PLANT_FORGOTTEN_ACK,   /* a durable ack is missing after a restart */
     PLANT_WRONG_ATTEMPTS,  /* a durable count is one less after a restart */
     PLANT_LOST_CREDIT,     /* a member gets more than it asked for */
+    PLANT_FORGOTTEN_TRIM,  /* what is deleted is there again after a restart */
+    PLANT_HASTY_TRIM,      /* more is deleted than was to be */
     PLANTS
 };
 
-enum state { FRESH, READY, DELAYED, IN_FLIGHT, ACKED, GAP, STATES };
+enum state { FRESH, READY, DELAYED, IN_FLIGHT, ACKED, GAP, DELETED, STATES };
 
 struct msg {
     enum state state;
@@ -57,6 +59,7 @@ struct msg {
 struct lane {
     uint32_t topic; /* 0: none */
     uint64_t end;
+    uint64_t first; /* below it all are deleted, settled or in flight */
     uint64_t floor; /* all up to it are settled */
     uint64_t count[STATES];
     struct msg msgs[LANE_END_MAX + 1];

@@ -38,7 +38,7 @@ struct lane *sim_lane_of(struct sim *s, uint32_t topic)
 
 bool sim_is_settled(const struct msg *m)
 {
-    return m->state == ACKED || m->state == GAP;
+    return m->state == ACKED || m->state == GAP || m->state == DELETED;
 }
 
 void sim_become(struct lane *lane, struct msg *m, enum state state)

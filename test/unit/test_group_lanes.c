@@ -568,3 +568,172 @@ Test(group_lanes, when_due_is_past_a_tick_then_always_moves)
     cr_assert(le(u64, now, START + 6 * 3600 * SECOND + TICK));
     group_leave(group, m);
 }
+
+/* ---- what the topic does not keep ---- */
+
+static void trim(uint64_t first_seq)
+{
+    cr_assert(group_trim(group, TOPIC, first_seq) == STATUS_OK);
+    audit();
+}
+
+static uint64_t deleted(void)
+{
+    struct lane_books b;
+    cr_assert(group_books(group, TOPIC, &b));
+    return b.deleted;
+}
+
+Test(group_lanes, deleted_messages_are_never_given)
+{
+    struct member *m = join(7, 100);
+
+    trim(4);
+    expect_offer(4, 1);
+    expect_books(0, 0, 6, 0, 1);
+    cr_assert_eq(deleted(), 3);
+    group_leave(group, m);
+}
+
+Test(group_lanes, a_trim_that_was_heard_before_changes_nothing)
+{
+    trim(4);
+    trim(4);
+    trim(2);
+    trim(0);
+    cr_assert_eq(deleted(), 3);
+    expect_books(0, 0, 7, 0, 0);
+}
+
+Test(group_lanes, a_trim_goes_no_further_than_the_lane)
+{
+    trim(11);
+    trim(1000);
+    cr_assert_eq(deleted(), 10);
+    group_extend(group, TOPIC, 12);
+    expect_books(0, 0, 2, 0, 0);
+    trim(1000);
+    cr_assert_eq(deleted(), 12);
+    cr_assert(group_trim(group, OTHER, 5) == STATUS_OK); /* no such lane */
+}
+
+Test(group_lanes, what_waits_is_deleted_ready_or_delayed)
+{
+    struct member *m = join(7, 3);
+
+    (void)deliver();
+    (void)deliver();
+    (void)deliver();
+    settle_range(SETTLE_RELEASE, 7, 1, 1, 0);
+    settle_range(SETTLE_NACK, 7, 2, 2, SECOND);
+    settle_range(SETTLE_ACK, 7, 3, 3, 0);
+    trim(4);
+    expect_books(1, 0, 7, 0, 0);
+    cr_assert_eq(deleted(), 2);
+    now += 10 * SECOND;
+    tick();
+    expect_offer(4, 1);
+    group_leave(group, m);
+}
+
+Test(group_lanes, what_is_in_flight_may_still_be_acked)
+{
+    struct member *m = join(7, 2);
+
+    (void)deliver();
+    (void)deliver();
+    trim(3);
+    expect_books(0, 0, 8, 0, 2);
+    cr_assert_eq(settle(SETTLE_ACK, 7, 1), OUTCOME_ACCEPTED);
+    expect_books(1, 0, 8, 0, 1);
+    cr_assert_eq(deleted(), 0);
+    cr_assert(group_has_effects(group)); /* the log is told of the ack */
+    group_leave(group, m);
+}
+
+Test(group_lanes, what_is_in_flight_and_deleted_does_not_come_back)
+{
+    struct member *m = join(7, 4);
+    struct member *leaver = join(8, 1);
+
+    for (int i = 0; i < 5; i++) {
+        (void)deliver();
+    }
+    trim(6);
+    group_leave(group, leaver);
+    cr_assert_eq(deleted(), 1);
+    for (uint64_t seq = 1; seq <= 5; seq++) {
+        settle_range(seq % 2 == 0 ? SETTLE_NACK : SETTLE_RELEASE, 7, seq, seq,
+                     0);
+    }
+    cr_assert_eq(deleted(), 5);
+    expect_books(0, 0, 5, 0, 0);
+    cr_assert_not(group_has_effects(group));
+    expect_offer(6, 1);
+    now += LEASE + TICK; /* and the lease end of a deleted one */
+    trim(7);
+    tick();
+    cr_assert_eq(deleted(), 6);
+    group_leave(group, m);
+}
+
+Test(group_lanes, an_ack_of_a_deleted_message_is_accepted)
+{
+    trim(4);
+    cr_assert_eq(settle(SETTLE_ACK, 7, 2), OUTCOME_ACCEPTED);
+    cr_assert_eq(settle(SETTLE_NACK, 7, 2), OUTCOME_LATE);
+    cr_assert_eq(deleted(), 3);
+}
+
+Test(group_lanes, a_lane_begins_with_what_is_deleted)
+{
+    struct seqset acked = { 0 };
+    struct seqset gaps = { 0 };
+    struct retry retries[2] = { { .seq = 3, .attempts = 1 },
+                                { .seq = 7, .attempts = 1 } };
+    struct lane_start start = { .topic = OTHER,
+                                .end = 10,
+                                .first_seq = 6,
+                                .acked = &acked,
+                                .gaps = &gaps,
+                                .retries = retries,
+                                .retry_count = COUNT_OF(retries) };
+    struct lane_books b;
+
+    cr_assert(seqset_add(&acked, 2, 2, NULL) == STATUS_OK);
+    cr_assert(seqset_add(&acked, 4, 4, NULL) == STATUS_OK);
+    cr_assert(seqset_add(&acked, 8, 8, NULL) == STATUS_OK);
+    cr_assert(seqset_add(&gaps, 4, 4, NULL) == STATUS_OK);
+    cr_assert(group_add_lane(group, &start) == STATUS_OK);
+    audit();
+    cr_assert(group_books(group, OTHER, &b));
+    cr_assert_eq(b.acked, 2);
+    cr_assert_eq(b.gap, 1);
+    cr_assert_eq(b.deleted, 3);
+    cr_assert_eq(b.delayed, 1);
+    cr_assert_eq(b.ready, 3);
+    seqset_fini(&acked);
+    seqset_fini(&gaps);
+}
+
+static bool take_acked(void *arg, const struct effects *effects)
+{
+    uint64_t *count = arg;
+
+    *count += seqset_count(effects->acked);
+    return true;
+}
+
+Test(group_lanes, the_log_is_told_where_a_lane_begins)
+{
+    struct member *m = join(7, 1);
+    uint64_t told = 0;
+
+    cr_assert(group_skip(group, TOPIC, 4) == STATUS_OK);
+    audit();
+    expect_books(4, 0, 6, 0, 0);
+    group_take_effects(group, take_acked, &told);
+    cr_assert_eq(told, 4);
+    expect_offer(5, 1);
+    group_leave(group, m);
+}

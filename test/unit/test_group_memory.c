@@ -197,6 +197,40 @@ Test(group_memory, what_expires_comes_back_without_memory_too)
     expect_swept();
 }
 
+/* Every third is acked and every third held, so that what is deleted makes many
+ * ranges. Asked again, all is deleted. */
+Test(group_memory, a_trim_without_memory_is_finished_when_asked_again)
+{
+    bool fired = true;
+
+    for (size_t nth = 0; fired; nth++) {
+        struct member *m;
+        struct lane_books b;
+        tear_down();
+        set_up();
+        m = join(7, 0);
+        deliver_some(m);
+        for (uint64_t seq = 1; seq <= COUNT; seq++) {
+            (void)!try_settle(seq % 3 == 0 ? SETTLE_ACK : SETTLE_RELEASE, seq,
+                              seq + (seq % 3 == 2));
+        }
+        member_set_credit(m, 5, UINT64_MAX);
+        while (deliver() != 0) {
+        }
+        arm(nth);
+        (void)!group_trim(group, TOPIC, COUNT);
+        fired = disarm();
+        audit();
+        cr_assert(group_trim(group, TOPIC, COUNT) == STATUS_OK);
+        audit();
+        cr_assert(group_books(group, TOPIC, &b));
+        cr_assert_eq(b.ready, 1); /* the last one, not deleted */
+        cr_assert(b.deleted > 0 && b.in_flight == 5);
+        group_retire(group, m);
+    }
+    cr_assert(fired_count >= 1); /* one set that grows once or twice */
+}
+
 Test(group_memory, a_lane_or_a_member_without_memory_is_refused_whole)
 {
     struct seqset acked = { 0 };

@@ -127,8 +127,9 @@ Test(http_show, a_group_is_shown_where_it_lives)
     session->door->arrived(session, 1);
     cr_assert_eq(session->code, 200);
     cr_assert_not_null(strstr(
-        body(), "\"lanes\":[{\"topic\":\"orders\",\"published\":\"10\","
-                "\"acked\":\"4\",\"gap\":\"1\",\"ready\":\"2\","
+        body(), "\"lanes\":[{\"topic\":\"orders\",\"published\":\"13\","
+                "\"acked\":\"4\",\"gap\":\"1\",\"deleted\":\"3\","
+                "\"ready\":\"2\","
                 "\"delayed\":\"1\",\"in_flight\":\"2\",\"balanced\":true},"));
     cr_assert_not_null(strstr(body(), "\"topic\":\"other\""));
     cr_assert_not_null(strstr(body(), "\"balanced\":false}]"));

@@ -95,3 +95,13 @@ Test(sim_group, finds_too_much_credit, .timeout = 100)
 {
     expect_found(PLANT_LOST_CREDIT);
 }
+
+Test(sim_group, finds_deleted_messages_that_come_back, .timeout = 100)
+{
+    expect_found(PLANT_FORGOTTEN_TRIM);
+}
+
+Test(sim_group, finds_a_trim_that_goes_too_far, .timeout = 100)
+{
+    expect_found(PLANT_HASTY_TRIM);
+}
