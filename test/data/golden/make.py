@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""Makes the golden stores of a format version, with a build that writes it:
+
+    make.py --build build/release v2
+
+Each is DIR of a broker's data in NAME.tar.xz, and NAME.txt, which says what a
+client was told that it holds: lines of words with tabs between them.
+
+    app NAME                     each app
+    topic NAME LAST              and its last seq
+    deleted topic|group|app NAME
+    group NAME
+    message TOPIC SEQ KEY HEADERS BODY
+                                 KEY and HEADERS (NAME=VALUE;...) may be "-";
+                                 BODY is COUNT*TEXT: that often that text
+    lane GROUP TOPIC SETTLED RETRIES
+                                 SETTLED 1-3,7 and RETRIES 8x2 (8 failed twice),
+                                 "-" for none
+    producer APP ID NUMBER TOPIC SEQ
+                                 that number of that producer was stored there
+
+A store of a version that was released is never made again: it is what such a
+build left behind, and every later one must read it.
+"""
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../../lib"))
+
+from broker import Broker
+from harness import wait_until
+
+HOUR_MS = 3600 * 1000
+
+
+class Place:
+    """As much of a test's environment as a broker wants."""
+    sanitized = False
+
+    def __init__(self, build, tmp):
+        self.godwitd = os.path.join(build, "broker", "godwitd")
+        self.godwit = os.path.join(build, "tools", "godwit", "godwit")
+        self.tmp = tmp
+        self.brokers = []
+
+    def path(self, *parts):
+        return os.path.join(self.tmp, *parts)
+
+
+class Golden:
+    def __init__(self, place, name):
+        self.name = name
+        self.broker = Broker(place, config={"store": {"segment_mib": 16}, "workers": 1},
+                             data_dir=place.path(name))
+        self.lines = []
+        self.last = {}
+        self.lanes = {}
+        self.broker.start()
+        self.http = self.broker.http()
+
+    def tell(self, *words):
+        self.lines.append("\t".join(str(word) for word in words))
+
+    def again(self, kill=True):
+        """Another life: a new segment and epoch after kill -9."""
+        self.http.close()
+        self.broker.kill() if kill else self.broker.stop()
+        self.broker.start()
+        self.http = self.broker.http()
+
+    def publish(self, topic, messages, producer=None, number=None, app=None, secret=None):
+        """Messages are (key, headers, count, text)."""
+        session = self.broker.session(producer=producer, app=app, secret=secret)
+        sent = []
+        for key, headers, count, text in messages:
+            message = {"body": text * count}
+            if key:
+                message["key"] = key
+            if headers:
+                message["headers"] = headers
+            sent.append(message)
+        confirms = session.publish(topic, sent, producer_seq=number)
+        session.close()
+        for i, (message, confirm) in enumerate(zip(messages, confirms)):
+            key, headers, count, text = message
+            self.last[topic] = confirm.seq
+            shown = ";".join(f"{k}={v}" for k, v in headers.items())
+            self.tell("message", topic, confirm.seq, key or "-", shown or "-", f"{count}*{text}")
+            if producer is not None:
+                self.tell("producer", app or "admin", producer, number + i, topic, confirm.seq)
+
+    def settle(self, group, topic, acks, nacks=()):
+        """Pull as many as there are numbers in both, and settle each as told."""
+        lease, got, _ = self.http.pull(group, len(acks) + len(nacks), 5)
+        seqs = sorted(int(m["seq"]) for m in got)
+        assert seqs == sorted([*acks, *nacks]), f"{group} {topic}: pulled {seqs}"
+        settled, retries = self.lanes.setdefault((group, topic), (set(), {}))
+        for action, which, delay in (("ack", acks, 0), ("nack", nacks, 100 * HOUR_MS)):
+            if which:
+                ranges = self.http.settle(group, lease, topic, action, seqs=[str(s) for s in which],
+                                          delay_ms=str(delay))
+                assert all(r["outcome"] == "accepted" for r in ranges), ranges
+        settled.update(acks)
+        for seq in nacks:
+            retries[seq] = retries.get(seq, 0) + 1
+
+    def settle_out_of_order(self, group, topic, first, last, acks):
+        """Pull first..last, ack only some; the others are given back."""
+        lease, got, _ = self.http.pull(group, last - first + 1, 5)
+        assert [int(m["seq"]) for m in got] == list(range(first, last + 1)), got
+        rest = [str(s) for s in range(first, last + 1) if s not in acks]
+        self.http.settle(group, lease, topic, "ack", seqs=[str(s) for s in acks])
+        self.http.settle(group, lease, topic, "release", seqs=rest)
+        self.lanes.setdefault((group, topic), (set(), {}))[0].update(acks)
+
+    def finish(self, kill):
+        for topic, last in self.last.items():
+            self.tell("topic", topic, last)
+        for (group, topic), (settled, retries) in self.lanes.items():
+            shown = ",".join(f"{seq}x{times}" for seq, times in sorted(retries.items()))
+            self.tell("lane", group, topic, ranges_text(settled), shown or "-")
+        self.http.close()
+        self.broker.kill() if kill else self.broker.stop()
+        with open(os.path.join(HERE, self.name + ".txt"), "w") as file:
+            file.write("\n".join(self.lines) + "\n")
+        pack(self.broker.data_dir, os.path.join(HERE, self.name + ".tar.xz"))
+
+
+def ranges_text(numbers):
+    parts, rest = [], sorted(numbers)
+    while rest:
+        first = last = rest.pop(0)
+        while rest and rest[0] == last + 1:
+            last = rest.pop(0)
+        parts.append(str(first) if first == last else f"{first}-{last}")
+    return ",".join(parts) or "-"
+
+
+def pack(data_dir, path):
+    """Zeros are left out: most of a segment is not written yet."""
+    tar = subprocess.run(["tar", "--create", "--sparse", "--hole-detection=raw", "--sort=name",
+                          "--owner=0", "--group=0", "--mtime=@0", "--mode=u+rwX,go=",
+                          "--directory", data_dir, "."], stdout=subprocess.PIPE, check=True)
+    with open(path, "wb") as file:
+        subprocess.run(["xz", "-9e"], input=tar.stdout, stdout=file, check=True)
+    print(f"{os.path.basename(path)}: {os.path.getsize(path)} bytes")
+
+
+def fill(g):
+    """What both stores of a version hold."""
+    g.tell("app", "admin")
+    shop = g.http.make_app("shop", publish=["orders", "trade.*"])
+    g.tell("app", "shop")
+    for topic in ("orders", "trade.eu", "trade.us", "bulk", "gone"):
+        g.http.make_topic(topic)
+        g.last[topic] = 0
+    for group, topics in (("billing", ["orders"]), ("stock", ["orders", "trade.*"]),
+                          ("idle", ["bulk"]), ("leaver", ["orders"])):
+        g.http.make_group(group, topics)
+        if group != "leaver":
+            g.tell("group", group)
+    g.publish("orders", [(f"order-{i}", {"n": str(i), "state": "created"}, 1, f"order number {i}")
+                         for i in range(1, 31)])
+    g.publish("orders", [(None, {}, 0, "x"), ("schlüssel", {"x-ü": "ß"}, 3, "grüße ")],
+              app="shop", secret=shop)
+    g.publish("trade.eu", [("DAX", {}, 1, f"eu {i}") for i in range(1, 21)], producer=7, number=1)
+    g.publish("gone", [(None, {}, 1, "nobody will read this")])
+    del g.last["gone"]
+    g.lines = [line for line in g.lines if not line.startswith("message\tgone\t")]
+    g.settle("billing", "orders", acks=list(range(1, 11)))
+    g.settle("billing", "orders", acks=[11, 13], nacks=[12, 14])
+    g.http.must(g.http.delete("/v1/topics/gone"))
+    g.tell("deleted", "topic", "gone")
+    g.http.must(g.http.delete("/v1/groups/leaver"))
+    g.tell("deleted", "group", "leaver")
+
+
+def more(g):
+    """In the next life."""
+    g.publish("trade.eu", [("DAX", {}, 1, f"eu {i}") for i in range(21, 26)], producer=7,
+              number=21)
+    g.publish("trade.us", [(None, {"desk": "7"}, 1, f"us {i}") for i in range(1, 6)], producer=8,
+              number=100, app=None)
+    g.settle_out_of_order("billing", "orders", 15, 20, [16, 18])
+    g.publish("orders", [(f"order-{i}", {}, 1, f"order number {i}") for i in range(33, 41)])
+
+
+def clean(place, name):
+    """Ended in order, with a segment that is full and sealed."""
+    g = Golden(place, name)
+    fill(g)
+    g.again()
+    more(g)
+    for i in range(20):
+        g.publish("bulk", [(None, {}, 100000, f"bulk {i:04}.")])
+    g.settle("idle", "bulk", acks=[1])
+    g.again(kill=False)
+    g.publish("trade.us", [(None, {}, 1, "the last")])
+    g.finish(kill=False)
+
+
+def killed(place, name):
+    """Ended by kill -9, with messages in flight."""
+    g = Golden(place, name)
+    fill(g)
+    g.again()
+    more(g)
+    g.http.pull("stock", 4, 5)
+    g.publish("trade.us", [(None, {}, 1, "the last")])
+    g.finish(kill=True)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("version", help="of the format that the build writes: v2")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="godwit-golden-") as tmp:
+        place = Place(os.path.realpath(options.build), tmp)
+        try:
+            clean(place, options.version + "-clean")
+            killed(place, options.version + "-killed")
+        finally:
+            for broker in place.brokers:
+                broker.finish()
+
+
+main()
