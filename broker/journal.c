@@ -178,6 +178,17 @@ static enum status append_and_sync(struct journal *j,
     return status;
 }
 
+/* For the receipts. */
+static void note_place(struct submission *s, const struct store_span *span,
+                       const struct store_commit *commit)
+{
+    const struct submission_place place = { commit->segment, span->offset };
+
+    if (span->offset != 0) {
+        submission_note(s, span->taken, place);
+    }
+}
+
 /* The order matters: a worker that sees its records durable finds the batch on
  * the ring already, so its replica and its view are current before it answers.
  * A crash anywhere here loses only confirms: the batch is durable. */
@@ -196,6 +207,7 @@ static void tell(struct journal *j, const struct store_commit *commit)
     }
     for (size_t w = 0; w < j->config.worker_count; w++) {
         if (j->spans[w].taken > 0) {
+            note_place(j->config.submissions[w], &j->spans[w], commit);
             submission_take(j->config.submissions[w], j->spans[w].taken);
             submission_settle(j->config.submissions[w]);
         }

@@ -130,11 +130,26 @@ struct godwit_message {
     size_t body_len;
 };
 
+/* What the broker promised, to ask a data folder or a backup for it later
+ * (`godwit verify --receipt`): messages seq..seq+count-1 of the topic were
+ * written, the first one at `offset` of `segment`; `checksum` is over all of
+ * them. One for all messages that were confirmed in one go. */
+struct godwit_receipt {
+    uint64_t seq;
+    uint64_t count;
+    uint32_t segment;
+    uint32_t offset;
+    uint64_t checksum;
+};
+
 struct godwit_confirm {
     enum godwit_status status;
     uint64_t seq;   /* in its topic; 0 when refused, or a duplicate not known */
     bool duplicate; /* it was stored before: an earlier sending had arrived */
     const char *text; /* a refusal's sentence, or "" */
+    /* NULL for a refusal, a duplicate, and when the broker gave none. Valid
+     * during the call only. */
+    const struct godwit_receipt *receipt;
 };
 
 typedef void (*godwit_confirm_fn)(void *arg, const struct godwit_confirm *c);
@@ -148,8 +163,9 @@ godwit_publish(struct godwit *client, const char *topic,
                const struct godwit_message *message, godwit_confirm_fn done,
                void *arg);
 
-/* The same, and wait. `confirm->text` is good until the next call of this
- * function on the thread. GODWIT_TIMEOUT: it may still be stored. */
+/* The same, and wait. `confirm->text` and `confirm->receipt` are good until the
+ * next call of this function on the thread. GODWIT_TIMEOUT: it may still be
+ * stored. */
 GODWIT_API enum godwit_status
 godwit_publish_wait(struct godwit *client, const char *topic,
                     const struct godwit_message *message,

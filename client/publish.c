@@ -145,10 +145,18 @@ static bool complete(struct godwit *c, uint64_t index,
 
 bool publish_confirmed(struct godwit *c, const struct wire_confirm *confirm)
 {
+    const struct godwit_receipt receipt = { .seq = confirm->seq,
+                                            .count = confirm->count,
+                                            .segment = confirm->segment,
+                                            .offset = confirm->offset,
+                                            .checksum = confirm->checksum };
     struct godwit_confirm answer = { .status = GODWIT_OK,
                                      .seq = confirm->seq,
                                      .duplicate = confirm->duplicate,
-                                     .text = "" };
+                                     .text = "",
+                                     .receipt = confirm->segment == 0
+                                                    ? NULL
+                                                    : &receipt };
     uint64_t completed = 0;
 
     if (!is_sent(c, confirm->id, confirm->count)) {
@@ -340,6 +348,7 @@ struct waiter {
     _Atomic int owners;
     _Atomic bool answered;
     struct godwit_confirm confirm;
+    struct godwit_receipt receipt;
     char text[sizeof((struct refusal *)0)->text];
 };
 
@@ -356,6 +365,9 @@ static void on_answer(void *arg, const struct godwit_confirm *confirm)
 
     waiter->confirm = *confirm;
     (void)snprintf(waiter->text, sizeof waiter->text, "%s", confirm->text);
+    if (confirm->receipt != NULL) {
+        waiter->receipt = *confirm->receipt;
+    }
     atomic_store(&waiter->answered, true);
     waiter_unref(waiter);
 }
@@ -374,6 +386,7 @@ enum godwit_status godwit_publish_wait(struct godwit *c, const char *topic,
                                        uint32_t timeout_ms)
 {
     static _Thread_local char text[sizeof((struct waiter *)0)->text];
+    static _Thread_local struct godwit_receipt receipt;
     uint64_t deadline_ms = clock_ms() + timeout_ms;
     struct publish_order order = { .deadline_ms = 0 };
     struct waiter *waiter;
@@ -405,8 +418,11 @@ enum godwit_status godwit_publish_wait(struct godwit *c, const char *topic,
         memcpy(text, waiter->text, sizeof text);
         status = (enum status)waiter->confirm.status;
         if (confirm != NULL) {
+            receipt = waiter->receipt;
             *confirm = waiter->confirm;
             confirm->text = text;
+            confirm->receipt =
+                waiter->confirm.receipt == NULL ? NULL : &receipt;
         }
     }
     waiter_unref(waiter);

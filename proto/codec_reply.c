@@ -29,6 +29,9 @@ static const struct pb_field confirm_fields[] = {
     { 2, PB_U64, offsetof(struct wire_confirm, count), 0, "" },
     { 3, PB_U64, offsetof(struct wire_confirm, seq), 0, "" },
     { 4, PB_BOOL, offsetof(struct wire_confirm, duplicate), 0, "" },
+    { 5, PB_U32, offsetof(struct wire_confirm, segment), 0, "" },
+    { 6, PB_U32, offsetof(struct wire_confirm, offset), 0, "" },
+    { 7, PB_F64, offsetof(struct wire_confirm, checksum), 0, "" },
 };
 
 /* A refusal as it is on the wire. */

@@ -95,6 +95,9 @@ enum {
 
     /* the broker's memory */
     COMMIT_SLOTS = 4096,               /* commits not yet taken by all */
+    PLACES_MAX = 2 * COMMIT_SLOTS,     /* of one worker's records in the log,
+                                        * not read yet; beyond that confirms
+                                        * carry no receipt */
     HELD_BYTES_MAX = 64 * 1024 * 1024, /* publishes held back, of one worker */
     CHANGE_WAITING_MAX = 10000,        /* catalog changes of one worker */
     SESSION_PENDING_HIGH = 8192,       /* answers a session waits for; from

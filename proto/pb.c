@@ -60,6 +60,17 @@ static bool read_len(struct pb_reader *r, struct slice *out)
     return true;
 }
 
+static bool read_fixed64(struct pb_reader *r, uint64_t *out)
+{
+    const uint8_t *at = r->at;
+
+    if (!advance(r, sizeof *out)) {
+        return false;
+    }
+    *out = get_u64(at);
+    return true;
+}
+
 bool pb_next(struct pb_reader *r, struct pb_item *item)
 {
     const uint8_t *begin = r->at;
@@ -82,7 +93,7 @@ bool pb_next(struct pb_reader *r, struct pb_item *item)
         return read_len(r, &item->slice);
     case PB_FIXED64:
         item->wire = PB_FIXED64;
-        return advance(r, 8);
+        return read_fixed64(r, &item->value);
     case PB_FIXED32:
         item->wire = PB_FIXED32;
         return advance(r, 4);
@@ -131,6 +142,9 @@ enum status pb_refuse(struct refusal *r, const char *message, const char *fault)
 
 static enum pb_wire wire_of(enum pb_kind kind)
 {
+    if (kind == PB_F64) {
+        return PB_FIXED64;
+    }
     return kind == PB_TEXT || kind == PB_BYTES ? PB_LEN : PB_VARINT;
 }
 
@@ -165,6 +179,7 @@ static enum status take(const struct pb_table *table,
     }
     switch (field->kind) {
     case PB_U64:
+    case PB_F64:
         *(uint64_t *)place = item->value;
         return STATUS_OK;
     case PB_U32:
@@ -233,27 +248,54 @@ static struct slice slice_at(const struct pb_field *field, const void *from)
                                                  + field->offset);
 }
 
+static size_t field_len(const struct pb_field *field, const void *from)
+{
+    switch (field->kind) {
+    case PB_TEXT:
+    case PB_BYTES:
+        return pb_slice_len(slice_at(field, from));
+    case PB_F64:
+        return pb_f64_len(number_at(field, from));
+    case PB_U64:
+    case PB_U32:
+    case PB_BOOL:
+        return pb_u64_len(number_at(field, from));
+    }
+    return 0;
+}
+
 size_t pb_table_len(const struct pb_table *table, const void *from)
 {
     size_t len = 0;
 
     for (size_t i = 0; i < table->count; i++) {
-        const struct pb_field *field = &table->fields[i];
-        len += wire_of(field->kind) == PB_LEN
-                   ? pb_slice_len(slice_at(field, from))
-                   : pb_u64_len(number_at(field, from));
+        len += field_len(&table->fields[i], from);
     }
     return len;
+}
+
+static uint8_t *put_field(uint8_t *at, const struct pb_field *field,
+                          const void *from)
+{
+    switch (field->kind) {
+    case PB_TEXT:
+    case PB_BYTES:
+        return pb_put_slice(at, field->number, slice_at(field, from));
+    case PB_F64:
+        return pb_put_f64(at, field->number, number_at(field, from));
+    case PB_U64:
+    case PB_U32:
+    case PB_BOOL:
+        return pb_put_u64(at, field->number, number_at(field, from));
+    }
+    return at;
 }
 
 uint8_t *pb_table_put(uint8_t *at, const struct pb_table *table,
                       const void *from)
 {
     for (size_t i = 0; i < table->count; i++) {
-        const struct pb_field *field = &table->fields[i];
-        at = wire_of(field->kind) == PB_LEN
-                 ? pb_put_slice(at, field->number, slice_at(field, from))
-                 : pb_put_u64(at, field->number, number_at(field, from));
+        at = put_field(at, &table->fields[i], from);
     }
     return at;
 }

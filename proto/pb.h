@@ -25,7 +25,7 @@ struct pb_reader {
 struct pb_item {
     uint32_t number;
     enum pb_wire wire;
-    uint64_t value;     /* PB_VARINT */
+    uint64_t value;     /* PB_VARINT, PB_FIXED64 */
     struct slice slice; /* PB_LEN */
 };
 
@@ -69,7 +69,8 @@ enum status pb_refuse(struct refusal *r, const char *message,
 
 /* ---- flat messages by table ---- */
 
-enum pb_kind { PB_U64, PB_U32, PB_BOOL, PB_TEXT, PB_BYTES };
+/* PB_F64: 64 bits in eight bytes. */
+enum pb_kind { PB_U64, PB_U32, PB_F64, PB_BOOL, PB_TEXT, PB_BYTES };
 
 struct pb_field {
     uint32_t number;
@@ -139,6 +140,21 @@ static inline uint8_t *pb_put_u64(uint8_t *at, uint32_t number, uint64_t value)
 {
     return value == 0 ? at
                       : pb_put_varint(pb_put_tag(at, number, PB_VARINT), value);
+}
+
+static inline size_t pb_f64_len(uint64_t value)
+{
+    return value == 0 ? 0 : 1 + sizeof value;
+}
+
+static inline uint8_t *pb_put_f64(uint8_t *at, uint32_t number, uint64_t value)
+{
+    if (value == 0) {
+        return at;
+    }
+    at = pb_put_tag(at, number, PB_FIXED64);
+    put_u64(at, value);
+    return at + sizeof value;
 }
 
 /* Tag, length and content of that length. */

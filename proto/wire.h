@@ -106,6 +106,10 @@ struct wire_confirm {
     uint64_t count;
     uint64_t seq;
     bool duplicate;
+    /* the receipt: where the first one was written; segment 0: there is none */
+    uint32_t segment;
+    uint32_t offset;
+    uint64_t checksum; /* record_receipt() over all of them */
 };
 
 struct wire_attached {

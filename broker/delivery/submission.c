@@ -1,5 +1,7 @@
 #include "broker/delivery/submission.h"
 
+#include "proto/limits.h"
+
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -8,7 +10,8 @@
 
 /* Who writes which position: `written` and `released` only the worker, `taken`
  * only the journal, neither is read by the other. `published` tells the
- * journal, `durable` the worker; each has a cache line of its own.
+ * journal, `durable` the worker; each has a cache line of its own. The pieces
+ * are a ring beside it, from the journal to the worker.
  *
  * The sleep is the commit ring's pattern (ring.c): store, then look, both
  * seq_cst on both sides. */
@@ -17,18 +20,28 @@ enum { CACHE_LINE = 64, RECORD_STEP = 8 };
 
 enum journal_sleep { JOURNAL_AWAKE, JOURNAL_WANTS_ANY, JOURNAL_WANTS_URGENT };
 
+/* A stretch of the ring that went into one batch. */
+struct piece {
+    uint64_t begin; /* positions */
+    uint64_t end;
+    struct submission_place place;
+};
+
 /* Padding is meant: it keeps apart what different threads write.
  * NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct submission {
     /* never changes */
     uint8_t *base; /* len bytes, and the same len bytes again */
     size_t len;
+    struct piece *pieces; /* a ring of PLACES_MAX */
 
     /* the worker's */
     alignas(CACHE_LINE) uint64_t written;
     uint64_t released;
     uint64_t shown;        /* what `published` was set to last */
     uint64_t urgent_until; /* behind the last urgent record written */
+    size_t dropped;        /* bytes of the first piece that were not written */
+    _Atomic uint64_t pieces_begin; /* stored by the worker */
 
     /* from the worker to the journal */
     alignas(CACHE_LINE) _Atomic uint64_t published;
@@ -36,6 +49,7 @@ struct submission {
 
     /* the journal's */
     alignas(CACHE_LINE) uint64_t taken;
+    _Atomic uint64_t pieces_end; /* stored by the journal */
 
     /* from the journal to the worker */
     alignas(CACHE_LINE) _Atomic uint64_t durable;
@@ -77,9 +91,12 @@ struct submission *submission_new(size_t len)
     if (s == NULL) {
         return NULL;
     }
-    *s = (struct submission) { .base = map_twice(len), .len = len };
-    if (s->base == NULL) {
-        free(s);
+    *s = (struct submission) { .base = map_twice(len),
+                               .len = len,
+                               .pieces =
+                                   calloc(PLACES_MAX, sizeof s->pieces[0]) };
+    if (s->base == NULL || s->pieces == NULL) {
+        submission_free(s);
         return NULL;
     }
     return s;
@@ -90,7 +107,10 @@ void submission_free(struct submission *s)
     if (s == NULL) {
         return;
     }
-    (void)munmap(s->base, 2 * s->len);
+    if (s->base != NULL) {
+        (void)munmap(s->base, 2 * s->len);
+    }
+    free(s->pieces);
     free(s);
 }
 
@@ -169,10 +189,52 @@ uint64_t submission_durable(const struct submission *s)
     return atomic_load_explicit(&s->durable, memory_order_acquire);
 }
 
+/* The first piece that does not end before `position`; NULL: there is none. */
+static const struct piece *go_to(struct submission *s, uint64_t position)
+{
+    uint64_t begin =
+        atomic_load_explicit(&s->pieces_begin, memory_order_relaxed);
+    uint64_t end = atomic_load_explicit(&s->pieces_end, memory_order_acquire);
+    uint64_t at = begin;
+
+    while (at != end && s->pieces[at % PLACES_MAX].end <= position) {
+        at++;
+    }
+    if (at != begin) {
+        s->dropped = 0;
+        /* Release: they were read before the journal may write there again. */
+        atomic_store_explicit(&s->pieces_begin, at, memory_order_release);
+    }
+    return at == end ? NULL : &s->pieces[at % PLACES_MAX];
+}
+
+bool submission_placed(struct submission *s, uint64_t position,
+                       struct submission_place *out)
+{
+    const struct piece *piece = go_to(s, position);
+
+    if (piece == NULL || position < piece->begin) {
+        return false;
+    }
+    *out = piece->place;
+    out->offset += (uint32_t)(position - piece->begin - s->dropped);
+    return true;
+}
+
+void submission_dropped(struct submission *s, uint64_t position, size_t len)
+{
+    const struct piece *piece = go_to(s, position);
+
+    if (piece != NULL && position >= piece->begin) {
+        s->dropped += len;
+    }
+}
+
 void submission_release(struct submission *s, uint64_t position)
 {
     CHECK(position >= s->released && position <= submission_durable(s));
     s->released = position;
+    (void)go_to(s, position);
 }
 
 /* ---- journal ---- */
@@ -201,6 +263,22 @@ void submission_take(struct submission *s, size_t len)
 
     CHECK(len <= published - s->taken);
     s->taken += len;
+}
+
+void submission_note(struct submission *s, size_t len,
+                     struct submission_place place)
+{
+    uint64_t end = atomic_load_explicit(&s->pieces_end, memory_order_relaxed);
+    uint64_t begin =
+        atomic_load_explicit(&s->pieces_begin, memory_order_acquire);
+
+    if (end - begin == PLACES_MAX) {
+        return;
+    }
+    s->pieces[end % PLACES_MAX] =
+        (struct piece) { s->taken, s->taken + len, place };
+    /* Release: the piece; the durable position behind it is stored later. */
+    atomic_store_explicit(&s->pieces_end, end + 1, memory_order_release);
 }
 
 void submission_settle(struct submission *s)

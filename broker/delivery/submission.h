@@ -21,6 +21,12 @@
 
 struct submission;
 
+/* Where a record stands in the log. */
+struct submission_place {
+    uint32_t segment;
+    uint32_t offset;
+};
+
 /* len: a power of two and a multiple of the page. NULL: no memory. */
 struct submission *submission_new(size_t len);
 void submission_free(struct submission *s); /* accepts NULL */
@@ -45,6 +51,13 @@ uint64_t submission_written(const struct submission *s);
 uint64_t submission_durable(const struct submission *s);
 /* The record at a position that is not released yet. */
 uint8_t *submission_at(const struct submission *s, uint64_t position);
+/* Where the record at a durable position was written. False: nobody knows any
+ * more. This and submission_dropped() are told in rising order of position. */
+bool submission_placed(struct submission *s, uint64_t position,
+                       struct submission_place *out);
+/* The record of `len` bytes at `position` was not written: those behind it
+ * stand so much nearer to the ones before. */
+void submission_dropped(struct submission *s, uint64_t position, size_t len);
 /* The records before `position` were read; their room is free again. */
 void submission_release(struct submission *s, uint64_t position);
 
@@ -54,6 +67,11 @@ void submission_release(struct submission *s, uint64_t position);
 size_t submission_peek(struct submission *s, uint8_t **at);
 bool submission_urgent(const struct submission *s); /* any of it is urgent */
 void submission_take(struct submission *s, size_t len);
+/* The first record written of the `len` bytes that will be taken next stands at
+ * `place`, the others close behind it. Forgotten when the worker has not read
+ * PLACES_MAX of these. */
+void submission_note(struct submission *s, size_t len,
+                     struct submission_place place);
 /* All that was taken is settled: durable, or flagged in place as dropped. */
 void submission_settle(struct submission *s);
 

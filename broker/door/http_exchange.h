@@ -26,6 +26,7 @@ struct item {
     size_t refused_at;  /* its text in `texts`, refused_len bytes; 0 bytes: */
     size_t refused_len; /* it was stored */
     bool duplicate;
+    struct wire_confirm receipt; /* that begins here; segment 0: none does */
 };
 
 /* The request that is being answered. */

@@ -18,6 +18,7 @@ static void single_confirmed(struct session *session,
     json_begin_object(&json, NULL);
     json_u64(&json, "seq", confirm->seq);
     json_bool(&json, "duplicate", confirm->duplicate);
+    json_receipt(&json, confirm);
     json_end_object(&json);
     http_respond_json(session, 200, json.status, &body);
 }
@@ -35,6 +36,7 @@ static void put_item(struct json *json, const struct exchange *exchange,
         if (item->duplicate) {
             json_bool(json, "duplicate", true);
         }
+        json_receipt(json, &item->receipt);
     }
     json_end_object(json);
 }
@@ -100,6 +102,7 @@ void http_publish_confirmed(struct session *session,
         item->seq = confirm->seq == 0 ? 0 : confirm->seq + i;
         item->duplicate = confirm->duplicate;
     }
+    exchange->items[first].receipt = *confirm;
     items_done(session, exchange, confirm->count);
 }
 

@@ -7,6 +7,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+/* Four decimal numbers, sixteen digits, four colons, the NUL. */
+enum { RECEIPT_LEN = 20 + 20 + 10 + 10 + 16 + 4 + 1 };
+
 static void put(struct json *json, const void *at, size_t len)
 {
     if (json->status == STATUS_OK) {
@@ -350,6 +353,20 @@ void json_delivery(struct json *json, const char *topic,
         json_base64(json, "message_base64", delivery->message);
     }
     json_end_object(json);
+}
+
+void json_receipt(struct json *json, const struct wire_confirm *confirm)
+{
+    char text[RECEIPT_LEN];
+
+    if (confirm->segment == 0) {
+        return;
+    }
+    snprintf(text, sizeof text,
+             "%" PRIu64 ":%" PRIu64 ":%" PRIu32 ":%" PRIu32 ":%016" PRIx64,
+             confirm->seq, confirm->count, confirm->segment, confirm->offset,
+             confirm->checksum);
+    json_word(json, "receipt", text);
 }
 
 void json_settled_ranges(struct json *json,

@@ -49,6 +49,8 @@ void json_refusal(struct json *json, const struct refusal *refusal);
  * topic, that too. */
 void json_delivery(struct json *json, const char *topic,
                    const struct wire_delivery *delivery);
+/* "receipt":"SEQ:COUNT:SEGMENT:OFFSET:CHECKSUM"; nothing when there is none. */
+void json_receipt(struct json *json, const struct wire_confirm *confirm);
 /* "ranges":[{first,last,outcome,holder}] */
 void json_settled_ranges(struct json *json,
                          const struct wire_settled_range *ranges, size_t count);

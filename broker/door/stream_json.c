@@ -80,6 +80,7 @@ static void on_confirm(struct session *session,
     if (confirm->duplicate) {
         json_bool(&reply.json, "duplicate", true);
     }
+    json_receipt(&reply.json, confirm);
     reply_end(&reply);
 }
 

@@ -319,6 +319,9 @@ struct stretch {
     uint64_t id;
     uint64_t count;
     uint64_t seq; /* of the first; duplicates may have 0 */
+    /* of what was stored */
+    struct submission_place place; /* of the first; segment 0: not known */
+    uint64_t checksum;
 };
 
 static void answer_stretch(struct session *s, const struct stretch *stretch)
@@ -349,6 +352,9 @@ static void answer_stretch(struct session *s, const struct stretch *stretch)
             .count = stretch->count,
             .seq = stretch->seq,
             .duplicate = stretch->fate == FATE_DUPLICATE,
+            .segment = stretch->place.segment,
+            .offset = stretch->place.offset,
+            .checksum = stretch->place.segment == 0 ? 0 : stretch->checksum,
         };
         s->door->confirm(s, &confirm);
     }
@@ -372,6 +378,18 @@ static bool continues(const struct stretch *stretch, enum fate fate,
            || (stretch->seq != 0 && seq == stretch->seq + stretch->count);
 }
 
+static struct stretch begin_stretch(struct submission *s, uint64_t position,
+                                    enum fate fate)
+{
+    struct stretch stretch = { .fate = fate };
+
+    if (fate == FATE_STORED
+        && !submission_placed(s, position, &stretch.place)) {
+        stretch.place = (struct submission_place) { 0 };
+    }
+    return stretch;
+}
+
 void publish_answer(struct worker *w, const struct pending *p)
 {
     struct stretch stretch = { 0 };
@@ -384,7 +402,15 @@ void publish_answer(struct worker *w, const struct pending *p)
 
         if (!continues(&stretch, fate, seq)) {
             answer_stretch(p->session, &stretch);
-            stretch = (struct stretch) { fate, p->id + i, 0, seq };
+            stretch = begin_stretch(w->submission, position, fate);
+            stretch.id = p->id + i;
+            stretch.seq = seq;
+        }
+        if (fate == FATE_STORED) {
+            stretch.checksum =
+                record_receipt(stretch.checksum, record_hash_at(at));
+        } else {
+            submission_dropped(w->submission, position, record_size_at(at));
         }
         stretch.count++;
         position += record_size_at(at);

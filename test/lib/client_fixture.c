@@ -53,6 +53,9 @@ static void on_confirm(void *arg, const struct godwit_confirm *confirm)
     s->status = confirm->status;
     s->seq = confirm->seq;
     s->duplicate = confirm->duplicate;
+    if (confirm->receipt != NULL) {
+        s->receipt = *confirm->receipt;
+    }
     (void)snprintf(s->text, sizeof s->text, "%s", confirm->text);
     (void)pthread_mutex_unlock(&seen_lock);
 }

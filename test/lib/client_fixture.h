@@ -6,6 +6,7 @@
 #include "test/lib/fake_broker.h"
 
 struct confirm_seen {
+    struct godwit_receipt receipt; /* segment 0: there was none */
     int calls;
     enum godwit_status status;
     uint64_t seq;

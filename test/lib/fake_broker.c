@@ -268,7 +268,15 @@ bool fake_broker_connect(struct fake_broker *b)
 bool fake_broker_confirm(struct fake_broker *b, uint64_t id, uint64_t count,
                          uint64_t seq, bool duplicate)
 {
-    struct wire_confirm confirm = { id, count, seq, duplicate };
+    const struct wire_confirm confirm = {
+        .id = id,
+        .count = count,
+        .seq = seq,
+        .duplicate = duplicate,
+        .segment = duplicate ? 0 : FAKE_SEGMENT,
+        .offset = duplicate ? 0 : FAKE_OFFSET,
+        .checksum = duplicate ? 0 : FAKE_CHECKSUM + seq,
+    };
 
     return codec_confirm_write(fake_broker_reply(b), &confirm) == STATUS_OK
            && fake_broker_send_reply(b);

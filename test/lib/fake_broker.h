@@ -9,6 +9,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* What its receipts say; the checksum rises with the number. */
+enum { FAKE_SEGMENT = 3, FAKE_OFFSET = 4096, FAKE_CHECKSUM = 1000000 };
+
 struct fake_broker {
     int listen_fd;
     int fd; /* of the connection, -1: none */

@@ -193,6 +193,11 @@ Test(client, publishes_are_pipelined_under_consecutive_ids_and_sequences)
         cr_assert(was_called(i));
         cr_assert_eq(seen[i].status, GODWIT_OK);
         cr_assert_eq(seen[i].seq, 100 + (uint64_t)i);
+        cr_assert_eq(seen[i].receipt.seq, 101);
+        cr_assert_eq(seen[i].receipt.count, 10);
+        cr_assert_eq(seen[i].receipt.segment, FAKE_SEGMENT);
+        cr_assert_eq(seen[i].receipt.offset, FAKE_OFFSET);
+        cr_assert_eq(seen[i].receipt.checksum, FAKE_CHECKSUM + 101);
     }
     cr_assert_eq(godwit_flush(client, 5000), GODWIT_OK);
 }
@@ -486,6 +491,9 @@ Test(client, publish_wait_brings_the_confirm_or_the_refusal)
             godwit_publish_wait(client, "topic", &message, &confirm, 5000),
             GODWIT_OK);
         cr_assert_eq(confirm.seq, i);
+        cr_assert_eq(confirm.receipt->seq, i);
+        cr_assert_eq(confirm.receipt->count, 1);
+        cr_assert_eq(confirm.receipt->checksum, FAKE_CHECKSUM + i);
     }
     cr_assert_eq(godwit_publish_wait(client, "-", &message, &confirm, 5000),
                  GODWIT_INVALID);

@@ -492,7 +492,7 @@ Test(client_subscribe, a_second_attachment_costs_the_connection)
 Test(client_subscribe, a_message_in_fragments_with_a_ping_between_is_whole)
 {
     struct bytes *reply;
-    struct wire_confirm confirm = { 1, 1, 77, false };
+    struct wire_confirm confirm = { .id = 1, .count = 1, .seq = 77 };
     struct wire_request request;
     uint8_t frame[64];
 
@@ -541,7 +541,7 @@ Test(client_subscribe, garbage_never_harms)
     attach();
     for (int round = 0; round < 200; round++) {
         struct bytes *reply = fake_broker_reply(&broker);
-        struct wire_confirm confirm = { 1, 1, 77, false };
+        struct wire_confirm confirm = { .id = 1, .count = 1, .seq = 77 };
         size_t at;
         cr_assert_eq(codec_confirm_write(reply, &confirm), STATUS_OK);
         cr_assert_eq(codec_gap_write(reply, slice_text("topic"),

@@ -113,8 +113,11 @@ static struct wire_reply random_reply(enum reply_kind kind)
                                             input_u64(in) };
         break;
     case REPLY_CONFIRM:
-        r.confirm = (struct wire_confirm) { r.id, input_u64(in), input_u64(in),
-                                            input_below(in, 2) == 1 };
+        r.confirm =
+            (struct wire_confirm) { r.id,          input_u64(in),
+                                    input_u64(in), input_below(in, 2) == 1,
+                                    input_u32(in), input_u32(in),
+                                    input_u64(in) };
         break;
     case REPLY_REFUSED:
         r.refused.count = input_u64(in);
@@ -261,6 +264,9 @@ static void expect_confirm(const Godwit__V1__Confirm *g,
     cr_assert_eq(g->count, r->confirm.count);
     cr_assert_eq(g->seq, r->confirm.seq);
     cr_assert_eq(g->duplicate, r->confirm.duplicate);
+    cr_assert_eq(g->segment, r->confirm.segment);
+    cr_assert_eq(g->offset, r->confirm.offset);
+    cr_assert_eq(g->checksum, r->confirm.checksum);
 }
 
 static void expect_attached(const Godwit__V1__Attached *g,
@@ -575,6 +581,37 @@ Test(codec_reply, a_first_attempt_is_left_out_and_read_as_one)
     cr_assert_eq(r.deliver.count, 2);
     cr_expect_eq(r.deliver.deliveries[0].attempt, 1);
     cr_expect_eq(r.deliver.deliveries[1].attempt, 2);
+}
+
+Test(codec_reply, a_receipt_is_read_where_there_is_one)
+{
+    struct wire_reply r;
+
+    cr_assert_eq(READ("\x12\x06\x08\x01\x10\x02\x18\x03", &r), STATUS_OK);
+    cr_expect_eq(r.confirm.seq, 3);
+    cr_expect_eq(r.confirm.segment, 0);
+    cr_expect_eq(r.confirm.checksum, 0);
+    cr_assert_eq(READ("\x12\x0F\x08\x01\x28\x04\x30\x05\x39"
+                      "\x08\x07\x06\x05\x04\x03\x02\x81",
+                      &r),
+                 STATUS_OK);
+    cr_expect_eq(r.confirm.segment, 4);
+    cr_expect_eq(r.confirm.offset, 5);
+    cr_expect_eq(r.confirm.checksum, 0x8102030405060708);
+}
+
+Test(codec_reply, a_receipt_that_is_none_is_refused)
+{
+    struct wire_reply r;
+
+    /* a varint, cut off, over 32 bits */
+    cr_expect_eq(READ("\x12\x04\x08\x01\x38\x01", &r), STATUS_INVALID);
+    cr_expect_eq(READ("\x12\x0A\x08\x01\x39\x01\x02\x03\x04\x05\x06\x07", &r),
+                 STATUS_INVALID);
+    cr_expect_eq(READ("\x12\x08\x08\x01\x28\xFF\xFF\xFF\xFF\x0F", &r),
+                 STATUS_OK);
+    cr_expect_eq(READ("\x12\x08\x08\x01\x28\x80\x80\x80\x80\x10", &r),
+                 STATUS_INVALID);
 }
 
 /* Found by fuzzing: the generated code merges the two. */

@@ -218,7 +218,7 @@ Test(http_api, bodies_of_other_types_are_refused)
 
 Test(http_api, publishes_a_body_as_it_is)
 {
-    struct wire_confirm confirm = { 1, 1, 41, false };
+    struct wire_confirm confirm = { .id = 1, .count = 1, .seq = 41 };
 
     ask_with("POST /v1/topics/orders/messages",
              AUTH "Content-Type: image/png\r\nGodwit-Key: k%20%C3%A4\r\n"
@@ -234,6 +234,31 @@ Test(http_api, publishes_a_body_as_it_is)
     confirm.duplicate = true;
     session->door->confirm(session, &confirm);
     cr_answer(200, "{\"seq\":\"41\",\"duplicate\":true}");
+}
+
+Test(http_api, a_confirm_brings_its_receipt)
+{
+    struct wire_confirm confirm = { 1, 1, 41, false, 2, 4096, 0xabcdef };
+
+    ask("POST /v1/topics/orders/messages", "");
+    cr_calls("producer 0\npublish id=1 topic=orders seq=0 count=1 ()\n");
+    session->door->confirm(session, &confirm);
+    cr_answer(200, "{\"seq\":\"41\",\"duplicate\":false,"
+                   "\"receipt\":\"41:1:2:4096:0000000000abcdef\"}");
+}
+
+Test(http_api, a_batch_has_each_receipt_with_the_first_message_it_is_for)
+{
+    struct wire_confirm last = { 3, 1, 43, false, 5, 128, 0x22 };
+    struct wire_confirm first = { 1, 2, 41, false, 4, 64, 0x11 };
+
+    ask("POST /v1/topics/orders/batch", "{\"messages\":[{},{},{}]}");
+    session->door->confirm(session, &last);
+    session->door->confirm(session, &first);
+    cr_answer(200, "{\"results\":[{\"seq\":\"41\","
+                   "\"receipt\":\"41:2:4:64:0000000000000011\"},"
+                   "{\"seq\":\"42\"},{\"seq\":\"43\","
+                   "\"receipt\":\"43:1:5:128:0000000000000022\"}]}");
 }
 
 Test(http_api, publishes_for_a_producer)
@@ -350,8 +375,10 @@ Test(http_api, retry_after_is_rounded_up)
 
 Test(http_api, a_batch_is_answered_item_by_item)
 {
-    struct wire_confirm first = { 1, 2, 41, false };
-    struct wire_confirm last = { 4, 1, 7, true };
+    struct wire_confirm first = { .id = 1, .count = 2, .seq = 41 };
+    struct wire_confirm last = {
+        .id = 4, .count = 1, .seq = 7, .duplicate = true
+    };
     struct refusal refusal;
 
     ask("POST /v1/topics/orders/batch",
@@ -414,7 +441,7 @@ Test(http_api, malformed_batches_are_refused)
 /* The answer comes from within the call, and again for the next request. */
 static void confirm_at_once(struct session *s)
 {
-    struct wire_confirm confirm = { 1, 2, 5, false };
+    struct wire_confirm confirm = { .id = 1, .count = 2, .seq = 5 };
 
     s->door->confirm(s, &confirm);
 }
@@ -562,7 +589,7 @@ Test(http_api, a_pull_can_be_refused_on_the_way)
 
 Test(http_api, what_comes_after_the_answer_is_dropped)
 {
-    struct wire_confirm confirm = { 1, 1, 1, false };
+    struct wire_confirm confirm = { .id = 1, .count = 1, .seq = 1 };
 
     ask("POST /v1/groups/billing/pull", "");
     session->door->pulled(session, 1, 0, 1);

@@ -502,7 +502,7 @@ Test(json_door, writes_welcome_confirm_attached_and_detached)
     struct wire_welcome welcome = { .broker = slice_text("godwit/0.1"),
                                     .body_len_max = UINT64_MAX,
                                     .frame_len_max = 6 };
-    struct wire_confirm confirm = { 3, 2, 41, false };
+    struct wire_confirm confirm = { .id = 3, .count = 2, .seq = 41 };
     struct wire_attached attached = { slice_text("g"), 30000, 12 };
 
     door_json.welcome(session, 1, &welcome);
@@ -516,6 +516,19 @@ Test(json_door, writes_welcome_confirm_attached_and_detached)
     door_json.confirm(session, &confirm);
     cr_frame("{\"type\":\"confirm\",\"id\":\"3\",\"count\":\"2\","
              "\"seq\":\"41\",\"duplicate\":true}");
+    confirm = (struct wire_confirm) { 3, 2, 41, false, 12, 64, 0xc0ffee };
+    door_json.confirm(session, &confirm);
+    cr_frame("{\"type\":\"confirm\",\"id\":\"3\",\"count\":\"2\","
+             "\"seq\":\"41\","
+             "\"receipt\":\"41:2:12:64:0000000000c0ffee\"}");
+    confirm = (struct wire_confirm) { 1,          UINT64_MAX, UINT64_MAX, false,
+                                      UINT32_MAX, UINT32_MAX, UINT64_MAX };
+    door_json.confirm(session, &confirm);
+    cr_frame("{\"type\":\"confirm\",\"id\":\"1\","
+             "\"count\":\"18446744073709551615\","
+             "\"seq\":\"18446744073709551615\","
+             "\"receipt\":\"18446744073709551615:18446744073709551615:"
+             "4294967295:4294967295:ffffffffffffffff\"}");
     door_json.attached(session, 4, &attached);
     cr_frame("{\"type\":\"attached\",\"id\":\"4\",\"group\":\"g\","
              "\"lease_ms\":\"30000\",\"lease\":\"12\"}");

@@ -1,6 +1,8 @@
 /* links: godwit_delivery godwit_proto */
 #include "broker/delivery/submission.h"
 
+#include "proto/limits.h"
+
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <string.h>
@@ -163,6 +165,100 @@ Test(submission, what_may_ride_wakes_nobody_who_waits_for_urgency)
     cr_assert(!submission_publish(s));
     (void)write_record(8, 2, true);
     cr_assert(submission_publish(s));
+}
+
+/* ---- where it went ---- */
+
+/* The next `len` bytes stand at `offset` of `segment`; 0: none was written. */
+static void take_to(size_t len, uint32_t segment, uint32_t offset)
+{
+    if (offset != 0) {
+        submission_note(s, len, (struct submission_place) { segment, offset });
+    }
+    submission_take(s, len);
+    submission_settle(s);
+}
+
+static void cr_place(uint64_t position, uint32_t segment, uint32_t offset)
+{
+    struct submission_place place = { 0 };
+
+    cr_assert(submission_placed(s, position, &place), "position %llu",
+              (unsigned long long)position);
+    cr_assert_eq(place.segment, segment);
+    cr_assert_eq(place.offset, offset, "position %llu: %u",
+                 (unsigned long long)position, place.offset);
+}
+
+static void write_records(int count)
+{
+    for (int i = 0; i < count; i++) {
+        (void)write_record(64, i, true);
+    }
+    (void)submission_publish(s);
+}
+
+Test(submission, each_record_has_its_place_in_its_batch)
+{
+    write_records(5);
+    take_to(128, 1, 4000);
+    take_to(192, 2, 200);
+    cr_place(0, 1, 4000);
+    cr_place(64, 1, 4064);
+    cr_place(128, 2, 200);
+    cr_place(256, 2, 328);
+}
+
+/* Dropped: at the begin, in the middle, and all of a batch. */
+Test(submission, a_dropped_record_takes_no_room)
+{
+    struct submission_place place;
+
+    write_records(7);
+    take_to(256, 1, 4000);
+    take_to(64, 1, 0);
+    take_to(128, 1, 9000);
+    submission_dropped(s, 0, 64);
+    cr_place(64, 1, 4000);
+    submission_dropped(s, 128, 64);
+    cr_place(192, 1, 4064);
+    submission_dropped(s, 256, 64);
+    cr_assert(!submission_placed(s, 256, &place));
+    cr_place(320, 1, 9000);
+    cr_place(384, 1, 9064);
+}
+
+Test(submission, what_was_released_is_forgotten)
+{
+    write_records(4);
+    take_to(128, 1, 4000);
+    submission_dropped(s, 0, 64);
+    submission_release(s, 128);
+    take_to(128, 1, 8000);
+    cr_place(192, 1, 8064);
+}
+
+Test(submission, only_so_many_places_are_remembered_and_none_is_wrong)
+{
+    struct submission_place place;
+
+    submission_free(s);
+    s = submission_new(1 << 20);
+    cr_assert_not_null(s);
+    for (int i = 0; i < PLACES_MAX + 2; i++) {
+        (void)write_record(64, i, true);
+        (void)submission_publish(s);
+        take_to(64, 1, 1000 + (uint32_t)i);
+    }
+    cr_place(0, 1, 1000);
+    cr_place((PLACES_MAX - 1) * 64, 1, 1000 + PLACES_MAX - 1);
+    cr_assert(!submission_placed(s, PLACES_MAX * 64, &place));
+    submission_release(s, PLACES_MAX * 64);
+    (void)write_record(64, 9, true);
+    (void)submission_publish(s);
+    take_to(64, 2, 777);
+    cr_assert(!submission_placed(s, (PLACES_MAX + 1) * 64, &place));
+    cr_place((PLACES_MAX + 2) * 64, 2, 777);
 }
 
 Test(submission, what_is_not_durable_cannot_be_released, .signal = SIGABRT)

@@ -8,6 +8,7 @@
 #include "tools/godwit/input.h"
 #include "tools/godwit/interrupt.h"
 #include "tools/godwit/progress.h"
+#include "tools/godwit/receipt.h"
 #include "tools/godwit/session.h"
 
 #include <errno.h>
@@ -39,6 +40,12 @@ static const struct help help = {
         "not\n"
         "confirmed again; the broker drops what it has already.\n"
         "\n"
+        "With --receipts each confirm becomes a line on stdout:\n"
+        "  TOPIC:SEQ:COUNT:SEGMENT:OFFSET:CHECKSUM\n"
+        "which `godwit verify DIR --receipt LINE` looks for in a data folder "
+        "or a\n"
+        "backup.\n"
+        "\n"
         "Exits with 0 only if all of it was confirmed; the last line says how "
         "many\n"
         "were and how many were not.\n",
@@ -64,6 +71,7 @@ struct options {
     size_t header_count;
     uint64_t window;
     uint64_t give_up_ms;
+    bool receipts;
     bool json;
     bool quiet;
 };
@@ -84,6 +92,8 @@ static struct {
     enum godwit_status failure; /* of all that failed, unless `mixed` */
     bool mixed;
     struct histogram confirm_ns;
+    struct receipt receipt; /* the last one printed, and the topic */
+    bool receipts;
     /* both */
     _Atomic uint64_t confirmed;
     _Atomic uint64_t duplicates;
@@ -109,6 +119,22 @@ static void note_reason(const struct godwit_confirm *confirm)
     }
 }
 
+/* Once for all messages it is for. */
+static void print_receipt(const struct godwit_receipt *receipt)
+{
+    char text[RECEIPT_TEXT_LEN];
+
+    if (receipt == NULL || receipt->seq == run.receipt.seq) {
+        return;
+    }
+    run.receipt.seq = receipt->seq;
+    run.receipt.count = receipt->count;
+    run.receipt.segment = receipt->segment;
+    run.receipt.offset = receipt->offset;
+    run.receipt.checksum = receipt->checksum;
+    puts(receipt_print(text, &run.receipt));
+}
+
 static void on_confirm(void *arg, const struct godwit_confirm *confirm)
 {
     if (confirm->status != GODWIT_OK) {
@@ -122,6 +148,9 @@ static void on_confirm(void *arg, const struct godwit_confirm *confirm)
     histogram_add(&run.confirm_ns, now_ns() - time_of_arg(arg));
     if (confirm->duplicate) {
         atomic_fetch_add(&run.duplicates, 1);
+    }
+    if (run.receipts) {
+        print_receipt(confirm->receipt);
     }
     atomic_fetch_add(&run.confirmed, 1);
 }
@@ -330,6 +359,9 @@ static int finish(struct session *s, const struct options *o, int code)
         print_summary(o, seconds, &figures);
     }
     print_failures(o);
+    if (ferror(stdout)) {
+        return fail(EXIT_FAILED, "%s: stdout could not be written", o->topic);
+    }
     return final_code(end_status, code);
 }
 
@@ -352,6 +384,16 @@ static int split_headers(struct options *o)
     }
     o->header_count = o->header_words.count;
     return EXIT_OK;
+}
+
+/* Line by line: what is on disk by then is worth most if we are killed. */
+static void init_receipts(const struct options *o)
+{
+    run.receipts = o->receipts;
+    snprintf(run.receipt.topic, sizeof run.receipt.topic, "%s", o->topic);
+    if (o->receipts) {
+        (void)setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    }
 }
 
 static int check_options(struct options *o)
@@ -410,6 +452,8 @@ int cmd_pub(int argc, char **argv)
         { "give-up", ARG_SECONDS, &o.give_up_ms, "SECONDS",
           "end when a lost connection stays away so long; default 60", 100,
           24 * 3600 * 1000 },
+        { "receipts", ARG_FLAG, &o.receipts, NULL,
+          "a line on stdout for what each confirm promises", 0, 0 },
         { "json", ARG_FLAG, &o.json, NULL, "the summary as JSON on stdout", 0,
           0 },
         { "quiet", ARG_FLAG, &o.quiet, NULL, "only errors on stderr", 0, 0 },
@@ -428,6 +472,7 @@ int cmd_pub(int argc, char **argv)
     o.topic = parsed.operands.at[0];
     code = check_options(&o);
     if (code == EXIT_OK) {
+        init_receipts(&o);
         code = session_resolve(&so);
     }
     if (code == EXIT_OK) {
