@@ -198,9 +198,49 @@ struct store_scrub {
 };
 
 /* Read the next bytes of the log from the disk and verify them. What is damaged
- * is counted (see store_stats) and named by store_damage_seen(). */
+ * is counted (see store_stats) and named by store_damage_seen(). STATUS_IO: some
+ * did not read; the next call goes on behind them. */
 MUST_CHECK enum status
 store_scrub(struct store *store, struct store_scrub *scrub, struct error *err);
+
+/* What can be wrong with a place of the log. */
+#define STORE_DAMAGE_MAP(X)                                                    \
+    X(DAMAGE_HEAD, 1, "segment head")                                          \
+    X(DAMAGE_BATCH, 2, "batch") /* its header: whatever was in it */           \
+    X(DAMAGE_INDEX, 3, "index") /* of a batch: nothing is lost */              \
+    X(DAMAGE_MESSAGE, 4, "message")                                            \
+    X(DAMAGE_RECORD, 5, "record")   /* no message, or not known what */        \
+    X(DAMAGE_PADDING, 6, "padding") /* behind a record: nothing is lost */     \
+    X(DAMAGE_CHAIN, 7, "chain")     /* does not follow what stands before */   \
+    X(DAMAGE_READ, 8, "read error") /* the disk does not give the bytes */     \
+    X(DAMAGE_SNAPSHOT, 9, "snapshot")                                          \
+    X(DAMAGE_KEYDIR, 10, "keydir")
+
+enum damage_kind {
+#define X(name, number, word) name = number,
+    STORE_DAMAGE_MAP(X)
+#undef X
+};
+
+struct store_damage {
+    enum damage_kind kind;
+    uint32_t segment; /* 0: not in the log */
+    uint32_t offset;
+    uint32_t len;
+    uint32_t topic; /* of a message, 0 where not known */
+    uint64_t seq;   /* the same */
+};
+
+/* The words of the list above. */
+const char *store_damage_word(enum damage_kind kind);
+
+enum { STORE_DAMAGE_KEPT = 64 };
+
+/* Damage found since the store was opened is numbered from 0, each place once,
+ * and the last STORE_DAMAGE_KEPT are kept: give those from *next on, at most
+ * `room`, and how many that were. *next is then where to go on. Any thread. */
+size_t store_damage_seen(struct store *store, uint64_t *next,
+                         struct store_damage *out, size_t room);
 
 /* ---- what a start needs; before the threads run ---- */
 
