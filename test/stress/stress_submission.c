@@ -9,7 +9,8 @@
 /* A worker and a journal on one small submission ring, both really sleeping. A
  * record is its length, its number in the worker's count, the place where the
  * journal notes its own number, and words that follow from the number. Each
- * must reach the journal whole and in order, and come back numbered.
+ * must reach the journal whole and in order, and come back numbered and placed:
+ * the log of this journal begins where the ring does, without heads and gaps.
  *
  *   flood   any record wakes the journal; the ring is mostly full
  *   ride    only urgent ones do, the others must ride along */
@@ -22,7 +23,8 @@ enum plant {
     PLANT_EARLY,   /* published before it is filled */
     PLANT_SLEEP,   /* the journal sleeps although it was told not to */
     PLANT_NUMBERS, /* settled before it is numbered */
-    PLANT_URGENT   /* the worker does not say that it is urgent */
+    PLANT_URGENT,  /* the worker does not say that it is urgent */
+    PLANT_PLACE    /* settled before its place is noted */
 };
 
 enum { WORD_LEN, WORD_NUMBER, WORD_SEQ, WORD_BODY };
@@ -38,6 +40,7 @@ struct run {
     uint64_t written;
     uint64_t read_back;
     uint64_t taken;
+    uint64_t taken_bytes;
     uint64_t slept;
 };
 
@@ -67,6 +70,14 @@ static void publish(struct run *run)
     }
 }
 
+static void check_place(struct run *run, uint64_t position)
+{
+    struct submission_place place;
+
+    STRESS_CHECK(submission_placed(run->s, position, &place), "no place");
+    STRESS_CHECK(place.offset == (uint32_t)position, "not its place");
+}
+
 static void read_back(struct run *run, uint64_t *position)
 {
     uint64_t durable = submission_durable(run->s);
@@ -76,6 +87,7 @@ static void read_back(struct run *run, uint64_t *position)
             (const uint64_t *)(void *)submission_at(run->s, *position);
         STRESS_CHECK(record[WORD_NUMBER] == run->read_back, "out of order");
         STRESS_CHECK(record[WORD_SEQ] == run->read_back + 1, "not numbered");
+        check_place(run, *position);
         run->read_back++;
         *position += record[WORD_LEN];
     }
@@ -174,6 +186,18 @@ static void check_record(const uint64_t *record, uint64_t number)
     }
 }
 
+/* So and so many bytes are written: take them. */
+static void take(struct run *run, size_t len)
+{
+    const struct submission_place place = { 1, (uint32_t)run->taken_bytes };
+
+    if (run->plant != PLANT_PLACE) {
+        submission_note(run->s, len, place);
+    }
+    submission_take(run->s, len);
+    run->taken_bytes += len;
+}
+
 /* Number what is there, or sometimes only a part. */
 static size_t number_records(struct run *run, uint8_t *at, size_t len)
 {
@@ -185,7 +209,7 @@ static size_t number_records(struct run *run, uint8_t *at, size_t len)
         done += record[WORD_LEN];
         run->taken++;
         if (run->plant == PLANT_NUMBERS) {
-            submission_take(run->s, record[WORD_LEN]);
+            take(run, record[WORD_LEN]);
             submission_settle(run->s);
             bed_call(&run->worker);
             stress_pause_us(50);
@@ -195,16 +219,30 @@ static size_t number_records(struct run *run, uint8_t *at, size_t len)
     return done;
 }
 
+/* Planted: only when the worker may have read it already. */
+static void note_late(struct run *run, size_t len)
+{
+    uint64_t begin = run->taken_bytes - len;
+
+    if (run->plant == PLANT_PLACE) {
+        bed_call(&run->worker);
+        stress_pause_us(50);
+        submission_note(run->s, len,
+                        (struct submission_place) { 1, (uint32_t)begin });
+    }
+}
+
 static void take_some(struct run *run, uint8_t *at, size_t len)
 {
     size_t done = number_records(run, at, len);
 
     if (run->plant != PLANT_NUMBERS) {
-        submission_take(run->s, done);
+        take(run, done);
         if (run->taken % 7 == 0) {
             stress_pause_us(30); /* a sync takes its time */
         }
         submission_settle(run->s);
+        note_late(run, done);
     }
     bed_call(&run->worker);
 }
@@ -275,10 +313,9 @@ static const struct {
     enum plant plant;
     bool ride;
 } plants[] = {
-    { "early", PLANT_EARLY, false },
-    { "sleep", PLANT_SLEEP, true },
-    { "numbers", PLANT_NUMBERS, false },
-    { "urgent", PLANT_URGENT, true },
+    { "early", PLANT_EARLY, false },     { "sleep", PLANT_SLEEP, true },
+    { "numbers", PLANT_NUMBERS, false }, { "urgent", PLANT_URGENT, true },
+    { "place", PLANT_PLACE, false },
 };
 
 int main(int argc, char **argv)
