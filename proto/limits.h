@@ -93,6 +93,8 @@ enum {
     SUBMISSION_LEN = 8 * 1024 * 1024, /* byte ring of one worker */
     WORKER_COUNT_MAX = 64,
 
+    SEGMENT_POOL_MAX = 2, /* files kept for the next segments */
+
     /* the broker's memory */
     COMMIT_SLOTS = 4096,               /* commits not yet taken by all */
     PLACES_MAX = 2 * COMMIT_SLOTS,     /* of one worker's records in the log,

@@ -122,19 +122,27 @@ static enum status read_index(struct batch *batch, uint64_t seed)
     return need <= h->index_len ? STATUS_OK : STATUS_CORRUPT;
 }
 
+bool batch_header_read(const uint8_t *at, uint64_t seed,
+                       struct batch_header *out)
+{
+    if (!batch_may_begin(at) || !version_known(get_u32(at + AT_VERSION))
+        || checksum_seeded(at, AT_HASH, seed) != get_u64(at + AT_HASH)) {
+        return false;
+    }
+    decode(at, out);
+    return true;
+}
+
 enum status batch_read_header(const struct batch_source *source,
                               uint32_t offset, struct batch *out)
 {
     const uint8_t *at = source->base + offset;
 
     if (offset % BATCH_ALIGN != 0 || offset > source->limit
-        || source->limit - offset < BATCH_HEADER_LEN || !batch_may_begin(at)
-        || !version_known(get_u32(at + AT_VERSION))
-        || checksum_seeded(at, AT_HASH, source->seed)
-               != get_u64(at + AT_HASH)) {
+        || source->limit - offset < BATCH_HEADER_LEN
+        || !batch_header_read(at, source->seed, &out->header)) {
         return STATUS_CORRUPT;
     }
-    decode(at, &out->header);
     out->base = source->base;
     out->run_count = 0;
     out->visit_count = 0;

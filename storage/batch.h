@@ -65,6 +65,10 @@ struct batch_header {
 void batch_header_write(uint8_t *at, struct batch_header *header,
                         uint64_t seed);
 
+/* A header as batch_header_write() leaves it stands at `at`. */
+bool batch_header_read(const uint8_t *at, uint64_t seed,
+                       struct batch_header *out);
+
 /* The segment in memory and up to where it may be read. */
 struct batch_source {
     const uint8_t *base;

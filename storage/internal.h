@@ -10,6 +10,7 @@
 #include "storage/producers.h"
 #include "storage/segment.h"
 #include "storage/store.h"
+#include "storage/tally.h"
 
 #include <pthread.h>
 
@@ -95,8 +96,15 @@ struct journal {
 
 struct topic_note {
     uint64_t last_seq;
+    uint64_t first_seq; /* of the last trim; 0: none */
+    uint64_t floor_seq;
     bool dirty;
     bool deleted;
+};
+
+struct run_note {
+    struct store_run run;
+    bool moved;
 };
 
 struct fact_note {
@@ -106,8 +114,12 @@ struct fact_note {
 
 struct keeper {
     struct log_end applied;
+    uint64_t known; /* what the log says below came out of a snapshot, apart
+                     * from where its messages are */
     uint64_t pending_len; /* bytes applied since the last checkpoint */
-    struct store_run *runs;
+    uint64_t moves_owed;  /* records for merge batches, not applied yet */
+    struct tally tally;
+    struct run_note *runs;
     size_t run_count;
     size_t run_capacity;
     struct topic_note *topics;
@@ -122,8 +134,8 @@ struct keeper {
     struct producer *gone; /* producers to remove from the keydir */
     size_t gone_count;
     size_t gone_capacity;
-    bool sweeping;            /* deleted things still have keys */
-    uint32_t trimmed_through; /* segment id */
+    bool sweeping;           /* deleted things still have keys */
+    uint32_t let_go_through; /* segment id */
 };
 
 /* What an open view shows of itself to the keeper, which removes segments. */
@@ -151,7 +163,6 @@ struct figures {
     _Atomic uint64_t refused;
     _Atomic uint64_t corrupt_reads;
     _Atomic uint64_t free_bytes;
-    _Atomic uint64_t disk_bytes;
     _Atomic uint64_t pool_segments;
     _Atomic uint64_t moved_bytes;
     _Atomic uint64_t freed_bytes;
@@ -179,8 +190,10 @@ struct store {
     pthread_mutex_t make_lock;      /* whoever makes the next segment */
     _Atomic(struct segment *) next; /* ready, named, not in the table yet */
     _Atomic uint32_t active_id;
-    struct segment *making; /* under make_lock: not ready yet, */
-    uint32_t zeroed;        /* filled with zeros up to here */
+    struct segment *making;          /* under make_lock: not ready yet, */
+    uint32_t zeroed;                 /* filled with zeros up to here */
+    uint32_t pool[SEGMENT_POOL_MAX]; /* under make_lock: ids of the files */
+    uint32_t pool_count;
 
     /* any thread reads */
     _Atomic bool frozen;
@@ -212,6 +225,27 @@ void store_freeze(struct store *store);
 /* Have store->next at once; `after` is the id of the segment before it. */
 MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
                                        uint64_t now_us, struct error *err);
+
+/* pool.c */
+/* The keeper's. Takes a segment that is out of the table and that nobody reads
+ * any more: unmaps it, and puts its file into the pool for a later one, or
+ * removes it when the pool is full or it is shorter than new ones are. Syncs
+ * the folder; counts segments, freed_bytes and disk_bytes. Whatever comes of
+ * it, the segment is freed; STATUS_IO: its file may still have its name. */
+MUST_CHECK enum status
+store_recycle(struct store *store, struct segment *segment, struct error *err);
+/* The rest under make_lock, or at a start. A file that is named like one of the
+ * pool; false: there is no room for it. */
+bool pool_put(struct store *store, uint32_t id);
+/* A segment as segment_make() gives it, of full capacity and with nothing left
+ * to be filled with zeros. STATUS_NOT_FOUND: the pool is empty. */
+MUST_CHECK enum status pool_make(struct store *store, struct segment **out,
+                                 const struct segment_header *header,
+                                 struct error *err);
+/* segment_discard(); a file of the pool goes back there. */
+void pool_discard(struct store *store, struct segment *segment);
+/* Remove files that are of no use; raise *epoch to the highest of the others. */
+void pool_open(struct store *store, uint64_t *epoch);
 
 /* spare.c */
 /* Have the spare file when there is plenty of space; else leave it. */
@@ -252,6 +286,20 @@ void store_doubt(struct store *store);
 /* keeper.c */
 MUST_CHECK enum status keeper_init(struct keeper *keeper, uint64_t seed);
 void keeper_fini(struct keeper *keeper);
+/* Make an array hold `need` entries. */
+MUST_CHECK enum status keeper_reserve(void **array, size_t *capacity,
+                                      size_t need, size_t entry_len);
+/* NULL: no such id, or no memory. */
+struct topic_note *keeper_topic(struct keeper *keeper, uint32_t topic);
+MUST_CHECK enum status keeper_set_deleted(struct keeper *keeper,
+                                          const struct record_fact *fact);
+bool keeper_topic_deleted(const struct keeper *keeper, uint32_t topic);
+/* The lane as the keeper has noted it. NULL with STATUS_OK: its group or topic
+ * is gone. */
+MUST_CHECK enum status keeper_lane(struct store *store, uint32_t group,
+                                   uint32_t topic, struct lane **out);
+
+/* keeper_load.c */
 /* What the keydir knows, into the keeper's memory. */
 MUST_CHECK enum status keeper_load(struct store *store);
 /* What the keeper knows, into the journal's memory. */

@@ -1,28 +1,26 @@
 /* The segments before and behind the active one: the next is made ahead of
- * time, a bit at each call so that the keeper's other work goes on, and full
- * ones give back what they did not need. The journal takes the next one as far
- * as it has come, or makes it by itself when there is none. */
+ * time, of a file of the pool or a bit at each call so that the keeper's other
+ * work goes on, and full ones are let go of. The journal
+ * takes the next one as far as it has come, or makes it by itself when there is
+ * none. */
 #include "storage/internal.h"
 
-/* Give back what full segments did not need. */
-static enum status trim_sealed(struct store *store, struct error *err)
+/* Full segments need no descriptor any more. They are left as long as they are,
+ * so that their files can be used again; what is behind their seal is less than
+ * a batch. */
+static void let_go_of_sealed(struct store *store)
 {
     struct keeper *keeper = &store->keeper;
     uint32_t active =
         atomic_load_explicit(&store->active_id, memory_order_acquire);
 
-    while (keeper->trimmed_through + 1 < active) {
+    while (keeper->let_go_through + 1 < active) {
         struct segment *segment =
-            log_segment(&store->log, keeper->trimmed_through + 1);
-        keeper->trimmed_through++;
+            log_segment(&store->log, ++keeper->let_go_through);
         if (segment != NULL) {
-            enum status status = segment_trim(segment, &store->log, err);
-            if (status != STATUS_OK) {
-                return status;
-            }
+            segment_let_go(segment, &store->log);
         }
     }
-    return STATUS_OK;
 }
 
 /* ---- the next segment; all under make_lock ---- */
@@ -30,6 +28,7 @@ static enum status trim_sealed(struct store *store, struct error *err)
 static enum status begin(struct store *store, uint32_t after, uint64_t now_us,
                          struct error *err)
 {
+    enum status status;
     struct segment_header header = { .id = after + 1,
                                      .epoch = store->epoch,
                                      .time_us = now_us,
@@ -39,13 +38,18 @@ static enum status begin(struct store *store, uint32_t after, uint64_t now_us,
     if (header.id > SEGMENT_ID_MAX) {
         return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
     }
+    status = pool_make(store, &store->making, &header, err);
+    if (status != STATUS_NOT_FOUND) {
+        store->zeroed = store->capacity;
+        return status;
+    }
     store->zeroed = SEGMENT_BEGIN;
     return segment_make(&store->making, &store->log, &header, err);
 }
 
 static void abandon(struct store *store)
 {
-    segment_discard(store->making, &store->log);
+    pool_discard(store, store->making);
     store->making = NULL;
 }
 
@@ -66,8 +70,9 @@ static enum status fill_some(struct store *store, struct error *err)
 {
     uint32_t left = store->making->header.capacity - store->zeroed;
     uint32_t len = left < PREPARE_STEP_LEN ? left : PREPARE_STEP_LEN;
-    enum status status =
-        segment_zero(store->making, &store->log, store->zeroed, len, err);
+    enum status status = len == 0 ? STATUS_OK
+                                  : segment_zero(store->making, &store->log,
+                                                 store->zeroed, len, err);
 
     if (status != STATUS_OK) {
         abandon(store);
@@ -127,7 +132,7 @@ static enum status look_at_spare(struct store *store, struct error *err)
 
 enum status store_prepare(struct store *store, struct error *err)
 {
-    enum status status;
+    enum status status = STATUS_OK;
 
     if (store_frozen(store)) {
         return error_set(err, STATUS_FROZEN, 0,
@@ -136,8 +141,8 @@ enum status store_prepare(struct store *store, struct error *err)
     atomic_store_explicit(&store->figures.free_bytes,
                           store->vfs->free_bytes(store->vfs, store->dir),
                           memory_order_relaxed);
-    status = trim_sealed(store, err);
-    if (status == STATUS_OK && !next_ready(store)) {
+    let_go_of_sealed(store);
+    if (!next_ready(store)) {
         pthread_mutex_lock(&store->make_lock);
         if (!next_ready(store)) {
             status = make_some(store, err);

@@ -109,19 +109,40 @@ static enum status remove_unused(struct recovery *r, struct error *err)
 
     while (r->found_count > r->last + 1) {
         struct found_segment *f = &r->found[r->found_count - 1];
-        char path[PATH_LEN_MAX];
+        enum status status;
         if (f->segment == NULL || f->segment->header_lost) {
             break; /* not ours to remove */
         }
-        segment_path(&store->log, f->id, "seg", path);
-        if (store->vfs->unlink(store->vfs, path) != 0) {
-            return error_set(err, STATUS_IO, errno, "segment %u: remove",
-                             f->id);
-        }
-        segment_free(f->segment, &store->log);
+        status = store_recycle(store, f->segment, err);
         r->found_count--;
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
     return STATUS_OK;
+}
+
+/* Of the pool, or a new one filled with zeros. */
+static enum status make_segment(struct store *store, struct segment **out,
+                                const struct segment_header *header,
+                                struct error *err)
+{
+    enum status status = header->capacity > store->capacity
+                             ? STATUS_NOT_FOUND
+                             : pool_make(store, out, header, err);
+
+    if (status != STATUS_NOT_FOUND) {
+        return status;
+    }
+    status = segment_make(out, &store->log, header, err);
+    if (status == STATUS_OK) {
+        status = segment_zero(*out, &store->log, SEGMENT_BEGIN,
+                              header->capacity - SEGMENT_BEGIN, err);
+        if (status != STATUS_OK) {
+            segment_discard(*out, &store->log);
+        }
+    }
+    return status;
 }
 
 /* A segment with the tail in it. */
@@ -131,16 +152,12 @@ static enum status make_epoch(struct recovery *r,
 {
     struct store *store = r->store;
     struct segment *segment;
-    enum status status = segment_make(&segment, &store->log, header, err);
+    enum status status = make_segment(store, &segment, header, err);
 
     if (status != STATUS_OK) {
         return status;
     }
-    status = segment_zero(segment, &store->log, SEGMENT_BEGIN,
-                          header->capacity - SEGMENT_BEGIN, err);
-    if (status == STATUS_OK) {
-        status = write_tail(r, segment, tail, err);
-    }
+    status = write_tail(r, segment, tail, err);
     if (status == STATUS_OK) {
         status = segment_publish(segment, &store->log, err);
     }
@@ -148,7 +165,7 @@ static enum status make_epoch(struct recovery *r,
         status = log_add(&store->log, segment);
     }
     if (status != STATUS_OK) {
-        segment_discard(segment, &store->log);
+        pool_discard(store, segment);
         return status;
     }
     store->epoch = header->epoch;
@@ -406,6 +423,7 @@ static enum status open_keydir(struct recovery *r, bool create,
     }
     store->keeper.applied =
         (struct log_end) { meta->place, meta->number, meta->hash };
+    store->keeper.known = meta->known;
     status = try_commit(store, meta, err);
     if (status == STATUS_OK) {
         status = keydir_check(store->keydir, err);
@@ -538,8 +556,6 @@ static enum status recover_unclean(struct recovery *r, uint64_t place,
 static bool is_prepared(struct recovery *r, const struct found_segment *f,
                         const struct segment *before)
 {
-    uint8_t block[BATCH_HEADER_LEN];
-
     if (f->segment == NULL
         || segment_hold(f->segment, &r->store->log, NULL) != STATUS_OK) {
         return false;
@@ -548,17 +564,12 @@ static bool is_prepared(struct recovery *r, const struct found_segment *f,
            && f->segment->header.epoch == before->header.epoch
            && f->segment->header.previous_end == 0
            && f->file_len == f->segment->header.capacity
-           && io_read(r->store->vfs, f->segment->fd, block, sizeof block,
-                      SEGMENT_BEGIN)
-                  == (ssize_t)sizeof block
-           && recovery_all_zero(block, sizeof block);
+           && recovery_untouched(r, f, SEGMENT_BEGIN);
 }
 
 static bool ends_at(struct recovery *r, const struct found_segment *f,
                     uint32_t offset)
 {
-    uint8_t block[BATCH_HEADER_LEN];
-
     if (f->segment == NULL
         || segment_hold(f->segment, &r->store->log, NULL) != STATUS_OK) {
         return false;
@@ -566,10 +577,7 @@ static bool ends_at(struct recovery *r, const struct found_segment *f,
     return !f->segment->header_lost
            && f->file_len == f->segment->header.capacity
            && f->file_len - offset > SEGMENT_BEGIN
-           && io_read(r->store->vfs, f->segment->fd, block, sizeof block,
-                      offset)
-                  == (ssize_t)sizeof block
-           && recovery_all_zero(block, sizeof block);
+           && recovery_untouched(r, f, offset);
 }
 
 /* The log ends where the clean mark says, in a segment that has room: go on
@@ -643,6 +651,22 @@ static enum status bring_up(struct recovery *r, struct keydir_meta *meta,
     return status;
 }
 
+/* What an unclean end left behind is always cut. Sealed segments are as long as
+ * they were made, see prepare.c. */
+static bool worth_a_trim(const struct recovery *r, size_t i)
+{
+    const struct found_segment *f = &r->found[i];
+    uint32_t end;
+
+    if (f->segment == NULL || f->segment == r->store->journal.active
+        || f->segment->header_lost) {
+        return false;
+    }
+    end = atomic_load(&f->segment->end);
+    return f->file_len > end
+           && (i == r->last || f->file_len - end > BATCH_LEN_MAX);
+}
+
 /* From here on journal and keeper agree on where the log ends. */
 static enum status settle(struct recovery *r, struct error *err)
 {
@@ -665,16 +689,14 @@ static enum status settle(struct recovery *r, struct error *err)
         status = keeper_teach(store);
     }
     for (size_t i = 0; i < r->found_count && status == STATUS_OK; i++) {
-        struct segment *segment = r->found[i].segment;
-        if (segment != NULL && segment != journal->active
-            && !segment->header_lost
-            && r->found[i].file_len > atomic_load(&segment->end)) {
+        if (worth_a_trim(r, i)) {
             /* Only gives space back: no reason not to start. */
-            enum status trimmed = segment_trim(segment, &store->log, NULL);
+            enum status trimmed =
+                segment_trim(r->found[i].segment, &store->log, NULL);
             (void)trimmed;
         }
     }
-    store->keeper.trimmed_through = journal->active->header.id - 1;
+    store->keeper.let_go_through = journal->active->header.id - 1;
     spare_make(store);
     return status;
 }

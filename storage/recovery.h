@@ -55,7 +55,8 @@ struct tail {
 
 /* ---- survey.c ---- */
 
-/* Ids of the files in the log's folder; unfinished ones are removed. */
+/* Ids of the files in the log's folder; unfinished ones are removed, those of
+ * the pool given to it. */
 MUST_CHECK enum status recovery_list(struct recovery *r, struct error *err);
 /* Read their heads; the files are let go of again. */
 MUST_CHECK enum status recovery_open_segments(struct recovery *r,
@@ -73,8 +74,12 @@ bool recovery_batch_at(struct recovery *r, uint32_t offset, bool with_index,
                        struct batch *out);
 /* The first batch at or after `from`, by its header. */
 bool recovery_find_batch(struct recovery *r, uint32_t from, struct batch *out);
-/* One past the last byte at or after `from` that is not zero. */
-uint32_t recovery_data_end(const struct recovery *r, uint32_t from);
+/* Nothing was written to the open file at `offset` in this life of it. */
+bool recovery_untouched(struct recovery *r, const struct found_segment *f,
+                        uint32_t offset);
+/* One past what was written to the loaded segment at or after `from`. */
+uint32_t recovery_data_end(struct recovery *r, const struct found_segment *f,
+                           uint32_t from);
 bool recovery_all_zero(const uint8_t *at, size_t len);
 
 /* ---- replay.c ---- */

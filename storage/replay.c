@@ -102,8 +102,8 @@ static enum status replay_durable(struct recovery *r, size_t i, uint32_t from,
         }
     }
     if (end == 0) { /* the seal at least is lost */
-        uint32_t last = recovery_data_end(r, at);
-        damage(r, last - at);
+        uint32_t last = recovery_data_end(r, &r->found[i], at);
+        damage(r, last > at ? last - at : BATCH_SEAL_LEN);
     } else if (at < end) {
         damage(r, end - at);
     }
@@ -213,7 +213,7 @@ static enum status replay_last(struct recovery *r, uint32_t from,
     }
     tail->keep = at;
     r->out->torn_batches += r->batch_count - i;
-    r->out->torn_bytes += recovery_data_end(r, at) - at;
+    r->out->torn_bytes += recovery_data_end(r, &r->found[r->last], at) - at;
     return STATUS_OK;
 }
 

@@ -18,7 +18,8 @@ enum {
     AT_TIME = 32,
     AT_CAPACITY = 40,
     AT_SYNCED_END = 44,
-    AT_PREVIOUS_END = 48
+    AT_PREVIOUS_END = 48,
+    AT_RECYCLED = 56
 };
 
 enum { ZERO_CHUNK_LEN = 1024 * 1024 };
@@ -162,6 +163,7 @@ static int write_header(struct segment *segment, struct log *log)
     put_u32(block + AT_CAPACITY, h->capacity);
     put_u32(block + AT_SYNCED_END, h->synced_end);
     put_u64(block + AT_PREVIOUS_END, h->previous_end);
+    put_u32(block + AT_RECYCLED, h->recycled ? 1 : 0);
     block_close(block);
     return io_write(log->vfs, segment->fd, block, sizeof block, 0);
 }
@@ -184,6 +186,7 @@ enum status segment_make(struct segment **out, struct log *log,
         segment_free(segment, log);
         return status;
     }
+    log_disk(log, header->capacity);
     if (io_allocate(log->vfs, segment->fd, header->capacity) != 0) {
         status = fail(err, segment, "allocate");
         goto fail;
@@ -227,24 +230,80 @@ enum status segment_zero(struct segment *segment, struct log *log, uint32_t at,
     return result == 0 ? STATUS_OK : fail(err, segment, "fill with zeros");
 }
 
+enum status segment_reuse(struct segment **out, struct log *log,
+                          const struct segment_header *header, uint32_t pool_id,
+                          struct error *err)
+{
+    struct segment *segment = segment_new(header->id);
+    char path[PATH_LEN_MAX];
+    enum status status;
+
+    if (segment == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "segment %u", header->id);
+    }
+    segment->header = *header;
+    segment->pool_id = pool_id;
+    segment_path(log, pool_id, "pool", path);
+    segment->fd = io_open(log->vfs, path, O_RDWR);
+    if (segment->fd < 0) {
+        status = errno == ENOENT ? STATUS_NOT_FOUND
+                                 : fail(err, segment, "open one of the pool");
+        goto fail;
+    }
+    if (log->vfs->size(log->vfs, segment->fd) != (off_t)header->capacity) {
+        status = STATUS_NOT_FOUND;
+        goto fail;
+    }
+    status = segment_map(segment, log, header->capacity, err);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    if (write_header(segment, log) != 0
+        || io_sync(log->vfs, segment->fd) != 0) {
+        status = fail(err, segment, "write the header");
+        goto fail;
+    }
+    *out = segment;
+    return STATUS_OK;
+
+fail:
+    segment_free(segment, log);
+    return status;
+}
+
+/* The name it has until it is published. */
+static void path_before(const struct segment *segment, const struct log *log,
+                        char path[PATH_LEN_MAX])
+{
+    if (segment->pool_id != 0) {
+        segment_path(log, segment->pool_id, "pool", path);
+    } else {
+        segment_path(log, segment->header.id, "tmp", path);
+    }
+}
+
 void segment_discard(struct segment *segment, struct log *log)
 {
     char path[PATH_LEN_MAX];
 
-    segment_path(log, segment->header.id, "tmp", path);
-    (void)log->vfs->unlink(log->vfs, path);
+    if (segment->pool_id == 0) {
+        path_before(segment, log, path);
+        (void)log->vfs->unlink(log->vfs, path);
+        log_disk(log, -(int64_t)segment->header.capacity);
+    }
     segment_free(segment, log);
 }
 
-/* A crash before the rename leaves a .tmp file, which the next start removes;
- * one after it leaves a whole segment, with or without its name on disk. */
+/* A crash before the rename leaves a .tmp file, which the next start removes,
+ * or a .pool file, which it keeps; one after it leaves a whole segment, with or
+ * without its name on disk. */
 enum status segment_publish(struct segment *segment, struct log *log,
                             struct error *err)
 {
     char made[PATH_LEN_MAX];
     char name[PATH_LEN_MAX];
 
-    segment_path(log, segment->header.id, "tmp", made);
+    path_before(segment, log, made);
     segment_path(log, segment->header.id, "seg", name);
     if (io_sync(log->vfs, segment->fd) != 0) {
         return fail(err, segment, "sync");
@@ -258,8 +317,11 @@ enum status segment_publish(struct segment *segment, struct log *log,
     return STATUS_OK;
 }
 
+/* In the pool a file is named after what it was when it came there; the header
+ * may be a later one's, whose making was cut short. */
 static enum status decode_header(struct segment *segment, struct log *log,
-                                 const uint8_t *fields, struct error *err)
+                                 const uint8_t *fields, bool pooled,
+                                 struct error *err)
 {
     struct segment_header *h = &segment->header;
     uint32_t id = h->id;
@@ -274,7 +336,7 @@ static enum status decode_header(struct segment *segment, struct log *log,
                          "segment %u has format %u, this build reads up to %u",
                          id, version, (unsigned)STORE_FORMAT_VERSION);
     }
-    if (get_u32(fields + AT_ID) != id
+    if ((!pooled && get_u32(fields + AT_ID) != id)
         || get_u64(fields + AT_STORE) != log->store_id) {
         return error_set(err, STATUS_CORRUPT, 0,
                          "segment %u: belongs elsewhere", id);
@@ -284,11 +346,12 @@ static enum status decode_header(struct segment *segment, struct log *log,
     h->capacity = get_u32(fields + AT_CAPACITY);
     h->synced_end = get_u32(fields + AT_SYNCED_END);
     h->previous_end = get_u64(fields + AT_PREVIOUS_END);
+    h->recycled = get_u32(fields + AT_RECYCLED) != 0;
     return STATUS_OK;
 }
 
 static enum status read_header(struct segment *segment, struct log *log,
-                               bool *damaged, struct error *err)
+                               bool pooled, bool *damaged, struct error *err)
 {
     uint8_t block[BLOCK_LEN] = { 0 };
     const uint8_t *fields;
@@ -303,11 +366,12 @@ static enum status read_header(struct segment *segment, struct log *log,
         *damaged = true;
         return STATUS_OK;
     }
-    return decode_header(segment, log, fields, err);
+    return decode_header(segment, log, fields, pooled, err);
 }
 
-enum status segment_open(struct segment **out, struct log *log, uint32_t id,
-                         uint64_t *file_len, bool *damaged, struct error *err)
+static enum status open_file(struct segment **out, struct log *log, uint32_t id,
+                             bool pooled, uint64_t *file_len, bool *damaged,
+                             struct error *err)
 {
     struct segment *segment = segment_new(id);
     char path[PATH_LEN_MAX];
@@ -317,7 +381,7 @@ enum status segment_open(struct segment **out, struct log *log, uint32_t id,
     if (segment == NULL) {
         return error_set(err, STATUS_NOMEM, 0, "segment %u", id);
     }
-    segment_path(log, id, "seg", path);
+    segment_path(log, id, pooled ? "pool" : "seg", path);
     segment->fd = io_open(log->vfs, path, O_RDWR);
     if (segment->fd < 0) {
         status = fail(err, segment, "open");
@@ -329,7 +393,7 @@ enum status segment_open(struct segment **out, struct log *log, uint32_t id,
         goto fail;
     }
     *file_len = (uint64_t)len;
-    status = read_header(segment, log, damaged, err);
+    status = read_header(segment, log, pooled, damaged, err);
     if (status != STATUS_OK) {
         goto fail;
     }
@@ -339,6 +403,20 @@ enum status segment_open(struct segment **out, struct log *log, uint32_t id,
 fail:
     segment_free(segment, log);
     return status;
+}
+
+enum status segment_open(struct segment **out, struct log *log, uint32_t id,
+                         uint64_t *file_len, bool *damaged, struct error *err)
+{
+    return open_file(out, log, id, false, file_len, damaged, err);
+}
+
+enum status segment_peek(struct segment **out, struct log *log, uint32_t id,
+                         uint64_t *file_len, struct error *err)
+{
+    bool damaged;
+
+    return open_file(out, log, id, true, file_len, &damaged, err);
 }
 
 void segment_let_go(struct segment *segment, struct log *log)
@@ -382,12 +460,16 @@ enum status segment_trim(struct segment *segment, struct log *log,
     uint32_t end = atomic_load_explicit(&segment->end, memory_order_acquire);
 
     enum status status = segment_hold(segment, log, err);
+    off_t len;
 
     if (status != STATUS_OK) {
         return status;
     }
+    len = log->vfs->size(log->vfs, segment->fd);
     if (io_truncate(log->vfs, segment->fd, end) != 0) {
         status = fail(err, segment, "trim");
+    } else if (len > 0) {
+        log_disk(log, end - len);
     }
     segment_let_go(segment, log);
     return status;

@@ -32,12 +32,15 @@ struct segment_header {
     uint64_t previous_end;
     /* What stands before this offset was synced before the file got its name. */
     uint32_t synced_end;
+    /* The file had a life before: behind the last batch may stand anything. */
+    bool recycled;
 };
 
 struct segment {
     struct segment_header header;
     bool header_lost; /* unreadable: epoch and ends are not known */
     int fd;           /* -1 while nothing is written to it */
+    uint32_t pool_id; /* made of this file of the pool; 0: of a new one */
     const uint8_t *map;
     size_t map_len;
     _Atomic uint32_t end; /* one past the last whole batch; readers stop here */
@@ -47,6 +50,7 @@ struct log {
     const struct vfs *vfs;
     char dir[PATH_LEN_MAX];
     uint64_t store_id;
+    _Atomic uint64_t disk_bytes; /* all files of the folder */
     _Atomic(_Atomic(struct segment *) *) chunks[LOG_CHUNK_COUNT];
 };
 
@@ -66,6 +70,13 @@ void log_fini(struct log *log);
 MUST_CHECK enum status segment_make(struct segment **out, struct log *log,
                                     const struct segment_header *header,
                                     struct error *err);
+/* The same of the file `pool_id` of the pool, which has that length and keeps
+ * its name until segment_publish(). Nothing has to be filled with zeros; the
+ * header is synced before this returns. STATUS_NOT_FOUND: the file is not there
+ * or has another length. */
+MUST_CHECK enum status segment_reuse(struct segment **out, struct log *log,
+                                     const struct segment_header *header,
+                                     uint32_t pool_id, struct error *err);
 /* Write zeros and sync them: a sync of blocks that were written before is twice
  * as fast as of ones that were only allocated, and the pages are there. */
 MUST_CHECK enum status segment_zero(struct segment *segment, struct log *log,
@@ -74,7 +85,7 @@ MUST_CHECK enum status segment_zero(struct segment *segment, struct log *log,
 /* Sync it, give it its name, sync the folder. */
 MUST_CHECK enum status segment_publish(struct segment *segment, struct log *log,
                                        struct error *err);
-/* Remove one that was made and not published. */
+/* Remove one that was made and not published; a file of the pool stays there. */
 void segment_discard(struct segment *segment, struct log *log);
 
 /* Open a file of the log for reading and writing; its header may be damaged
@@ -83,6 +94,10 @@ void segment_discard(struct segment *segment, struct log *log);
 MUST_CHECK enum status segment_open(struct segment **out, struct log *log,
                                     uint32_t id, uint64_t *file_len,
                                     bool *damaged, struct error *err);
+/* Look at the file `id` of the pool, whose header names what it was last. */
+MUST_CHECK enum status segment_peek(struct segment **out, struct log *log,
+                                    uint32_t id, uint64_t *file_len,
+                                    struct error *err);
 /* Let go of the file, and have it again. Most segments are only mapped. */
 void segment_let_go(struct segment *segment, struct log *log);
 MUST_CHECK enum status segment_hold(struct segment *segment, struct log *log,
@@ -100,6 +115,13 @@ void segment_free(struct segment *segment, struct log *log); /* accepts NULL */
 /* Can these bytes of the map be read? False: to do so would raise SIGBUS. */
 bool segment_readable(const struct segment *segment, const struct log *log,
                       uint64_t from, uint64_t to);
+
+/* The folder's files have become so much longer, or shorter. */
+static inline void log_disk(struct log *log, int64_t by)
+{
+    atomic_fetch_add_explicit(&log->disk_bytes, (uint64_t)by,
+                              memory_order_relaxed);
+}
 
 /* The mapped segment up to its end, for batch_read(). */
 struct batch_source segment_source(const struct segment *segment,

@@ -275,7 +275,7 @@ static void store_free(struct store *store)
     keeper_fini(&store->keeper);
     journal_fini(&store->journal);
     if (store->making != NULL) {
-        segment_discard(store->making, &store->log);
+        pool_discard(store, store->making);
     }
     segment_free(atomic_load(&store->next), &store->log);
     log_fini(&store->log);
@@ -432,7 +432,7 @@ void store_stats(const struct store *store, struct store_stats *out)
         .free_bytes =
             atomic_load_explicit(&f->free_bytes, memory_order_relaxed),
         .disk_bytes =
-            atomic_load_explicit(&f->disk_bytes, memory_order_relaxed),
+            atomic_load_explicit(&store->log.disk_bytes, memory_order_relaxed),
         .pool_segments =
             atomic_load_explicit(&f->pool_segments, memory_order_relaxed),
         .moved_bytes =

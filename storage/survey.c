@@ -33,11 +33,16 @@ static void on_name(void *arg, const char *name)
 {
     struct recovery *r = arg;
     uint32_t made = id_of_name(name, ".tmp");
+    uint32_t pooled = id_of_name(name, ".pool");
     uint32_t id = id_of_name(name, ".seg");
+    char path[PATH_LEN_MAX];
 
     if (made != 0) {
-        char path[PATH_LEN_MAX];
         segment_path(&r->store->log, made, "tmp", path);
+        (void)r->store->vfs->unlink(r->store->vfs, path);
+    }
+    if (pooled != 0 && !pool_put(r->store, pooled)) {
+        segment_path(&r->store->log, pooled, "pool", path);
         (void)r->store->vfs->unlink(r->store->vfs, path);
     }
     if (id == 0 || r->status != STATUS_OK) {
@@ -103,10 +108,12 @@ enum status recovery_open_segments(struct recovery *r, struct error *err)
             r->out->damaged_bytes += BLOCK_LEN;
         }
         segment_let_go(f->segment, &r->store->log);
+        log_disk(&r->store->log, (int64_t)f->file_len);
         if (f->segment->header.epoch > r->epoch) {
             r->epoch = f->segment->header.epoch;
         }
     }
+    pool_open(r->store, &r->epoch);
     return STATUS_OK;
 }
 
@@ -231,11 +238,38 @@ bool recovery_find_batch(struct recovery *r, uint32_t from, struct batch *out)
     return false;
 }
 
-/* One past the last byte at or after `from` that is not zero. */
-uint32_t recovery_data_end(const struct recovery *r, uint32_t from)
+bool recovery_untouched(struct recovery *r, const struct found_segment *f,
+                        uint32_t offset)
+{
+    uint8_t at[BATCH_HEADER_LEN];
+    struct batch_header header;
+
+    if (io_read(r->store->vfs, f->segment->fd, at, sizeof at, offset)
+        != (ssize_t)sizeof at) {
+        return false;
+    }
+    if (!f->segment->header.recycled) {
+        return recovery_all_zero(at, sizeof at);
+    }
+    return !batch_header_read(at, r->store->log.store_id, &header)
+           || header.segment != f->id || header.offset != offset
+           || header.epoch != f->segment->header.epoch;
+}
+
+/* One past the last byte at or after `from` that is not zero; in a file that
+ * had a life before, one past the last batch of this one. */
+uint32_t recovery_data_end(struct recovery *r, const struct found_segment *f,
+                           uint32_t from)
 {
     uint32_t end = r->limit > from ? r->limit : from;
+    struct batch batch;
 
+    if (f->segment->header_lost || f->segment->header.recycled) {
+        for (end = from; recovery_find_batch(r, end, &batch);) {
+            end = batch.header.offset + batch.header.len;
+        }
+        return end;
+    }
     while (end > from && r->memory[end - 1] == 0) {
         end--;
     }
