@@ -33,8 +33,44 @@ static void write_topics(struct store *store)
     struct keeper *keeper = &store->keeper;
 
     for (uint32_t i = 0; i < keeper->topic_count; i++) {
-        if (keeper->topics[i].dirty) {
-            keydir_put_topic(store->keydir, i, keeper->topics[i].last_seq);
+        const struct topic_note *note = &keeper->topics[i];
+        struct store_topic topic = {
+            .topic = i,
+            .last_seq = note->last_seq,
+            .first_seq = note->first_seq == 0 ? 1 : note->first_seq,
+            .floor_seq = note->floor_seq == 0 ? 1 : note->floor_seq,
+        };
+        if (note->dirty) {
+            keydir_put_topic(store->keydir, &topic);
+        }
+    }
+}
+
+static void write_runs(struct store *store)
+{
+    struct keeper *keeper = &store->keeper;
+
+    for (size_t i = 0; i < keeper->run_count; i++) {
+        const struct run_note *note = &keeper->runs[i];
+        if (note->moved) {
+            keydir_put_moved(store->keydir, &note->run);
+        } else {
+            keydir_put_run(store->keydir, &note->run);
+        }
+    }
+}
+
+static void write_tally(struct store *store)
+{
+    const struct tally *tally = &store->keeper.tally;
+
+    for (size_t i = 0; i < tally->count; i++) {
+        const struct tally_segment *segment = &tally->segments[i];
+        for (size_t k = 0; segment->dirty && k < segment->count; k++) {
+            if (segment->entries[k].dirty) {
+                keydir_put_tally(store->keydir, segment->id,
+                                 &segment->entries[k]);
+            }
         }
     }
 }
@@ -61,15 +97,15 @@ static enum status write_notes(struct store *store, enum checkpoint kind,
                                 .place = keeper->applied.place,
                                 .number = keeper->applied.number,
                                 .hash = keeper->applied.hash,
+                                .known = keeper->known,
                                 .clean = kind == CHECKPOINT_CLEAN };
     enum status status = keydir_begin(store->keydir);
 
     if (status != STATUS_OK) {
         return error_set(err, status, 0, "keydir: begin");
     }
-    for (size_t i = 0; i < keeper->run_count; i++) {
-        keydir_put_run(store->keydir, &keeper->runs[i]);
-    }
+    write_runs(store);
+    write_tally(store);
     write_topics(store);
     write_producers(store);
     status = write_lanes(store);
@@ -124,6 +160,8 @@ enum status keeper_checkpoint(struct store *store, enum checkpoint kind,
     atomic_store_explicit(&store->checkpointed, keeper->applied.place,
                           memory_order_release);
     figure_add(&store->figures.checkpoints, 1);
+    atomic_store_explicit(&store->figures.keydir_bytes,
+                          keydir_size(store->keydir), memory_order_relaxed);
     return STATUS_OK;
 }
 

@@ -7,8 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Make an array hold `need` entries. */
-static enum status reserve(void **array, size_t *capacity, size_t need,
+enum status keeper_reserve(void **array, size_t *capacity, size_t need,
                            size_t entry_len)
 {
     size_t wanted = *capacity == 0 ? 64 : *capacity;
@@ -36,8 +35,8 @@ static void producer_gone(void *arg, const struct producer *entry)
     struct keeper *keeper = arg;
     void *gone = keeper->gone;
 
-    if (reserve(&gone, &keeper->gone_capacity, keeper->gone_count + 1,
-                sizeof *keeper->gone)
+    if (keeper_reserve(&gone, &keeper->gone_capacity, keeper->gone_count + 1,
+                       sizeof *keeper->gone)
         == STATUS_OK) {
         keeper->gone = gone;
         keeper->gone[keeper->gone_count++] = *entry;
@@ -72,13 +71,14 @@ void keeper_fini(struct keeper *keeper)
     free(keeper->groups_deleted);
     free(keeper->gone);
     lanes_fini(&keeper->lanes);
+    tally_fini(&keeper->tally);
     producers_fini(&keeper->producers);
     *keeper = (struct keeper) { 0 };
 }
 
 /* ---- topics and groups ---- */
 
-static struct topic_note *topic_note(struct keeper *keeper, uint32_t topic)
+struct topic_note *keeper_topic(struct keeper *keeper, uint32_t topic)
 {
     size_t capacity = keeper->topic_count;
     void *topics = keeper->topics;
@@ -87,8 +87,8 @@ static struct topic_note *topic_note(struct keeper *keeper, uint32_t topic)
         return NULL;
     }
     if (topic >= keeper->topic_count) {
-        if (reserve(&topics, &capacity, (size_t)topic + 1,
-                    sizeof *keeper->topics)
+        if (keeper_reserve(&topics, &capacity, (size_t)topic + 1,
+                           sizeof *keeper->topics)
             != STATUS_OK) {
             return NULL;
         }
@@ -103,7 +103,7 @@ static struct topic_note *topic_note(struct keeper *keeper, uint32_t topic)
 static enum status note_last_seq(struct keeper *keeper, uint32_t topic,
                                  uint64_t seq)
 {
-    struct topic_note *note = topic_note(keeper, topic);
+    struct topic_note *note = keeper_topic(keeper, topic);
 
     if (note == NULL) {
         return topic > TOPIC_ID_MAX ? STATUS_CORRUPT : STATUS_NOMEM;
@@ -115,7 +115,7 @@ static enum status note_last_seq(struct keeper *keeper, uint32_t topic,
     return STATUS_OK;
 }
 
-static bool topic_deleted(const struct keeper *keeper, uint32_t topic)
+bool keeper_topic_deleted(const struct keeper *keeper, uint32_t topic)
 {
     return topic < keeper->topic_count && keeper->topics[topic].deleted;
 }
@@ -138,7 +138,7 @@ static enum status set_group_deleted(struct keeper *keeper, uint32_t group,
         if (!deleted) {
             return STATUS_OK;
         }
-        if (reserve(&groups, &capacity, (size_t)group + 1, sizeof(bool))
+        if (keeper_reserve(&groups, &capacity, (size_t)group + 1, sizeof(bool))
             != STATUS_OK) {
             return STATUS_NOMEM;
         }
@@ -151,7 +151,7 @@ static enum status set_group_deleted(struct keeper *keeper, uint32_t group,
     return STATUS_OK;
 }
 
-static enum status set_deleted(struct keeper *keeper,
+enum status keeper_set_deleted(struct keeper *keeper,
                                const struct record_fact *fact)
 {
     struct topic_note *note;
@@ -162,7 +162,7 @@ static enum status set_deleted(struct keeper *keeper,
     case CATALOG_GROUP:
         return set_group_deleted(keeper, fact->id, fact->deleted);
     case CATALOG_TOPIC:
-        note = topic_note(keeper, fact->id);
+        note = keeper_topic(keeper, fact->id);
         if (note == NULL) {
             return fact->id > TOPIC_ID_MAX ? STATUS_CORRUPT : STATUS_NOMEM;
         }
@@ -174,20 +174,37 @@ static enum status set_deleted(struct keeper *keeper,
 
 /* ---- runs ---- */
 
-static enum status note_run(struct keeper *keeper, const struct store_run *run)
+static enum status tell_tally(struct keeper *keeper,
+                              const struct store_run *run)
+{
+    struct tally_entry *entry =
+        tally_at(&keeper->tally, run->segment, run->topic);
+
+    if (entry == NULL) {
+        return STATUS_NOMEM;
+    }
+    tally_run(entry, run->first_seq, run->count);
+    return STATUS_OK;
+}
+
+static enum status note_run(struct keeper *keeper, const struct store_run *run,
+                            bool moved)
 {
     void *runs = keeper->runs;
     enum status status =
         note_last_seq(keeper, run->topic, run->first_seq + run->count - 1);
 
-    if (status != STATUS_OK || topic_deleted(keeper, run->topic)) {
+    if (status == STATUS_OK) {
+        status = tell_tally(keeper, run);
+    }
+    if (status != STATUS_OK || keeper_topic_deleted(keeper, run->topic)) {
         return status;
     }
-    status = reserve(&runs, &keeper->run_capacity, keeper->run_count + 1,
-                     sizeof *keeper->runs);
+    status = keeper_reserve(&runs, &keeper->run_capacity, keeper->run_count + 1,
+                            sizeof *keeper->runs);
     if (status == STATUS_OK) {
         keeper->runs = runs;
-        keeper->runs[keeper->run_count++] = *run;
+        keeper->runs[keeper->run_count++] = (struct run_note) { *run, moved };
     }
     return status;
 }
@@ -198,7 +215,7 @@ static enum status note_index(struct keeper *keeper, const struct batch *batch)
         struct store_run run;
         enum status status = batch_run(batch, i, &run);
         if (status == STATUS_OK) {
-            status = note_run(keeper, &run);
+            status = note_run(keeper, &run, batch->header.kind == BATCH_MERGE);
         }
         if (status != STATUS_OK) {
             return status;
@@ -223,14 +240,16 @@ static enum status note_without_index(struct keeper *keeper, size_t first,
         return STATUS_CORRUPT;
     }
     for (size_t i = keeper->run_count; i > first; i--) {
-        struct store_run *known = &keeper->runs[i - 1];
+        struct store_run *known = &keeper->runs[i - 1].run;
         if (known->topic == record->topic
             && known->first_seq + known->count == record->seq) {
+            enum status status =
+                note_last_seq(keeper, record->topic, record->seq);
             known->count++;
-            return note_last_seq(keeper, record->topic, record->seq);
+            return status == STATUS_OK ? tell_tally(keeper, &run) : status;
         }
     }
-    return note_run(keeper, &run);
+    return note_run(keeper, &run, batch->header.kind == BATCH_MERGE);
 }
 
 /* ---- lanes ---- */
@@ -240,15 +259,14 @@ static bool is_this(const void *arg, const struct lane *lane)
     return arg == lane;
 }
 
-/* NULL with STATUS_OK: its group or topic is gone. */
-static enum status find_lane(struct store *store, uint32_t group,
-                             uint32_t topic, struct lane **out)
+enum status keeper_lane(struct store *store, uint32_t group, uint32_t topic,
+                        struct lane **out)
 {
     struct keeper *keeper = &store->keeper;
     enum status status;
 
     *out = NULL;
-    if (topic_deleted(keeper, topic) || group_deleted(keeper, group)) {
+    if (keeper_topic_deleted(keeper, topic) || group_deleted(keeper, group)) {
         return STATUS_OK;
     }
     *out = lanes_find(&keeper->lanes, group, topic);
@@ -281,7 +299,7 @@ static enum status note_ranges(struct store *store, const struct record *record)
     enum status status = ranges_read(record->body, &r);
 
     if (status == STATUS_OK) {
-        status = find_lane(store, r.group, r.topic, &lane);
+        status = keeper_lane(store, r.group, r.topic, &lane);
     }
     if (status != STATUS_OK || lane == NULL) {
         return status;
@@ -305,7 +323,7 @@ static enum status note_retries(struct store *store,
     enum status status = retries_read(record->body, &r);
 
     if (status == STATUS_OK) {
-        status = find_lane(store, r.group, r.topic, &lane);
+        status = keeper_lane(store, r.group, r.topic, &lane);
     }
     if (status != STATUS_OK || lane == NULL) {
         return status;
@@ -331,8 +349,9 @@ static enum status keep_fact(struct keeper *keeper, const struct record *record)
 {
     void *facts = keeper->facts;
     struct fact_note *note;
-    enum status status = reserve(&facts, &keeper->fact_capacity,
-                                 keeper->fact_count + 1, sizeof *keeper->facts);
+    enum status status =
+        keeper_reserve(&facts, &keeper->fact_capacity, keeper->fact_count + 1,
+                       sizeof *keeper->facts);
 
     if (status != STATUS_OK) {
         return status;
@@ -350,15 +369,28 @@ static enum status keep_fact(struct keeper *keeper, const struct record *record)
     return STATUS_OK;
 }
 
+/* What was deleted stays so: ids are never used again. A snapshot may have said
+ * it before. */
+static bool is_late(const struct keeper *keeper, const struct record_fact *fact)
+{
+    if (fact->deleted) {
+        return false;
+    }
+    return (fact->class == CATALOG_TOPIC
+            && keeper_topic_deleted(keeper, fact->id))
+           || (fact->class == CATALOG_GROUP && group_deleted(keeper, fact->id));
+}
+
 static enum status note_fact(struct store *store, const struct record *record)
 {
     struct keeper *keeper = &store->keeper;
     struct record_fact fact;
     enum status status = fact_read(record->body, &fact);
 
-    if (status == STATUS_OK) {
-        status = set_deleted(keeper, &fact);
+    if (status != STATUS_OK || is_late(keeper, &fact)) {
+        return status;
     }
+    status = keeper_set_deleted(keeper, &fact);
     if (status == STATUS_OK) {
         status = keep_fact(keeper, record);
     }
@@ -367,6 +399,32 @@ static enum status note_fact(struct store *store, const struct record *record)
         keeper->sweeping = true;
     }
     return status;
+}
+
+/* ---- trims ---- */
+
+static enum status note_trim(struct keeper *keeper, const struct record *record)
+{
+    struct record_trim trim;
+    struct topic_note *note;
+    enum status status = trim_read(record->body, &trim);
+
+    if (status == STATUS_OK) {
+        status = note_last_seq(keeper, trim.topic, trim.floor_seq - 1);
+    }
+    if (status != STATUS_OK || keeper_topic_deleted(keeper, trim.topic)) {
+        return status;
+    }
+    note = keeper_topic(keeper, trim.topic);
+    if (trim.first_seq > note->first_seq) {
+        note->first_seq = trim.first_seq;
+        note->dirty = true;
+    }
+    if (trim.floor_seq > note->floor_seq) {
+        note->floor_seq = trim.floor_seq;
+        note->dirty = true;
+    }
+    return STATUS_OK;
 }
 
 /* ---- producers ---- */
@@ -388,40 +446,72 @@ static void note_producer(struct keeper *keeper, const struct record *record,
 
 /* ---- a batch ---- */
 
-static enum status note_record(struct store *store, const struct batch *batch,
-                               size_t first_run, const struct record *record)
+/* A batch on its way into the notes. */
+struct noting {
+    struct store *store;
+    const struct batch *batch;
+    size_t first_run;       /* of the batch's own */
+    uint64_t message_bytes; /* of its length */
+    bool known;             /* a snapshot had the rest */
+};
+
+static enum status note_message(struct noting *n, const struct record *record,
+                                size_t size)
 {
-    struct keeper *keeper = &store->keeper;
+    struct keeper *keeper = &n->store->keeper;
+    const struct batch_header *header = &n->batch->header;
+    enum status status = STATUS_OK;
+    struct tally_entry *entry;
+
+    if (record->topic > TOPIC_ID_MAX) {
+        return STATUS_CORRUPT;
+    }
+    if (n->batch->index_lost) {
+        status = note_without_index(keeper, n->first_run, n->batch, record);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    entry = tally_at(&keeper->tally, header->segment, record->topic);
+    if (entry == NULL) {
+        return STATUS_NOMEM;
+    }
+    tally_message(entry, size, record->time_us);
+    n->message_bytes += size;
+    if (record->producer != 0 && header->kind != BATCH_MERGE && !n->known) {
+        note_producer(keeper, record, header->number);
+    }
+    return STATUS_OK;
+}
+
+static enum status note_record(struct noting *n, const struct record *record,
+                               size_t size)
+{
+    struct store *store = n->store;
 
     switch (record->kind) {
     case RECORD_MESSAGE:
-        if (record->producer != 0) {
-            note_producer(keeper, record, batch->header.number);
-        }
-        return batch->index_lost
-                   ? note_without_index(keeper, first_run, batch, record)
-                   : STATUS_OK;
+        return note_message(n, record, size);
     case RECORD_ACK:
-    case RECORD_GAP:
+    case RECORD_GAP: /* only add: again does no harm, and mends a snapshot */
         return note_ranges(store, record);
     case RECORD_RETRY:
-        return note_retries(store, record);
+        return n->known ? STATUS_OK : note_retries(store, record);
     case RECORD_CATALOG:
-        return note_fact(store, record);
+        return n->known ? STATUS_OK : note_fact(store, record);
     case RECORD_TRIM:
-        return STATUS_OK;
+        return note_trim(&store->keeper, record);
     }
     return STATUS_CORRUPT;
 }
 
-static enum status note_records(struct store *store, const struct batch *batch,
-                                enum trust trust, uint64_t *lost)
+static enum status note_records(struct noting *n, enum trust trust,
+                                uint64_t *lost)
 {
-    size_t first_run = store->keeper.run_count;
     struct slice bytes;
     uint32_t at = 0;
 
-    while (batch_next(batch, &at, &bytes)) {
+    while (batch_next(n->batch, &at, &bytes)) {
         struct record record;
         enum status status = STATUS_OK;
         if (trust == TRUST_ALL) {
@@ -430,7 +520,7 @@ static enum status note_records(struct store *store, const struct batch *batch,
             status = record_read(bytes, &record);
         }
         if (status == STATUS_OK) {
-            status = note_record(store, batch, first_run, &record);
+            status = note_record(n, &record, bytes.len);
         }
         if (status == STATUS_CORRUPT && lost != NULL) {
             *lost += bytes.len;
@@ -444,10 +534,40 @@ static enum status note_records(struct store *store, const struct batch *batch,
     return STATUS_OK;
 }
 
+static enum status note_rest(struct noting *n)
+{
+    const struct batch_header *header = &n->batch->header;
+    struct tally_entry *entry =
+        tally_at(&n->store->keeper.tally, header->segment, 0);
+
+    if (entry == NULL) {
+        return STATUS_NOMEM;
+    }
+    tally_message(entry, header->len - n->message_bytes, 0);
+    return STATUS_OK;
+}
+
+static void settle_moves(struct keeper *keeper,
+                         const struct batch_header *header)
+{
+    if (header->kind == BATCH_MERGE) {
+        keeper->moves_owed -= header->record_count < keeper->moves_owed
+                                  ? header->record_count
+                                  : keeper->moves_owed;
+    }
+}
+
 enum status keeper_apply_batch(struct store *store, const struct batch *batch,
                                enum trust trust, uint64_t *lost)
 {
     struct keeper *keeper = &store->keeper;
+    struct noting noting = {
+        .store = store,
+        .batch = batch,
+        .first_run = keeper->run_count,
+        .known = place_of(batch->header.segment, batch->header.offset)
+                 < keeper->known,
+    };
     enum status status = STATUS_OK;
 
     if (keeper->run_count + batch->run_count > RUNS_PENDING_MAX
@@ -458,11 +578,15 @@ enum status keeper_apply_batch(struct store *store, const struct batch *batch,
         status = note_index(keeper, batch);
     }
     if (status == STATUS_OK) {
-        status = note_records(store, batch, trust, lost);
+        status = note_records(&noting, trust, lost);
+    }
+    if (status == STATUS_OK) {
+        status = note_rest(&noting);
     }
     if (status != STATUS_OK) {
-        return status; /* to note the same batch again does no harm */
+        return status; /* half of it is noted: no checkpoint may follow */
     }
+    settle_moves(keeper, &batch->header);
     keeper->applied.place = place_of(batch->header.segment,
                                      batch->header.offset + batch->header.len);
     keeper->applied.number = batch->header.number;
@@ -513,6 +637,17 @@ static bool is_clean(const void *arg, const struct lane *lane)
     return !lane->dirty;
 }
 
+static void clean_tally(struct tally *tally)
+{
+    for (size_t i = 0; i < tally->count; i++) {
+        struct tally_segment *segment = &tally->segments[i];
+        for (size_t k = 0; segment->dirty && k < segment->count; k++) {
+            segment->entries[k].dirty = false;
+        }
+        segment->dirty = false;
+    }
+}
+
 void keeper_forget_notes(struct keeper *keeper)
 {
     keeper->run_count = 0;
@@ -522,6 +657,7 @@ void keeper_forget_notes(struct keeper *keeper)
     for (uint32_t i = 0; i < keeper->topic_count; i++) {
         keeper->topics[i].dirty = false;
     }
+    clean_tally(&keeper->tally);
     for (uint32_t i = 0; i < keeper->producers.count; i++) {
         keeper->producers.entries[i].dirty = false;
     }
@@ -534,115 +670,4 @@ void keeper_forget_notes(struct keeper *keeper)
     if (keeper->lanes.count > LANES_CACHED_MAX) {
         lanes_drop(&keeper->lanes, is_clean, NULL);
     }
-}
-
-/* ---- at start ---- */
-
-struct loading {
-    struct store *store;
-    struct producer *producers;
-    size_t count;
-    size_t capacity;
-    enum status status;
-};
-
-static void load_topic(void *arg, const struct store_topic *topic)
-{
-    struct loading *l = arg;
-
-    if (l->status == STATUS_OK) {
-        l->status =
-            note_last_seq(&l->store->keeper, topic->topic, topic->last_seq);
-    }
-    if (l->status == STATUS_OK) {
-        l->store->keeper.topics[topic->topic].dirty = false;
-    }
-}
-
-static void load_fact(void *arg, const struct record_fact *fact)
-{
-    struct loading *l = arg;
-
-    if (l->status == STATUS_OK && fact->deleted) {
-        l->status = set_deleted(&l->store->keeper, fact);
-    }
-}
-
-static void load_producer(void *arg, const struct producer *entry)
-{
-    struct loading *l = arg;
-    void *producers = l->producers;
-
-    if (l->status == STATUS_OK) {
-        l->status = reserve(&producers, &l->capacity, l->count + 1,
-                            sizeof *l->producers);
-    }
-    if (l->status == STATUS_OK) {
-        l->producers = producers;
-        l->producers[l->count++] = *entry;
-    }
-}
-
-static int by_use(const void *a, const void *b)
-{
-    uint64_t x = ((const struct producer *)a)->used;
-    uint64_t y = ((const struct producer *)b)->used;
-
-    return (x > y) - (x < y);
-}
-
-static enum status load_producers(struct loading *l)
-{
-    struct keeper *keeper = &l->store->keeper;
-    enum status status =
-        keydir_each_producer(l->store->keydir, load_producer, l);
-
-    if (status == STATUS_OK) {
-        status = l->status;
-    }
-    if (status == STATUS_OK && l->count > 0) {
-        qsort(l->producers, l->count, sizeof *l->producers, by_use);
-    }
-    for (size_t i = 0; i < l->count && status == STATUS_OK; i++) {
-        status = producers_put(&keeper->producers, &l->producers[i]);
-    }
-    free(l->producers);
-    return status;
-}
-
-enum status keeper_load(struct store *store)
-{
-    struct loading l = { .store = store };
-    enum status status = keydir_each_topic(store->keydir, load_topic, &l);
-
-    if (status == STATUS_OK) {
-        status = keydir_each_fact(store->keydir, load_fact, &l);
-    }
-    if (status == STATUS_OK) {
-        status = l.status;
-    }
-    if (status == STATUS_OK) {
-        status = load_producers(&l);
-    }
-    return status;
-}
-
-enum status keeper_teach(struct store *store)
-{
-    struct keeper *keeper = &store->keeper;
-    enum status status = STATUS_OK;
-
-    for (uint32_t i = 0; i < keeper->topic_count && status == STATUS_OK; i++) {
-        if (keeper->topics[i].last_seq != 0) {
-            status =
-                journal_topic(&store->journal, i, keeper->topics[i].last_seq);
-        }
-    }
-    for (uint32_t i = keeper->producers.oldest;
-         i != UINT32_MAX && status == STATUS_OK;
-         i = keeper->producers.entries[i].newer) {
-        status = producers_put(&store->journal.producers,
-                               &keeper->producers.entries[i]);
-    }
-    return status;
 }

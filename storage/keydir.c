@@ -1,54 +1,22 @@
-#include "storage/keydir.h"
-
-#include "storage/keydir_value.h"
+#include "storage/keydir_impl.h"
 
 #include <errno.h>
-#include <lmdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { READERS_MAX = 256, KEYDIR_PATH_MAX = 4200 };
-/* A keydir with more is opened without looking at all of them. */
-enum { RUNS_CHECKED_MAX = 1 << 20 };
 
-static const char *const table_names[TABLE_COUNT] = {
-    [META] = "meta",     [RUNS] = "runs",   [TOPICS] = "topics",
-    [LANES] = "lanes",   [FACTS] = "facts", [PRODUCERS] = "producers",
-    [SWEEPS] = "sweeps",
-};
-
-struct keydir {
-    MDB_env *env;
-    MDB_dbi tables[TABLE_COUNT];
-    MDB_txn *txn; /* the writer's, NULL outside */
-    int failed;   /* its first error */
-    struct bytes value;
-    uint64_t sums[TABLE_COUNT]; /* of the last commit, */
-    uint64_t next[TABLE_COUNT]; /* and of the open transaction */
-};
-
-struct keydir_reader {
-    struct keydir *keydir;
-    MDB_txn *txn;
-    MDB_cursor *runs;
-    bool live;
+const char *const keydir_table_names[TABLE_COUNT] = {
+    [META] = "meta",     [RUNS] = "runs",         [TOPICS] = "topics",
+    [LANES] = "lanes",   [FACTS] = "facts",       [PRODUCERS] = "producers",
+    [SWEEPS] = "sweeps", [SEGMENTS] = "segments",
 };
 
 /* ---- small things ---- */
 
-static MDB_val val_of(const void *at, size_t len)
-{
-    return (MDB_val) { len, (void *)at };
-}
-
-static struct slice slice_of_val(MDB_val val)
-{
-    return slice_of(val.mv_data, val.mv_size);
-}
-
-static enum status status_of(int rc)
+enum status keydir_status_of(int rc)
 {
     switch (rc) {
     case MDB_SUCCESS:
@@ -70,14 +38,15 @@ static enum status status_of(int rc)
 
 static enum status fail(struct error *err, int rc, const char *doing)
 {
-    return error_set(err, status_of(rc), 0, "keydir: %s: %s", doing,
+    return error_set(err, keydir_status_of(rc), 0, "keydir: %s: %s", doing,
                      mdb_strerror(rc));
 }
 
 /* ---- opening ---- */
 
-static enum status read_meta(struct keydir *keydir, MDB_txn *txn,
-                             struct keydir_meta *meta)
+enum status keydir_read_meta(struct keydir *keydir, MDB_txn *txn,
+                             struct keydir_meta *meta,
+                             uint64_t sums[TABLE_COUNT])
 {
     MDB_val key = val_of("meta", 4);
     MDB_val value;
@@ -88,7 +57,7 @@ static enum status read_meta(struct keydir *keydir, MDB_txn *txn,
     }
     bytes = slice_of_val(value);
     return seal_check(META, slice_of_val(key), &bytes)
-                   && meta_read(bytes, meta, keydir->sums)
+                   && meta_read(bytes, meta, sums)
                ? STATUS_OK
                : STATUS_CORRUPT;
 }
@@ -102,7 +71,7 @@ static int open_tables(struct keydir *keydir, bool create, MDB_txn **txn)
         return rc;
     }
     for (size_t i = 0; i < TABLE_COUNT && rc == 0; i++) {
-        rc = mdb_dbi_open(*txn, table_names[i], create ? MDB_CREATE : 0,
+        rc = mdb_dbi_open(*txn, keydir_table_names[i], create ? MDB_CREATE : 0,
                           &keydir->tables[i]);
     }
     return rc;
@@ -163,7 +132,7 @@ static enum status open_existing(struct keydir *keydir, const char *path,
     }
     rc = open_tables(keydir, false, &txn);
     if (rc == 0) {
-        status = read_meta(keydir, txn, meta);
+        status = keydir_read_meta(keydir, txn, meta, keydir->sums);
         /* Handles opened in a transaction stay only if it commits. */
         rc = mdb_txn_commit(txn);
     } else if (txn != NULL) {
@@ -281,12 +250,10 @@ enum status keydir_begin(struct keydir *keydir)
     if (rc != 0) {
         keydir->txn = NULL;
     }
-    return status_of(rc);
+    return keydir_status_of(rc);
 }
 
-/* Take what stands there out of the table's sum. */
-static int forget_old(struct keydir *keydir, enum keydir_table table,
-                      MDB_val old)
+int keydir_forget(struct keydir *keydir, enum keydir_table table, MDB_val old)
 {
     if (old.mv_size < SEAL_LEN) {
         return MDB_CORRUPTED;
@@ -302,10 +269,10 @@ static int forget_key(struct keydir *keydir, enum keydir_table table,
     MDB_val old;
     int rc = mdb_get(keydir->txn, keydir->tables[table], &key, &old);
 
-    return rc == 0 ? forget_old(keydir, table, old) : rc;
+    return rc == 0 ? keydir_forget(keydir, table, old) : rc;
 }
 
-static void put(struct keydir *keydir, enum keydir_table table, MDB_val key,
+void keydir_put(struct keydir *keydir, enum keydir_table table, MDB_val key,
                 MDB_val value)
 {
     uint64_t seal = seal_of(table, slice_of_val(key), slice_of_val(value));
@@ -328,7 +295,7 @@ static void put(struct keydir *keydir, enum keydir_table table, MDB_val key,
     keydir->failed = rc;
 }
 
-static void del(struct keydir *keydir, enum keydir_table table, MDB_val key)
+void keydir_del(struct keydir *keydir, enum keydir_table table, MDB_val key)
 {
     int rc;
 
@@ -342,24 +309,27 @@ static void del(struct keydir *keydir, enum keydir_table table, MDB_val key)
     keydir->failed = rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-void keydir_put_run(struct keydir *keydir, const struct store_run *run)
-{
-    uint8_t key[RUN_KEY_LEN];
-    uint8_t value[RUN_VALUE_LEN];
-
-    run_key(key, run->topic, run->first_seq);
-    run_value(value, run);
-    put(keydir, RUNS, val_of(key, sizeof key), val_of(value, sizeof value));
-}
-
-void keydir_put_topic(struct keydir *keydir, uint32_t topic, uint64_t last_seq)
+void keydir_put_topic(struct keydir *keydir, const struct store_topic *topic)
 {
     uint8_t key[4];
     uint8_t value[TOPIC_VALUE_LEN];
 
-    put_be32(key, topic);
-    put_u64(value, last_seq);
-    put(keydir, TOPICS, val_of(key, sizeof key), val_of(value, sizeof value));
+    put_be32(key, topic->topic);
+    topic_value(value, topic);
+    keydir_put(keydir, TOPICS, val_of(key, sizeof key),
+               val_of(value, sizeof value));
+}
+
+void keydir_put_tally(struct keydir *keydir, uint32_t segment,
+                      const struct tally_entry *entry)
+{
+    uint8_t key[TALLY_KEY_LEN];
+    uint8_t value[TALLY_VALUE_LEN];
+
+    tally_key(key, segment, entry->topic);
+    tally_value(value, entry);
+    keydir_put(keydir, SEGMENTS, val_of(key, sizeof key),
+               val_of(value, sizeof value));
 }
 
 void keydir_put_lane(struct keydir *keydir, uint32_t group, uint32_t topic,
@@ -368,7 +338,8 @@ void keydir_put_lane(struct keydir *keydir, uint32_t group, uint32_t topic,
     uint8_t key[LANE_KEY_LEN];
 
     lane_key(key, group, topic);
-    put(keydir, LANES, val_of(key, sizeof key), val_of(value.at, value.len));
+    keydir_put(keydir, LANES, val_of(key, sizeof key),
+               val_of(value.at, value.len));
 }
 
 void keydir_put_fact(struct keydir *keydir, const struct record_fact *fact)
@@ -382,10 +353,10 @@ void keydir_put_fact(struct keydir *keydir, const struct record_fact *fact)
         keydir->failed = keydir->failed == 0 ? ENOMEM : keydir->failed;
         return;
     }
-    put(keydir, FACTS, val_of(key, sizeof key),
-        val_of(bytes_begin(&keydir->value), bytes_len(&keydir->value)));
+    keydir_put(keydir, FACTS, val_of(key, sizeof key),
+               val_of(bytes_begin(&keydir->value), bytes_len(&keydir->value)));
     if (fact->deleted && fact->class != CATALOG_APP) {
-        put(keydir, SWEEPS, val_of(key, sizeof key), val_of("", 1));
+        keydir_put(keydir, SWEEPS, val_of(key, sizeof key), val_of("", 1));
     }
 }
 
@@ -396,8 +367,8 @@ void keydir_put_producer(struct keydir *keydir, const struct producer *entry)
 
     producer_key(key, entry);
     producer_value(value, entry);
-    put(keydir, PRODUCERS, val_of(key, sizeof key),
-        val_of(value, sizeof value));
+    keydir_put(keydir, PRODUCERS, val_of(key, sizeof key),
+               val_of(value, sizeof value));
 }
 
 void keydir_remove_producer(struct keydir *keydir, const struct producer *entry)
@@ -405,7 +376,14 @@ void keydir_remove_producer(struct keydir *keydir, const struct producer *entry)
     uint8_t key[PRODUCER_KEY_LEN];
 
     producer_key(key, entry);
-    del(keydir, PRODUCERS, val_of(key, sizeof key));
+    keydir_del(keydir, PRODUCERS, val_of(key, sizeof key));
+}
+
+void keydir_put_raw(struct keydir *keydir, enum keydir_table table,
+                    struct slice key, struct slice value)
+{
+    keydir_put(keydir, table, val_of(key.at, key.len),
+               val_of(value.at, value.len));
 }
 
 void keydir_put_meta(struct keydir *keydir, const struct keydir_meta *meta)
@@ -413,7 +391,7 @@ void keydir_put_meta(struct keydir *keydir, const struct keydir_meta *meta)
     uint8_t value[META_LEN];
 
     meta_value(value, meta, keydir->next);
-    put(keydir, META, val_of("meta", 4), val_of(value, sizeof value));
+    keydir_put(keydir, META, val_of("meta", 4), val_of(value, sizeof value));
 }
 
 enum status keydir_commit(struct keydir *keydir, struct error *err)
@@ -471,7 +449,7 @@ static int sweep_table(struct keydir *keydir, const struct sweep *sweep,
     while (rc == 0 && *budget > 0) {
         const uint8_t *at = key.mv_data;
         if (get_be32(sweep->second ? at + 4 : at) == sweep->id) {
-            rc = forget_old(keydir, sweep->table, value);
+            rc = keydir_forget(keydir, sweep->table, value);
             rc = rc != 0 ? rc : mdb_cursor_del(cursor, 0);
             (*budget)--;
         } else if (!sweep->second) {
@@ -498,6 +476,16 @@ static int sweep_one(struct keydir *keydir, const uint8_t *key, size_t *budget)
         rc = sweep_table(keydir, &lanes, budget);
     }
     return rc;
+}
+
+void keydir_remove_tally(struct keydir *keydir, uint32_t segment)
+{
+    size_t budget = SIZE_MAX;
+
+    if (keydir->failed == 0) {
+        keydir->failed = sweep_table(
+            keydir, &(struct sweep) { SEGMENTS, segment, false }, &budget);
+    }
 }
 
 void keydir_sweep(struct keydir *keydir, size_t budget, bool *more)
@@ -529,349 +517,19 @@ void keydir_sweep(struct keydir *keydir, size_t budget, bool *more)
         }
         keydir->failed = rc != 0 ? rc : sweep_one(keydir, copy, &budget);
         if (budget > 0) {
-            del(keydir, SWEEPS, val_of(copy, sizeof copy));
+            keydir_del(keydir, SWEEPS, val_of(copy, sizeof copy));
         }
     }
 }
 
-/* ---- reading everything ---- */
-
-/* One table in key order; `each` gives a status that ends the walk unless OK. */
-typedef enum status (*each_fn)(void *arg, struct slice key, struct slice value);
-
-static enum status each(struct keydir *keydir, enum keydir_table table,
-                        each_fn fn, void *arg)
+uint64_t keydir_size(const struct keydir *keydir)
 {
-    enum status status = STATUS_OK;
-    MDB_cursor *cursor;
-    MDB_txn *txn;
-    MDB_val key;
-    MDB_val value;
-    int rc = mdb_txn_begin(keydir->env, NULL, MDB_RDONLY, &txn);
+    MDB_envinfo info;
+    MDB_stat stat_of_env;
 
-    if (rc != 0) {
-        return status_of(rc);
-    }
-    rc = mdb_cursor_open(txn, keydir->tables[table], &cursor);
-    if (rc == 0) {
-        while (status == STATUS_OK
-               && (rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
-            struct slice bytes = slice_of_val(value);
-            status = seal_check(table, slice_of_val(key), &bytes)
-                         ? fn(arg, slice_of_val(key), bytes)
-                         : STATUS_CORRUPT;
-        }
-        mdb_cursor_close(cursor);
-    }
-    mdb_txn_abort(txn);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    return rc == MDB_NOTFOUND ? STATUS_OK : status_of(rc);
-}
-
-static int count_of(struct keydir *keydir, enum keydir_table table,
-                    size_t *count)
-{
-    MDB_txn *txn;
-    MDB_stat stat_of_table = { 0 };
-    int rc = mdb_txn_begin(keydir->env, NULL, MDB_RDONLY, &txn);
-
-    if (rc == 0) {
-        rc = mdb_stat(txn, keydir->tables[table], &stat_of_table);
-        mdb_txn_abort(txn);
-    }
-    *count = stat_of_table.ms_entries;
-    return rc;
-}
-
-struct check {
-    uint64_t sum;
-    size_t left;
-};
-
-static enum status check_value(void *arg, struct slice key, struct slice value)
-{
-    struct check *check = arg;
-
-    (void)key;
-    check->sum += get_u64(value.at + value.len); /* its seal, checked already */
-    return check->left-- > 0 ? STATUS_OK : STATUS_CORRUPT;
-}
-
-enum status keydir_check(struct keydir *keydir, struct error *err)
-{
-    for (enum keydir_table table = RUNS; table <= SWEEPS; table++) {
-        struct check check = { 0 };
-        enum status status = status_of(count_of(keydir, table, &check.left));
-        if (status == STATUS_OK && table == RUNS
-            && check.left > RUNS_CHECKED_MAX) {
-            continue;
-        }
-        if (status == STATUS_OK) {
-            status = each(keydir, table, check_value, &check);
-        }
-        if (status == STATUS_OK
-            && (check.left != 0 || check.sum != keydir->sums[table])) {
-            status = STATUS_CORRUPT;
-        }
-        if (status != STATUS_OK) {
-            return error_set(err, status, 0, "keydir: table %s is damaged",
-                             table_names[table]);
-        }
-    }
-    return STATUS_OK;
-}
-
-struct walk {
-    union {
-        store_topic_fn topic;
-        store_lane_fn lane;
-        store_fact_fn fact;
-        keydir_producer_fn producer;
-    } fn;
-    void *arg;
-};
-
-static enum status give_topic(void *arg, struct slice key, struct slice value)
-{
-    struct walk *walk = arg;
-    struct store_topic topic;
-
-    if (key.len != 4 || value.len != TOPIC_VALUE_LEN) {
-        return STATUS_CORRUPT;
-    }
-    topic = (struct store_topic) { .topic = get_be32(key.at),
-                                   .last_seq = get_u64(value.at),
-                                   .first_seq = 1,
-                                   .floor_seq = 1 };
-    walk->fn.topic(walk->arg, &topic);
-    return STATUS_OK;
-}
-
-enum status keydir_each_topic(struct keydir *keydir, store_topic_fn fn,
-                              void *arg)
-{
-    struct walk walk = { .fn.topic = fn, .arg = arg };
-
-    return each(keydir, TOPICS, give_topic, &walk);
-}
-
-static enum status give_lane(void *arg, struct slice key, struct slice value)
-{
-    struct walk *walk = arg;
-    struct lane lane = { 0 };
-    struct store_lane out;
-    enum status status;
-
-    if (key.len != LANE_KEY_LEN) {
-        return STATUS_CORRUPT;
-    }
-    status = lane_read(&lane, value);
-    if (status == STATUS_OK) {
-        out = (struct store_lane) {
-            .group = get_be32(key.at),
-            .topic = get_be32(key.at + 4),
-            .acked = &lane.acked,
-            .gaps = &lane.gaps,
-            .retries = lane.retries,
-            .retry_count = lane.retry_count,
-        };
-        walk->fn.lane(walk->arg, &out);
-    }
-    lane_fini(&lane);
-    return status;
-}
-
-enum status keydir_each_lane(struct keydir *keydir, store_lane_fn fn, void *arg)
-{
-    struct walk walk = { .fn.lane = fn, .arg = arg };
-
-    return each(keydir, LANES, give_lane, &walk);
-}
-
-static enum status give_fact(void *arg, struct slice key, struct slice value)
-{
-    struct walk *walk = arg;
-    struct record_fact fact;
-    enum status status = fact_read(value, &fact);
-
-    (void)key;
-    if (status == STATUS_OK) {
-        walk->fn.fact(walk->arg, &fact);
-    }
-    return status;
-}
-
-enum status keydir_each_fact(struct keydir *keydir, store_fact_fn fn, void *arg)
-{
-    struct walk walk = { .fn.fact = fn, .arg = arg };
-
-    return each(keydir, FACTS, give_fact, &walk);
-}
-
-static enum status give_producer(void *arg, struct slice key,
-                                 struct slice value)
-{
-    struct walk *walk = arg;
-    struct producer entry;
-
-    if (!producer_read(key, value, &entry)) {
-        return STATUS_CORRUPT;
-    }
-    walk->fn.producer(walk->arg, &entry);
-    return STATUS_OK;
-}
-
-enum status keydir_each_producer(struct keydir *keydir, keydir_producer_fn fn,
-                                 void *arg)
-{
-    struct walk walk = { .fn.producer = fn, .arg = arg };
-
-    return each(keydir, PRODUCERS, give_producer, &walk);
-}
-
-enum status keydir_get_lane(struct keydir *keydir, struct lane *lane)
-{
-    uint8_t key_bytes[LANE_KEY_LEN];
-    MDB_val key = val_of(key_bytes, sizeof key_bytes);
-    enum status status;
-    MDB_val value;
-    MDB_txn *txn;
-    int rc = mdb_txn_begin(keydir->env, NULL, MDB_RDONLY, &txn);
-
-    if (rc != 0) {
-        return status_of(rc);
-    }
-    lane_key(key_bytes, lane->group, lane->topic);
-    rc = mdb_get(txn, keydir->tables[LANES], &key, &value);
-    status = status_of(rc);
-    if (rc == 0) {
-        struct slice bytes = slice_of_val(value);
-        status = seal_check(LANES, slice_of_val(key), &bytes)
-                     ? lane_read(lane, bytes)
-                     : STATUS_CORRUPT;
-    }
-    mdb_txn_abort(txn);
-    return status;
-}
-
-/* ---- a reader ---- */
-
-enum status keydir_reader_open(struct keydir_reader **out,
-                               struct keydir *keydir)
-{
-    struct keydir_reader *reader = calloc(1, sizeof *reader);
-    int rc;
-
-    if (reader == NULL) {
-        return STATUS_NOMEM;
-    }
-    reader->keydir = keydir;
-    rc = mdb_txn_begin(keydir->env, NULL, MDB_RDONLY, &reader->txn);
-    if (rc == 0) {
-        rc = mdb_cursor_open(reader->txn, keydir->tables[RUNS], &reader->runs);
-        if (rc != 0) {
-            mdb_txn_abort(reader->txn);
-        }
-    }
-    if (rc != 0) {
-        free(reader);
-        return status_of(rc);
-    }
-    mdb_txn_reset(reader->txn);
-    *out = reader;
-    return STATUS_OK;
-}
-
-void keydir_reader_close(struct keydir_reader *reader)
-{
-    if (reader == NULL) {
-        return;
-    }
-    mdb_cursor_close(reader->runs);
-    mdb_txn_abort(reader->txn);
-    free(reader);
-}
-
-void keydir_reader_reset(struct keydir_reader *reader)
-{
-    if (reader->live) {
-        mdb_txn_reset(reader->txn);
-        reader->live = false;
-    }
-}
-
-static int make_live(struct keydir_reader *reader)
-{
-    int rc;
-
-    if (reader->live) {
+    if (mdb_env_info(keydir->env, &info) != 0
+        || mdb_env_stat(keydir->env, &stat_of_env) != 0) {
         return 0;
     }
-    rc = mdb_txn_renew(reader->txn);
-    if (rc != 0) {
-        return rc;
-    }
-    reader->live = true;
-    return mdb_cursor_renew(reader->txn, reader->runs);
-}
-
-/* STATUS_NOT_FOUND: the entry is of another topic; STATUS_IO: it is damaged. */
-static enum status decode_run(uint32_t topic, MDB_val key, MDB_val value,
-                              struct store_run *out)
-{
-    struct slice bytes = slice_of_val(value);
-
-    if (!seal_check(RUNS, slice_of_val(key), &bytes)
-        || !run_read(slice_of_val(key), bytes, out)) {
-        return STATUS_IO;
-    }
-    return out->topic == topic ? STATUS_OK : STATUS_NOT_FOUND;
-}
-
-/* A run holds the message when it begins at or before it: the last such run is
- * the one before the first that begins after it. */
-enum status keydir_find_run(struct keydir_reader *reader, uint32_t topic,
-                            uint64_t seq, struct store_run *out,
-                            uint64_t *next_seq)
-{
-    uint8_t key_bytes[RUN_KEY_LEN];
-    MDB_val key = val_of(key_bytes, sizeof key_bytes);
-    MDB_val value;
-    struct store_run run;
-    enum status status;
-    int rc = make_live(reader);
-
-    *next_seq = 0;
-    if (rc != 0) {
-        return STATUS_IO;
-    }
-    run_key(key_bytes, topic, seq);
-    rc = mdb_cursor_get(reader->runs, &key, &value, MDB_SET_RANGE);
-    if (rc == 0) {
-        status = decode_run(topic, key, value, &run);
-        if (status == STATUS_IO) {
-            return status;
-        }
-        if (status == STATUS_OK && run.first_seq == seq) {
-            *out = run;
-            return STATUS_OK;
-        }
-        *next_seq = status == STATUS_OK ? run.first_seq : 0;
-        rc = mdb_cursor_get(reader->runs, &key, &value, MDB_PREV);
-    } else if (rc == MDB_NOTFOUND) {
-        rc = mdb_cursor_get(reader->runs, &key, &value, MDB_LAST);
-    }
-    if (rc != 0) {
-        return rc == MDB_NOTFOUND ? STATUS_NOT_FOUND : STATUS_IO;
-    }
-    status = decode_run(topic, key, value, &run);
-    if (status == STATUS_OK && seq - run.first_seq >= run.count) {
-        status = STATUS_NOT_FOUND;
-    }
-    if (status == STATUS_OK) {
-        *out = run;
-    }
-    return status;
+    return ((uint64_t)info.me_last_pgno + 1) * stat_of_env.ms_psize;
 }

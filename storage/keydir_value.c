@@ -2,7 +2,7 @@
 
 #include "storage/checksum.h"
 
-enum { KEYDIR_VERSION = 2 };
+enum { KEYDIR_VERSION = 3 };
 
 static const uint64_t keydir_magic = UINT64_C(0x3159454b54574447);
 
@@ -82,6 +82,62 @@ bool run_read(struct slice key, struct slice value, struct store_run *out)
     return true;
 }
 
+/* ---- topics ---- */
+
+void topic_value(uint8_t value[TOPIC_VALUE_LEN],
+                 const struct store_topic *topic)
+{
+    put_u64(value, topic->last_seq);
+    put_u64(value + 8, topic->first_seq);
+    put_u64(value + 16, topic->floor_seq);
+}
+
+bool topic_read(struct slice key, struct slice value, struct store_topic *out)
+{
+    if (key.len != 4 || value.len != TOPIC_VALUE_LEN) {
+        return false;
+    }
+    *out = (struct store_topic) { .topic = get_be32(key.at),
+                                  .last_seq = get_u64(value.at),
+                                  .first_seq = get_u64(value.at + 8),
+                                  .floor_seq = get_u64(value.at + 16) };
+    return true;
+}
+
+/* ---- what segments hold ---- */
+
+void tally_key(uint8_t key[TALLY_KEY_LEN], uint32_t segment, uint32_t topic)
+{
+    put_be32(key, segment);
+    put_be32(key + 4, topic);
+}
+
+void tally_value(uint8_t value[TALLY_VALUE_LEN],
+                 const struct tally_entry *entry)
+{
+    put_u64(value, entry->first_seq);
+    put_u64(value + 8, entry->last_seq);
+    put_u64(value + 16, entry->count);
+    put_u64(value + 24, entry->bytes);
+    put_u64(value + 32, entry->newest_us);
+}
+
+bool tally_read(struct slice key, struct slice value, uint32_t *segment,
+                struct tally_entry *out)
+{
+    if (key.len != TALLY_KEY_LEN || value.len != TALLY_VALUE_LEN) {
+        return false;
+    }
+    *segment = get_be32(key.at);
+    *out = (struct tally_entry) { .topic = get_be32(key.at + 4),
+                                  .first_seq = get_u64(value.at),
+                                  .last_seq = get_u64(value.at + 8),
+                                  .count = get_u64(value.at + 16),
+                                  .bytes = get_u64(value.at + 24),
+                                  .newest_us = get_u64(value.at + 32) };
+    return true;
+}
+
 /* ---- lanes ---- */
 
 void lane_key(uint8_t key[LANE_KEY_LEN], uint32_t group, uint32_t topic)
@@ -153,9 +209,10 @@ void meta_value(uint8_t value[META_LEN], const struct keydir_meta *meta,
     put_u64(value + 24, meta->place);
     put_u64(value + 32, meta->number);
     put_u64(value + 40, meta->hash);
-    put_u64(value + 48, 0);
+    put_u64(value + 48, meta->known);
+    put_u64(value + 56, 0);
     for (size_t i = RUNS; i < TABLE_COUNT; i++) {
-        put_u64(value + 48 + i * 8, sums[i]);
+        put_u64(value + 56 + i * 8, sums[i]);
     }
 }
 
@@ -173,8 +230,9 @@ bool meta_read(struct slice value, struct keydir_meta *meta,
     meta->place = get_u64(at + 24);
     meta->number = get_u64(at + 32);
     meta->hash = get_u64(at + 40);
+    meta->known = get_u64(at + 48);
     for (size_t i = 0; i < TABLE_COUNT; i++) {
-        sums[i] = get_u64(at + 48 + i * 8);
+        sums[i] = get_u64(at + 56 + i * 8);
     }
     return true;
 }

@@ -6,20 +6,19 @@
 
 #include "storage/keydir.h"
 
-enum keydir_table { META, RUNS, TOPICS, LANES, FACTS, PRODUCERS, SWEEPS };
-enum { TABLE_COUNT = SWEEPS + 1 };
-
 enum {
     SEAL_LEN = 8,
     RUN_KEY_LEN = 12,
     LANE_KEY_LEN = 8,
     ID_KEY_LEN = 5, /* class and id */
     PRODUCER_KEY_LEN = 12,
+    TALLY_KEY_LEN = 8,
     /* values, without their seals */
     RUN_VALUE_LEN = 16,
-    TOPIC_VALUE_LEN = 8,
+    TOPIC_VALUE_LEN = 24,
+    TALLY_VALUE_LEN = 40,
     PRODUCER_VALUE_LEN = 48 + PRODUCER_HOLES_MAX * 16,
-    META_LEN = 48 + TABLE_COUNT * 8
+    META_LEN = 56 + TABLE_COUNT * 8
 };
 
 uint64_t seal_of(enum keydir_table table, struct slice key, struct slice value);
@@ -35,6 +34,16 @@ void run_key(uint8_t key[RUN_KEY_LEN], uint32_t topic, uint64_t seq);
 void run_value(uint8_t value[RUN_VALUE_LEN], const struct store_run *run);
 /* False: not a run. */
 bool run_read(struct slice key, struct slice value, struct store_run *out);
+
+void topic_value(uint8_t value[TOPIC_VALUE_LEN],
+                 const struct store_topic *topic);
+bool topic_read(struct slice key, struct slice value, struct store_topic *out);
+
+void tally_key(uint8_t key[TALLY_KEY_LEN], uint32_t segment, uint32_t topic);
+void tally_value(uint8_t value[TALLY_VALUE_LEN],
+                 const struct tally_entry *entry);
+bool tally_read(struct slice key, struct slice value, uint32_t *segment,
+                struct tally_entry *out);
 
 void lane_key(uint8_t key[LANE_KEY_LEN], uint32_t group, uint32_t topic);
 
