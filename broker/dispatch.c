@@ -108,6 +108,31 @@ static void on_run(void *arg, const struct store_run *run)
     }
 }
 
+/* The topic keeps less. Without memory some of it is ready still: the pump asks
+ * once more before it gives any. */
+static void on_trim(void *arg, const struct record_trim *trim)
+{
+    struct dispatch *d = arg;
+    struct topic *topic = catalog_topic_by_id(d->catalog, trim->topic);
+    struct topic_state *state = topic == NULL ? NULL : topic->user;
+
+    if (state == NULL) {
+        return;
+    }
+    if (trim->floor_seq > state->floor_seq) {
+        state->floor_seq = trim->floor_seq;
+    }
+    if (trim->first_seq <= state->first_seq) {
+        return;
+    }
+    state->first_seq = trim->first_seq;
+    for (struct lane_reader *lane = state->lanes; lane != NULL;
+         lane = lane->next) {
+        (void)!group_trim(lane->run->group, state->id, state->first_seq);
+        dispatch_touched(d, lane->run);
+    }
+}
+
 /* A value that makes no sense is left out by every replica alike. Memory runs
  * out in one of them alone: that worker would go on with another catalog than
  * the rest. A restart has it whole, so better to end here. */
@@ -132,11 +157,12 @@ static void on_fact(void *arg, const struct record_fact *fact, uint32_t app)
 
 void dispatch_commit(struct dispatch *d, const struct store_commit *commit)
 {
-    const struct store_visitor visitor = { .run = on_run,
-                                           .fact = on_fact,
-                                           .arg = d };
+    const struct store_visitor visitor = {
+        .run = on_run, .fact = on_fact, .trim = on_trim, .arg = d
+    };
     enum status status = store_view_commit(d->view, commit, &visitor);
 
+    d->commit_count++;
     /* Without its runs noted, durable messages would look like gaps. A restart
      * has them all, so better to end here. */
     CHECK(status != STATUS_NOMEM);
@@ -203,6 +229,26 @@ static void lose(struct dispatch *d, struct group_run *run,
     group_lost(run->group, offer, last);
 }
 
+/* The keeper may be ahead of us: what the store says is not there may have been
+ * deleted by a trim that is on the ring and not read yet. Only when we have
+ * read all that was on it when the store said so, it is lost. */
+static bool may_be_deleted(struct dispatch *d, const struct offer *offer)
+{
+    struct lane_reader *lane = offer->lane_user;
+    uint64_t published =
+        d->config.commits == NULL ? 0 : ring_published(d->config.commits);
+
+    if (lane->missing_seq == offer->seq) {
+        return d->commit_count < lane->missing_mark;
+    }
+    if (published <= d->commit_count) {
+        return false;
+    }
+    lane->missing_seq = offer->seq;
+    lane->missing_mark = published;
+    return true;
+}
+
 static bool is_lost(enum status status)
 {
     return status == STATUS_CORRUPT || status == STATUS_NOT_FOUND;
@@ -237,6 +283,25 @@ static uint64_t lost_until(struct dispatch *d, const struct offer *offer,
     return last;
 }
 
+/* The store does not have it. False: stop with this group for now. */
+static bool miss(struct dispatch *d, struct group_run *run,
+                 const struct offer *offer, enum status status,
+                 uint64_t next_seq, size_t *budget)
+{
+    uint64_t last;
+    uint64_t looks;
+
+    if (may_be_deleted(d, offer)) {
+        dispatch_mark_ready(d, run);
+        return false;
+    }
+    last = lost_until(d, offer, status, next_seq);
+    looks = last - offer->seq;
+    *budget -= looks < *budget ? (size_t)looks : *budget;
+    lose(d, run, offer, last);
+    return true;
+}
+
 /* One message for one member. False: stop with this group for now. */
 static bool pump_one(struct dispatch *d, struct group_run *run,
                      const struct offer *offer, uint64_t now_us, size_t *budget)
@@ -253,6 +318,10 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
         return true;
     }
     d->look_for_congestion = false;
+    if (offer->seq < lane->topic->first_seq) {
+        return group_trim(run->group, offer->topic, lane->topic->first_seq)
+               == STATUS_OK;
+    }
     status = store_view_message(d->view, &lane->cursor, offer->topic,
                                 offer->seq, &record, &next_seq);
     if (status == STATUS_OK) {
@@ -266,12 +335,7 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
         return true;
     }
     if (is_lost(status)) {
-        uint64_t last = lost_until(d, offer, status, next_seq);
-        uint64_t looks = last - offer->seq;
-
-        *budget -= looks < *budget ? (size_t)looks : *budget;
-        lose(d, run, offer, last);
-        return true;
+        return miss(d, run, offer, status, next_seq, budget);
     }
     if (!d->read_error_told) {
         d->read_error_told = true;

@@ -6,6 +6,7 @@
 #define GODWIT_BROKER_DISPATCH_H
 
 #include "broker/delivery/group.h"
+#include "broker/delivery/ring.h"
 #include "broker/delivery/submission.h"
 #include "broker/metrics.h"
 #include "broker/router/catalog.h"
@@ -30,8 +31,10 @@ struct dispatch_out {
 
 struct dispatch_config {
     struct store *store;
-    size_t worker;       /* this one's number ... */
-    size_t worker_count; /* ... of these */
+    struct ring *commits; /* all that is given to dispatch_commit(); NULL: the
+                           * caller gives them as they come */
+    size_t worker;        /* this one's number ... */
+    size_t worker_count;  /* ... of these */
     uint64_t in_flight_bytes;
     uint64_t now_us;  /* monotonic */
     uint64_t wall_us; /* for the due times the log holds */
@@ -52,6 +55,10 @@ struct catalog *dispatch_catalog(const struct dispatch *dispatch);
 size_t dispatch_owner(const struct dispatch *dispatch,
                       const struct group_fact *group);
 uint64_t dispatch_last_seq(const struct topic *topic);
+/* Messages below are deleted; from 1. */
+uint64_t dispatch_first_seq(const struct topic *topic);
+/* Groups that are made now begin here at the earliest; from 1. */
+uint64_t dispatch_floor_seq(const struct topic *topic);
 
 /* A batch has become durable, in log order. One that cannot be read is reported
  * in the log, and its messages are found missing when their turn comes. Without

@@ -13,7 +13,9 @@ enum {
 /* A topic as this worker sees it; hangs on the catalog's entry. */
 struct topic_state {
     uint32_t id;
-    uint64_t last_seq; /* durable */
+    uint64_t last_seq;  /* durable */
+    uint64_t first_seq; /* messages below are deleted */
+    uint64_t floor_seq; /* new groups begin here at the earliest */
     struct lane_reader *lanes;
 };
 
@@ -23,6 +25,9 @@ struct lane_reader {
     struct topic_state *topic;
     const char *topic_name; /* the catalog's */
     struct store_cursor cursor;
+    /* the store does not have it; it is lost when so many commits were read */
+    uint64_t missing_seq;
+    uint64_t missing_mark;
     struct lane_reader *next; /* of the topic */
 };
 
@@ -64,7 +69,8 @@ struct dispatch {
     size_t gathered_bytes;
     void *gathered_member;
     const struct lane_reader *gathered_lane;
-    struct bytes scratch; /* a record body in the making */
+    uint64_t commit_count; /* given to dispatch_commit() */
+    struct bytes scratch;  /* a record body in the making */
 };
 
 /* Something about the group moved: see what follows from it. */

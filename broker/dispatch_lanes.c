@@ -68,6 +68,7 @@ static enum status add_lane(struct dispatch *d, struct group_run *run,
     if (status == STATUS_OK) {
         start->topic = topic->id;
         start->end = state->last_seq;
+        start->first_seq = state->first_seq;
         start->acked = acked;
         start->user = lane;
         status = group_add_lane(run->group, start);
@@ -80,6 +81,23 @@ static enum status add_lane(struct dispatch *d, struct group_run *run,
     return STATUS_OK;
 }
 
+/* The group was decided when the floor was lower than it is now, where its fact
+ * stands in the log: what is below was not kept for it. The log is told, or a
+ * restart would not know. */
+static bool skip_to_floor(struct dispatch *d, struct group_run *run,
+                          const struct topic *topic)
+{
+    const struct topic_state *state = topic->user;
+    uint64_t last = state->floor_seq - 1;
+    enum status status = STATUS_OK;
+
+    if (d->started && last > group_starts_after(run->fact, topic->id)) {
+        status = group_skip(run->group, topic->id, last);
+        dispatch_touched(d, run);
+    }
+    return status == STATUS_OK;
+}
+
 static void add_fresh_lane(struct dispatch *d, struct group_run *run,
                            struct topic *topic)
 {
@@ -90,7 +108,8 @@ static void add_fresh_lane(struct dispatch *d, struct group_run *run,
         || !group_takes_topic(run->fact, slice_text(topic->name))) {
         return;
     }
-    if (add_lane(d, run, topic, &acked, &start) != STATUS_OK) {
+    if (add_lane(d, run, topic, &acked, &start) != STATUS_OK
+        || !skip_to_floor(d, run, topic)) {
         no_memory(d);
     }
     seqset_fini(&acked);
@@ -108,6 +127,8 @@ static void on_topic_added(void *arg, struct topic *topic)
         return;
     }
     state->id = topic->id;
+    state->first_seq = 1;
+    state->floor_seq = 1;
     topic->user = state;
     if (d->loading) {
         return;
@@ -318,6 +339,8 @@ static void load_topic(void *arg, const struct store_topic *stored)
     if (topic != NULL && topic->user != NULL) {
         struct topic_state *state = topic->user;
         state->last_seq = stored->last_seq;
+        state->first_seq = stored->first_seq > 0 ? stored->first_seq : 1;
+        state->floor_seq = stored->floor_seq > 0 ? stored->floor_seq : 1;
     }
 }
 
@@ -494,4 +517,18 @@ uint64_t dispatch_last_seq(const struct topic *topic)
     const struct topic_state *state = topic->user;
 
     return state == NULL ? 0 : state->last_seq;
+}
+
+uint64_t dispatch_first_seq(const struct topic *topic)
+{
+    const struct topic_state *state = topic->user;
+
+    return state == NULL ? 1 : state->first_seq;
+}
+
+uint64_t dispatch_floor_seq(const struct topic *topic)
+{
+    const struct topic_state *state = topic->user;
+
+    return state == NULL ? 1 : state->floor_seq;
 }

@@ -360,6 +360,7 @@ static enum status open_dispatch(struct worker *w, struct error *err)
 {
     const struct dispatch_config config = {
         .store = w->all->store,
+        .commits = w->all->commits,
         .worker = w->index,
         .worker_count = w->all->count,
         .in_flight_bytes = w->all->config->in_flight_bytes,

@@ -65,6 +65,7 @@ enum {
     /* the catalog */
     APP_COUNT_MAX = 16384,
     TOPIC_COUNT_MAX = 65536,
+    KEEP_HOURS_MAX = 100 * 366 * 24, /* messages, by a topic's retention */
     GROUP_COUNT_MAX = 16384,
     NONCE_COUNT_MAX = 256 * 1024,    /* of signed logins, per NONCE_KEEP_MS */
     NONCE_APP_COUNT_MAX = 64 * 1024, /* of them, of one app */

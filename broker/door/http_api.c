@@ -106,7 +106,8 @@ static void on_changed(struct session *session, const struct change_done *done)
         json_word(&json, "secret", done->secret);
     }
     json_end_object(&json);
-    http_respond_json(session, 201, json.status, &body);
+    http_respond_json(session, done->request->op == CATALOG_UPDATE ? 200 : 201,
+                      json.status, &body);
     /* http_respond_json() has freed the buffer that held the secret. */
 }
 
@@ -122,6 +123,25 @@ static void handle_create(struct session *session, enum catalog_class class,
 
     if (json_change_read(request->body, &change, &refusal) != STATUS_OK) {
         catalog_request_fini(&change);
+        http_respond_refusal(session, &refusal);
+        return;
+    }
+    session_change(session, CALL_ID, &change);
+}
+
+/* Its retention, the whole of it: what is not said is as for a new topic. */
+static void handle_update_topic(struct session *session, const char *name,
+                                const struct http_request *request)
+{
+    struct catalog_request change = {
+        .op = CATALOG_UPDATE,
+        .class = CATALOG_TOPIC,
+        .app = session_app(session)->id,
+    };
+    struct refusal refusal;
+
+    memcpy(change.name, name, strlen(name) + 1);
+    if (json_change_read(request->body, &change, &refusal) != STATUS_OK) {
         http_respond_refusal(session, &refusal);
         return;
     }
@@ -157,7 +177,8 @@ static void handle_topics(struct session *session,
     http_respond_json(session, 200, status, &body);
 }
 
-static void handle_topic(struct session *session, struct exchange *exchange)
+static void handle_topic(struct session *session, struct exchange *exchange,
+                         const struct http_request *request)
 {
     const char *name = exchange->route.name;
     const struct topic *topic;
@@ -166,6 +187,10 @@ static void handle_topic(struct session *session, struct exchange *exchange)
 
     if (exchange->method == HTTP_DELETE) {
         handle_delete(session, CATALOG_TOPIC, name);
+        return;
+    }
+    if (exchange->method == HTTP_PUT) {
+        handle_update_topic(session, name, request);
         return;
     }
     topic = catalog_topic(session_catalog(session), slice_text(name));
@@ -287,10 +312,14 @@ static void handle_stream(struct session *session)
 
 /* ---- requests ---- */
 
-static bool takes_json(enum http_target target)
+static bool takes_json(enum http_target target, enum http_method method)
 {
+    if (method != HTTP_POST && method != HTTP_PUT) {
+        return false;
+    }
     switch (target) {
     case TARGET_TOPICS:
+    case TARGET_TOPIC:
     case TARGET_GROUPS:
     case TARGET_APPS:
     case TARGET_BATCH:
@@ -299,7 +328,6 @@ static bool takes_json(enum http_target target)
     case TARGET_HEALTH:
     case TARGET_METRICS:
     case TARGET_STREAM:
-    case TARGET_TOPIC:
     case TARGET_GROUP:
     case TARGET_APP:
     case TARGET_MESSAGES:
@@ -324,7 +352,7 @@ static bool read_types(struct exchange *exchange,
     exchange->protobuf = exchange->body_protobuf
                          || http_list_has(accept, PROTOBUF_TYPE)
                          || http_list_has(accept, "application/x-protobuf");
-    return request->method != HTTP_POST || !takes_json(exchange->route.target)
+    return !takes_json(exchange->route.target, request->method)
            || exchange->body_protobuf || type.len == 0
            || http_media_is(type, JSON_TYPE)
            || http_media_is(type, "application/x-www-form-urlencoded");
@@ -348,7 +376,7 @@ static void dispatch(struct session *session, struct exchange *exchange,
         handle_topics(session, request);
         break;
     case TARGET_TOPIC:
-        handle_topic(session, exchange);
+        handle_topic(session, exchange, request);
         break;
     case TARGET_MESSAGES:
         http_publish_message(session, exchange, request);

@@ -19,7 +19,7 @@ static const struct path paths[] = {
     { TARGET_METRICS, { "metrics" }, "GET, HEAD" },
     { TARGET_STREAM, { "v1", "stream" }, "GET" },
     { TARGET_TOPICS, { "v1", "topics" }, "GET, HEAD, POST" },
-    { TARGET_TOPIC, { "v1", "topics", "*" }, "GET, HEAD, DELETE" },
+    { TARGET_TOPIC, { "v1", "topics", "*" }, "GET, HEAD, PUT, DELETE" },
     { TARGET_MESSAGES, { "v1", "topics", "*", "messages" }, "POST" },
     { TARGET_BATCH, { "v1", "topics", "*", "batch" }, "POST" },
     { TARGET_GROUPS, { "v1", "groups" }, "GET, HEAD, POST" },

@@ -48,11 +48,34 @@ static void put_owner(struct json *json, const struct session *session,
     }
 }
 
+/* Only the bounds there are. */
+static void put_retention(struct json *json, const struct retention *r)
+{
+    const struct {
+        const char *key;
+        uint64_t value;
+    } bounds[] = {
+        { "keep_ms_min", r->ms_min },
+        { "keep_ms_max", r->ms_max },
+        { "keep_bytes_max", r->bytes_max },
+        { "keep_count_max", r->count_max },
+    };
+
+    json_word(json, "keep", r->keep == KEEP_LIMIT ? "limit" : "settled");
+    for (size_t i = 0; i < COUNT_OF(bounds); i++) {
+        if (bounds[i].value > 0) {
+            json_u64(json, bounds[i].key, bounds[i].value);
+        }
+    }
+}
+
 static void put_topic(struct json *json, const struct session *session,
                       const struct topic *topic)
 {
     json_word(json, "name", topic->name);
+    json_u64(json, "first_seq", session_topic_first_seq(topic));
     json_u64(json, "last_seq", session_topic_last_seq(topic));
+    put_retention(json, &topic->retention);
     json_u64(json, "created_us", topic->created_us);
     put_owner(json, session, topic->app);
 }

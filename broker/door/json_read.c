@@ -796,15 +796,33 @@ static void field_from(struct fields *f, enum group_from *out)
     }
 }
 
+static void field_retention(struct fields *f, struct retention *out)
+{
+    struct slice text = slice_text("settled");
+
+    field_any_text(f, "keep", &text);
+    out->keep = slice_is(text, "limit") ? KEEP_LIMIT : KEEP_SETTLED;
+    if (f->status == STATUS_OK && out->keep == KEEP_SETTLED
+        && !slice_is(text, "settled")) {
+        wrong_type(f, "keep", "settled or limit");
+    }
+    field_u64(f, "keep_ms_min", &out->ms_min);
+    field_u64(f, "keep_ms_max", &out->ms_max);
+    field_u64(f, "keep_bytes_max", &out->bytes_max);
+    field_u64(f, "keep_count_max", &out->count_max);
+}
+
 static void read_change(struct fields *f, struct catalog_request *out)
 {
-    struct slice name = { 0 };
+    struct slice name = slice_text(out->name);
 
-    field_name(f, "name", &name);
+    if (out->op == CATALOG_CREATE) {
+        field_name(f, "name", &name);
+    }
     if (f->status != STATUS_OK) {
         return;
     }
-    memcpy(out->name, name.at, name.len);
+    memmove(out->name, name.at, name.len);
     out->name[name.len] = '\0';
     switch (out->class) {
     case CATALOG_APP:
@@ -813,6 +831,7 @@ static void read_change(struct fields *f, struct catalog_request *out)
         field_patterns(f, "subscribe", &out->subscribe);
         break;
     case CATALOG_TOPIC:
+        field_retention(f, &out->retention);
         break;
     case CATALOG_GROUP:
         field_patterns(f, "topics", &out->topics);
@@ -825,16 +844,19 @@ static void read_change(struct fields *f, struct catalog_request *out)
 enum status json_change_read(struct slice text, struct catalog_request *out,
                              struct refusal *refusal)
 {
-    static const char *const keys[][5] = {
+    static const char *const keys[][7] = {
         [CATALOG_APP] = { "name", "admin", "publish", "subscribe", NULL },
-        [CATALOG_TOPIC] = { "name", NULL },
+        [CATALOG_TOPIC] = { "name", "keep", "keep_ms_min", "keep_ms_max",
+                            "keep_bytes_max", "keep_count_max", NULL },
         [CATALOG_GROUP] = { "name", "topics", "from", "lease_ms", NULL },
     };
     struct fields f = { NULL, STATUS_OK, refusal };
+    const char *const *known =
+        keys[out->class] + (out->op == CATALOG_UPDATE ? 1 : 0);
 
     f.status = parse(text, &f.object, refusal);
     if (f.status == STATUS_OK) {
-        f.status = check_keys(f.object, keys[out->class], refusal);
+        f.status = check_keys(f.object, known, refusal);
     }
     if (f.status == STATUS_OK) {
         read_change(&f, out);

@@ -41,7 +41,8 @@ MUST_CHECK enum status json_settle_read(struct json_scratch *scratch,
                                         struct slice text,
                                         struct wire_settle *out,
                                         struct refusal *refusal);
-/* What to create, by out->class, which the caller has set. Owns its patterns:
+/* What to create or to change, by out->op and out->class, which the caller has
+ * set (and the name of what is to change). Owns its patterns:
  * catalog_request_fini(), after a failure too. */
 MUST_CHECK enum status json_change_read(struct slice text,
                                         struct catalog_request *out,

@@ -292,6 +292,28 @@ static enum status read_entry(const struct record_fact *fact,
     return status;
 }
 
+/* What was said of it before counts no more, if there is anything that may
+ * change. */
+static enum status change_entry(struct named *entry,
+                                const struct record_fact *fact)
+{
+    struct topic *newer;
+    enum status status;
+
+    if (!slice_is(fact->name, entry->name)) {
+        return STATUS_CORRUPT;
+    }
+    if (fact->class != CATALOG_TOPIC) {
+        return STATUS_OK;
+    }
+    status = value_topic_read(fact->value, &newer);
+    if (status == STATUS_OK) {
+        ((struct topic *)entry)->retention = newer->retention;
+        topic_free(newer);
+    }
+    return status;
+}
+
 static enum status add_entry(struct catalog *catalog,
                              const struct record_fact *fact)
 {
@@ -300,7 +322,7 @@ static enum status add_entry(struct catalog *catalog,
     enum status status;
 
     if (entry != NULL) {
-        return slice_is(fact->name, entry->name) ? STATUS_OK : STATUS_CORRUPT;
+        return change_entry(entry, fact);
     }
     if (table_by_name(table, fact->name) != NULL) {
         return STATUS_CORRUPT;

@@ -28,11 +28,26 @@ struct app {
     uint64_t created_us;
 };
 
+/* How a topic's messages are kept. */
+enum topic_keep {
+    KEEP_SETTLED = 1, /* until each group they are owed to has settled them */
+    KEEP_LIMIT = 2    /* whether settled or not, up to a limit: to replay */
+};
+
+struct retention {
+    enum topic_keep keep;
+    uint64_t ms_min;    /* KEEP_SETTLED: at least so long, settled or not */
+    uint64_t ms_max;    /* KEEP_LIMIT: what is older, */
+    uint64_t bytes_max; /* what is beyond so many bytes */
+    uint64_t count_max; /* or messages is dropped; 0: any */
+};
+
 struct topic {
     uint32_t id;
     char name[NAME_LEN_MAX + 1];
     uint32_t app; /* who made it */
     uint64_t created_us;
+    struct retention retention;
     void *user; /* the replica owner's, NULL at first */
 };
 
@@ -52,7 +67,7 @@ struct group_fact {
     enum group_from from;
     uint64_t lease_ms;
     uint64_t created_us;
-    size_t start_count; /* FROM_LATEST only; topics not listed begin at 1 */
+    size_t start_count; /* topics not listed begin at 1 */
     struct lane_from *starts;
     void *user; /* the replica owner's, NULL at first */
 };
@@ -61,7 +76,8 @@ struct catalog *catalog_new(void); /* NULL: no memory */
 void catalog_free(struct catalog *catalog);
 
 /* What a fact did to the replica. For deletions the entry is gone when `gone`
- * has returned; for additions it is there before `added` is called. */
+ * has returned; for additions it is there before `added` is called. A topic's
+ * retention may change without a word. */
 struct catalog_watch {
     void (*topic_added)(void *arg, struct topic *topic);
     void (*topic_gone)(void *arg, struct topic *topic);
@@ -115,7 +131,11 @@ bool app_may_subscribe(const struct app *app, struct slice pattern);
 
 /* ---- changes; worker 0 ---- */
 
-enum catalog_op { CATALOG_CREATE = 1, CATALOG_DELETE = 2 };
+enum catalog_op {
+    CATALOG_CREATE = 1,
+    CATALOG_DELETE = 2,
+    CATALOG_UPDATE = 3 /* a topic's retention, the whole of it */
+};
 
 /* What is asked for. Owns its patterns; catalog_request_fini(). */
 struct catalog_request {
@@ -127,6 +147,8 @@ struct catalog_request {
     bool admin;
     struct patterns publish;
     struct patterns subscribe;
+    /* create, update topic */
+    struct retention retention; /* keep 0: KEEP_SETTLED, if nothing is set */
     /* create group */
     struct patterns topics;
     enum group_from from;
@@ -138,13 +160,15 @@ void catalog_request_fini(struct catalog_request *request);
  * applied: may the asker, is the name good and free, are the numbers
  * in range? On STATUS_OK the fact's record body is appended to `body`, and
  * `secret` holds a new app's secret (random, from the caller's bytes).
- * `last_seq` gives a topic's last durable seq, for FROM_LATEST. Otherwise
- * *refusal says why. The same definition once more: STATUS_EXISTS. */
+ * `last_seq` gives a topic's last durable seq, for FROM_LATEST; `floor_seq`
+ * where a group begins at the earliest. Otherwise *refusal says why. The same
+ * definition once more: STATUS_EXISTS. */
 struct catalog_context {
     uint64_t now_us;
     const uint8_t *random; /* SECRET_RANDOM_LEN bytes, for a secret */
     uint64_t lane_count;   /* of all workers, about now */
     uint64_t (*last_seq)(void *arg, const struct topic *topic);
+    uint64_t (*floor_seq)(void *arg, const struct topic *topic); /* from 1 */
     void *arg;
 };
 MUST_CHECK enum status

@@ -102,7 +102,14 @@ static enum status may_create(const struct app *asker,
     return STATUS_OK;
 }
 
-static enum status may_delete(const struct app *asker, enum catalog_class class,
+static const char *verb_of(enum catalog_op op)
+{
+    return op == CATALOG_UPDATE ? "change" : "delete";
+}
+
+/* Delete or change what is there. */
+static enum status may_change(const struct app *asker, enum catalog_op op,
+                              enum catalog_class class,
                               const struct named *entry,
                               struct refusal *refusal)
 {
@@ -124,7 +131,7 @@ static enum status may_delete(const struct app *asker, enum catalog_class class,
     }
     if (owner != asker->id) {
         return refuse(refusal, STATUS_FORBIDDEN, "owner",
-                      "only its owner or an admin app may delete a %s",
+                      "only its owner or an admin app may %s a %s", verb_of(op),
                       class_word(class));
     }
     return STATUS_OK;
@@ -223,6 +230,30 @@ static enum status check_app_request(const struct catalog_request *request,
     return STATUS_OK;
 }
 
+/* Nothing said is the default. */
+static struct retention asked_retention(const struct catalog_request *request)
+{
+    struct retention retention = request->retention;
+
+    if (retention.keep == 0) {
+        retention.keep = KEEP_SETTLED;
+    }
+    return retention;
+}
+
+static enum status check_topic_request(const struct catalog_request *request,
+                                       struct refusal *refusal)
+{
+    struct retention retention = asked_retention(request);
+    struct retention_fault fault;
+
+    if (retention_valid(&retention, &fault)) {
+        return STATUS_OK;
+    }
+    return refuse_count(refusal, STATUS_INVALID, fault.limit, fault.text,
+                        fault.used, fault.allowed);
+}
+
 static enum status check_request(const struct catalog_request *request,
                                  struct refusal *refusal)
 {
@@ -230,7 +261,7 @@ static enum status check_request(const struct catalog_request *request,
     case CATALOG_APP:
         return check_app_request(request, refusal);
     case CATALOG_TOPIC:
-        return STATUS_OK;
+        return check_topic_request(request, refusal);
     case CATALOG_GROUP:
         return check_group_request(request, refusal);
     }
@@ -242,6 +273,8 @@ static bool same_definition(const struct named *entry,
 {
     const struct app *app = (const struct app *)entry;
     const struct group_fact *group = (const struct group_fact *)entry;
+    const struct topic *topic = (const struct topic *)entry;
+    struct retention retention = asked_retention(request);
     uint64_t lease_ms =
         request->lease_ms == 0 ? LEASE_MS_DEFAULT : request->lease_ms;
 
@@ -251,7 +284,7 @@ static bool same_definition(const struct named *entry,
                && patterns_equal(&app->publish, &request->publish)
                && patterns_equal(&app->subscribe, &request->subscribe);
     case CATALOG_TOPIC:
-        return true;
+        return retention_equal(&topic->retention, &retention);
     case CATALOG_GROUP:
         return group->from == request->from && group->lease_ms == lease_ms
                && patterns_equal(&group->topics, &request->topics);
@@ -316,13 +349,25 @@ static enum status app_value(struct bytes *value,
     return status;
 }
 
-/* Where a group that begins at the end begins on each topic there is. By id,
- * because that is the order they are looked up in. */
+/* The last message of the topic that the group does not get. What a topic keeps
+ * for older groups only is nothing to a new one. */
+static uint64_t starts_after(const struct catalog_context *context,
+                             enum group_from from, const struct topic *topic)
+{
+    uint64_t floor_seq = context->floor_seq(context->arg, topic);
+    uint64_t last_seq =
+        from == FROM_LATEST ? context->last_seq(context->arg, topic) : 0;
+
+    return floor_seq > 1 && floor_seq - 1 > last_seq ? floor_seq - 1 : last_seq;
+}
+
+/* Where a group begins on each topic there is. By id, because that is the order
+ * they are looked up in. */
 static enum status find_starts(const struct table *topics,
                                const struct catalog_context *context,
                                struct group_fact *group)
 {
-    if (group->from != FROM_LATEST || topics->count == 0) {
+    if (topics->count == 0) {
         return STATUS_OK;
     }
     group->starts = calloc(topics->count, sizeof group->starts[0]);
@@ -331,15 +376,15 @@ static enum status find_starts(const struct table *topics,
     }
     for (size_t i = 0; i < topics->count; i++) {
         const struct topic *topic = (const struct topic *)topics->by_id[i];
-        uint64_t last_seq;
+        uint64_t after;
 
         if (!group_takes_topic(group, slice_text(topic->name))) {
             continue;
         }
-        last_seq = context->last_seq(context->arg, topic);
-        if (last_seq > 0) {
+        after = starts_after(context, group->from, topic);
+        if (after > 0) {
             group->starts[group->start_count++] =
-                (struct lane_from) { topic->id, last_seq };
+                (struct lane_from) { topic->id, after };
         }
     }
     return STATUS_OK;
@@ -373,7 +418,9 @@ static enum status write_creation(struct catalog *catalog,
                                   uint32_t id, struct bytes *body,
                                   char secret[SECRET_LEN_MAX + 1])
 {
-    struct topic topic = { .app = request->app, .created_us = context->now_us };
+    struct topic topic = { .app = request->app,
+                           .created_us = context->now_us,
+                           .retention = asked_retention(request) };
     struct bytes value = { 0 };
     enum status status = STATUS_INTERNAL;
 
@@ -481,10 +528,11 @@ static enum status check_last_admin(struct catalog *catalog,
                   "app %s is the last admin", app->name);
 }
 
-static enum status check_deletion(struct catalog *catalog,
-                                  const struct catalog_request *request,
-                                  const struct named *entry,
-                                  struct refusal *refusal)
+/* May the asker delete or change it, and is it there? */
+static enum status check_owner(struct catalog *catalog,
+                               const struct catalog_request *request,
+                               const struct named *entry,
+                               struct refusal *refusal)
 {
     const struct app *asker;
     enum status status = find_asker(catalog, request->app, &asker, refusal);
@@ -496,7 +544,16 @@ static enum status check_deletion(struct catalog *catalog,
         return refuse(refusal, STATUS_NOT_FOUND, "name", "no %s named %s",
                       class_word(request->class), request->name);
     }
-    status = may_delete(asker, request->class, entry, refusal);
+    return may_change(asker, request->op, request->class, entry, refusal);
+}
+
+static enum status check_deletion(struct catalog *catalog,
+                                  const struct catalog_request *request,
+                                  const struct named *entry,
+                                  struct refusal *refusal)
+{
+    enum status status = check_owner(catalog, request, entry, refusal);
+
     if (status != STATUS_OK || request->class != CATALOG_APP) {
         return status;
     }
@@ -520,6 +577,53 @@ static enum status decide_delete(struct catalog *catalog,
                : no_memory(refusal);
 }
 
+/* The fact of a topic once more, with another retention. */
+static enum status decide_update(struct catalog *catalog,
+                                 const struct catalog_request *request,
+                                 struct bytes *body, struct refusal *refusal)
+{
+    const struct named *entry = table_by_name(
+        catalog_table(catalog, request->class), slice_text(request->name));
+    struct bytes value = { 0 };
+    struct topic topic;
+    enum status status;
+
+    CHECK(request->class == CATALOG_TOPIC);
+    status = check_owner(catalog, request, entry, refusal);
+    if (status == STATUS_OK) {
+        status = check_topic_request(request, refusal);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    topic = *(const struct topic *)entry;
+    topic.retention = asked_retention(request);
+    status = value_topic_write(&value, &topic);
+    if (status == STATUS_OK) {
+        status = write_fact(body, request->class, topic.id, topic.name, false,
+                            &value);
+    }
+    bytes_fini(&value);
+    return status == STATUS_OK ? STATUS_OK : no_memory(refusal);
+}
+
+static enum status decide(struct catalog *catalog,
+                          const struct catalog_request *request,
+                          const struct catalog_context *context,
+                          struct bytes *body, char secret[SECRET_LEN_MAX + 1],
+                          struct refusal *refusal)
+{
+    switch (request->op) {
+    case CATALOG_CREATE:
+        return decide_create(catalog, request, context, body, secret, refusal);
+    case CATALOG_DELETE:
+        return decide_delete(catalog, request, body, refusal);
+    case CATALOG_UPDATE:
+        return decide_update(catalog, request, body, refusal);
+    }
+    return STATUS_INTERNAL;
+}
+
 enum status catalog_decide(struct catalog *catalog,
                            const struct catalog_request *request,
                            const struct catalog_context *context,
@@ -537,10 +641,7 @@ enum status catalog_decide(struct catalog *catalog,
                      NAME_LEN_MAX);
         return STATUS_INVALID;
     }
-    status =
-        request->op == CATALOG_CREATE
-            ? decide_create(catalog, request, context, body, secret, refusal)
-            : decide_delete(catalog, request, body, refusal);
+    status = decide(catalog, request, context, body, secret, refusal);
     if (status != STATUS_OK) {
         secret[0] = '\0';
         set_scope(refusal, request->class, request->name);

@@ -38,7 +38,7 @@ struct named *table_by_id(const struct table *table, uint32_t id);
 
 /* ---- catalog_value.c: the value of a fact ---- */
 
-enum { VALUE_VERSION = 1, VALUE_ADMIN = 2 };
+enum { VALUE_VERSION = 1, TOPIC_VALUE_VERSION = 2, VALUE_ADMIN = 2 };
 
 MUST_CHECK enum status value_app_write(struct bytes *to, const struct app *app);
 MUST_CHECK enum status value_topic_write(struct bytes *to,
@@ -60,5 +60,19 @@ void group_fact_free(struct group_fact *group);
 MUST_CHECK enum status patterns_append(struct patterns *patterns,
                                        struct slice pattern);
 bool patterns_equal(const struct patterns *a, const struct patterns *b);
+
+/* ---- retention.c ---- */
+
+/* Do its members go together, and are they within their bounds? *at is the one
+ * that is not, with what is wrong about it. */
+struct retention_fault {
+    const char *limit;
+    const char *text;
+    uint64_t used;
+    uint64_t allowed; /* 0: it is not a matter of how much */
+};
+bool retention_valid(const struct retention *retention,
+                     struct retention_fault *fault);
+bool retention_equal(const struct retention *a, const struct retention *b);
 
 #endif

@@ -4,7 +4,9 @@
  *   all        u8 version | u8 flags (2 admin)
  *   app        u16 secret_len | u64 created_us | secret | patterns | patterns
  *              (publish, subscribe)
- *   topic      u16 0 | u32 app | u64 created_us
+ *   topic      u8 keep | u8 0 | u32 app | u64 created_us | u64 ms_min |
+ *              u64 ms_max | u64 bytes_max | u64 count_max
+ *              (version 1 ends behind created_us, keep 0: until settled)
  *   group      u8 from | u8 0 | u32 app | u64 created_us | u64 lease_ms |
  *              patterns | u32 start_count | start_count x {u32 topic,
  *              u64 after_seq}, by topic, rising
@@ -47,11 +49,16 @@ enum status value_topic_write(struct bytes *to, const struct topic *topic)
 {
     struct writer w = { to, STATUS_OK };
 
-    writer_u8(&w, VALUE_VERSION);
+    writer_u8(&w, TOPIC_VALUE_VERSION);
     writer_u8(&w, 0);
-    writer_u16(&w, 0);
+    writer_u8(&w, (uint8_t)topic->retention.keep);
+    writer_u8(&w, 0);
     writer_u32(&w, topic->app);
     writer_u64(&w, topic->created_us);
+    writer_u64(&w, topic->retention.ms_min);
+    writer_u64(&w, topic->retention.ms_max);
+    writer_u64(&w, topic->retention.bytes_max);
+    writer_u64(&w, topic->retention.count_max);
     return w.status;
 }
 
@@ -75,15 +82,15 @@ enum status value_group_write(struct bytes *to, const struct group_fact *group)
     return w.status;
 }
 
-static enum status read_version(struct reader *r, unsigned *flags)
+static enum status read_version(struct reader *r, unsigned newest,
+                                unsigned *version, unsigned *flags)
 {
-    unsigned version = reader_u8(r);
-
+    *version = reader_u8(r);
     *flags = reader_u8(r);
-    if (r->failed || version == 0) {
+    if (r->failed || *version == 0) {
         return STATUS_CORRUPT;
     }
-    return version > VALUE_VERSION ? STATUS_NEWER : STATUS_OK;
+    return *version > newest ? STATUS_NEWER : STATUS_OK;
 }
 
 static enum status read_patterns(struct reader *r, size_t count_max,
@@ -123,10 +130,11 @@ static bool is_secret(struct slice secret)
 
 static enum status read_app(struct reader *r, struct app *app)
 {
+    unsigned version;
     unsigned flags;
     size_t secret_len;
     struct slice secret;
-    enum status status = read_version(r, &flags);
+    enum status status = read_version(r, VALUE_VERSION, &version, &flags);
 
     if (status != STATUS_OK) {
         return status;
@@ -168,30 +176,54 @@ enum status value_app_read(struct slice value, struct app **out)
     return STATUS_OK;
 }
 
-enum status value_topic_read(struct slice value, struct topic **out)
+static enum status read_retention(struct reader *r, unsigned version,
+                                  struct retention *out)
 {
-    struct reader r = reader_of(value);
+    struct retention_fault fault;
+
+    if (version == 1) {
+        *out = (struct retention) { .keep = KEEP_SETTLED };
+        return STATUS_OK;
+    }
+    out->ms_min = reader_u64(r);
+    out->ms_max = reader_u64(r);
+    out->bytes_max = reader_u64(r);
+    out->count_max = reader_u64(r);
+    return r->failed || !retention_valid(out, &fault) ? STATUS_CORRUPT
+                                                      : STATUS_OK;
+}
+
+static enum status read_topic(struct reader *r, struct topic *topic)
+{
+    unsigned version;
     unsigned flags;
-    struct topic *topic;
-    uint32_t app;
-    uint64_t created_us;
-    enum status status = read_version(&r, &flags);
+    enum status status = read_version(r, TOPIC_VALUE_VERSION, &version, &flags);
 
     if (status != STATUS_OK) {
         return status;
     }
-    (void)reader_u16(&r);
-    app = reader_u32(&r);
-    created_us = reader_u64(&r);
-    if (r.failed || r.at != r.end) {
-        return STATUS_CORRUPT;
-    }
-    topic = calloc(1, sizeof *topic);
+    topic->retention.keep = (enum topic_keep)reader_u8(r);
+    (void)reader_u8(r);
+    topic->app = reader_u32(r);
+    topic->created_us = reader_u64(r);
+    status = read_retention(r, version, &topic->retention);
+    return r->failed || r->at != r->end ? STATUS_CORRUPT : status;
+}
+
+enum status value_topic_read(struct slice value, struct topic **out)
+{
+    struct reader r = reader_of(value);
+    struct topic *topic = calloc(1, sizeof *topic);
+    enum status status;
+
     if (topic == NULL) {
         return STATUS_NOMEM;
     }
-    topic->app = app;
-    topic->created_us = created_us;
+    status = read_topic(&r, topic);
+    if (status != STATUS_OK) {
+        topic_free(topic);
+        return status;
+    }
     *out = topic;
     return STATUS_OK;
 }
@@ -203,8 +235,7 @@ static enum status read_starts(struct reader *r, struct group_fact *group)
 {
     size_t count = reader_u32(r);
 
-    if (r->failed || (size_t)(r->end - r->at) != count * START_LEN
-        || (count > 0 && group->from != FROM_LATEST)) {
+    if (r->failed || (size_t)(r->end - r->at) != count * START_LEN) {
         return STATUS_CORRUPT;
     }
     if (count == 0) {
@@ -227,9 +258,10 @@ static enum status read_starts(struct reader *r, struct group_fact *group)
 
 static enum status read_group(struct reader *r, struct group_fact *group)
 {
+    unsigned version;
     unsigned flags;
     unsigned from;
-    enum status status = read_version(r, &flags);
+    enum status status = read_version(r, VALUE_VERSION, &version, &flags);
 
     if (status != STATUS_OK) {
         return status;

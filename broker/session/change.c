@@ -82,6 +82,12 @@ static uint64_t last_seq_of(void *arg, const struct topic *topic)
     return dispatch_last_seq(topic);
 }
 
+static uint64_t floor_seq_of(void *arg, const struct topic *topic)
+{
+    (void)arg;
+    return dispatch_floor_seq(topic);
+}
+
 /* The fact's record, and the wait for its sync. */
 static void submit_fact(struct worker *w, struct change *c,
                         const struct bytes *body)
@@ -101,12 +107,24 @@ static void submit_fact(struct worker *w, struct change *c,
     CHECK(status == STATUS_OK); /* reserved before */
 }
 
+static const char *past_of(enum catalog_op op)
+{
+    switch (op) {
+    case CATALOG_CREATE:
+        return "created";
+    case CATALOG_DELETE:
+        return "deleted";
+    case CATALOG_UPDATE:
+        return "changed";
+    }
+    return "";
+}
+
 void change_durable(struct worker *w, struct change *c)
 {
     w->change_active = NULL;
     c->status = STATUS_OK;
-    log_info("catalog %s %s=%s by_app=%u",
-             c->request.op == CATALOG_CREATE ? "created" : "deleted",
+    log_info("catalog %s %s=%s by_app=%u", past_of(c->request.op),
              class_word(c->request.class), c->request.name, c->request.app);
     send_back(c);
     change_next(w);
@@ -130,7 +148,8 @@ static enum status decide(struct worker *w, struct change *c,
     const struct catalog_context context = { .now_us = clock_wall_us(),
                                              .random = random,
                                              .lane_count = lane_count(w->all),
-                                             .last_seq = last_seq_of };
+                                             .last_seq = last_seq_of,
+                                             .floor_seq = floor_seq_of };
 
     if (random_bytes(random, sizeof random) != STATUS_OK
         || pending_reserve(&w->pending) != STATUS_OK) {

@@ -218,6 +218,11 @@ uint64_t session_topic_last_seq(const struct topic *topic)
     return dispatch_last_seq(topic);
 }
 
+uint64_t session_topic_first_seq(const struct topic *topic)
+{
+    return dispatch_first_seq(topic);
+}
+
 /* ---- who is it? ---- */
 
 /* Strangers must not fill the log: some lines a second, the metric has all. */

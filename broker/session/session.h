@@ -135,5 +135,6 @@ bool session_group_view(struct session *session, struct slice group,
                         lane_view_fn lane, void *arg);
 /* The topic's last durable seq, as this worker knows it. */
 uint64_t session_topic_last_seq(const struct topic *topic);
+uint64_t session_topic_first_seq(const struct topic *topic);
 
 #endif

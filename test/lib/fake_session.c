@@ -67,9 +67,9 @@ void fake_session_add(struct session *session, enum catalog_class class,
                       bool admin)
 {
     static const uint8_t random[24] = { 1 };
-    struct catalog_context context = { .now_us = 5,
-                                       .random = random,
-                                       .last_seq = no_seq };
+    struct catalog_context context = {
+        .now_us = 5, .random = random, .last_seq = no_seq, .floor_seq = no_seq
+    };
     struct catalog_request request = { .op = CATALOG_CREATE,
                                        .class = class,
                                        .app = owner,
@@ -383,6 +383,11 @@ void session_change(struct session *session, uint64_t id,
         note(session, " admin=%d", taken.admin);
         note_patterns(session, "publish", &taken.publish);
         note_patterns(session, "subscribe", &taken.subscribe);
+    } else if (taken.class == CATALOG_TOPIC && taken.retention.keep != 0) {
+        const struct retention *r = &taken.retention;
+
+        note(session, " keep=%d %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64,
+             (int)r->keep, r->ms_min, r->ms_max, r->bytes_max, r->count_max);
     } else if (taken.class == CATALOG_GROUP && taken.op == CATALOG_CREATE) {
         note_patterns(session, "topics", &taken.topics);
         note(session, " from=%d lease=%" PRIu64, (int)taken.from,
@@ -420,4 +425,9 @@ bool session_group_view(struct session *session, struct slice group,
 uint64_t session_topic_last_seq(const struct topic *topic)
 {
     return 100 + topic->id;
+}
+
+uint64_t session_topic_first_seq(const struct topic *topic)
+{
+    return topic->id + 10;
 }

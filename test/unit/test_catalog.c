@@ -23,6 +23,15 @@ static struct refusal refusal;
 static char secret[SECRET_LEN_MAX + 1];
 static uint64_t last_seq;
 
+static uint64_t floor_seq = 1;
+
+static uint64_t floor_seq_of(void *arg, const struct topic *topic)
+{
+    (void)arg;
+    (void)topic;
+    return floor_seq;
+}
+
 static uint64_t last_seq_of(void *arg, const struct topic *topic)
 {
     (void)arg;
@@ -125,7 +134,8 @@ static enum status decide(struct catalog_request *request, struct bytes *body)
     struct catalog_context context = { .now_us = 77,
                                        .random = random,
                                        .lane_count = lane_count,
-                                       .last_seq = last_seq_of };
+                                       .last_seq = last_seq_of,
+                                       .floor_seq = floor_seq_of };
     enum status status;
 
     refusal = (struct refusal) { 0 };
@@ -656,7 +666,7 @@ Test(catalog, facts_are_not_believed)
                  STATUS_CORRUPT);
     cr_assert_eq(apply(CATALOG_TOPIC, 1, "t", topic, 15), STATUS_CORRUPT);
     cr_assert_eq(apply(CATALOG_TOPIC, 1, "t", topic, 0), STATUS_CORRUPT);
-    cr_assert_eq(apply(CATALOG_TOPIC, 1, "t", "\2\0", 2), STATUS_NEWER);
+    cr_assert_eq(apply(CATALOG_TOPIC, 1, "t", "\3\0", 2), STATUS_NEWER);
     cr_assert_eq(apply(CATALOG_TOPIC, 5, "t", topic, 16), STATUS_OK);
     cr_assert_eq(apply(CATALOG_TOPIC, 5, "t", topic, 16), STATUS_OK);
     cr_assert_eq(apply(CATALOG_TOPIC, 5, "u", topic, 16), STATUS_CORRUPT);

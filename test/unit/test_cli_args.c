@@ -131,6 +131,15 @@ Test(args, numbers_with_suffixes)
     expect_number(ARG_COUNT, "3M", 3000000);
     expect_number(ARG_SIZE, "16K", 16384);
     expect_number(ARG_SIZE, "1M", 1048576);
+    expect_number(ARG_SIZE, "10GiB", UINT64_C(10) << 30);
+    expect_number(ARG_SIZE, "2TB", UINT64_C(2) << 40);
+    expect_number(ARG_SIZE, "1KiB", 1024);
+    expect_number(ARG_COUNT, "2G", 2000000000);
+    expect_number(ARG_AGE, "90s", 90 * 1000);
+    expect_number(ARG_AGE, "15m", 15 * 60 * 1000);
+    expect_number(ARG_AGE, "12h", 12 * 3600 * 1000);
+    expect_number(ARG_AGE, "7d", 7 * 24 * 3600 * 1000);
+    expect_number(ARG_AGE, "2w", 14 * 24 * 3600 * 1000);
     expect_number(ARG_COUNT, "18446744073709551615", UINT64_MAX);
     expect_number(ARG_SECONDS, "5", 5000);
     expect_number(ARG_SECONDS, "5s", 5000);
@@ -157,6 +166,15 @@ Test(args, what_is_no_number_is_refused)
         cr_assert_not(args_number(ARG_COUNT, words[i], &value), "\"%s\"",
                       words[i]);
     }
+    cr_assert_not(args_number(ARG_SIZE, "1Ki", &value));
+    cr_assert_not(args_number(ARG_SIZE, "1GiBs", &value));
+    cr_assert_not(args_number(ARG_SIZE, "17000000T", &value));
+    cr_assert_not(args_number(ARG_COUNT, "1MiB", &value));
+    cr_assert_not(args_number(ARG_AGE, "7", &value)); /* of what? */
+    cr_assert_not(args_number(ARG_AGE, "7days", &value));
+    cr_assert_not(args_number(ARG_AGE, "", &value));
+    cr_assert_not(args_number(ARG_AGE, "d", &value));
+    cr_assert_not(args_number(ARG_AGE, "99999999999999d", &value));
     cr_assert_not(args_number(ARG_SECONDS, "5m", &value));
     cr_assert_not(args_number(ARG_SECONDS, "4294967296", &value));
     cr_assert_not(args_number(ARG_SECONDS, ".", &value));

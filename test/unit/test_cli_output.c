@@ -39,6 +39,12 @@ Test(output, sizes_and_times)
 {
     cr_assert_str_eq(human_bytes(text, 1023), "1023 B");
     cr_assert_str_eq(human_bytes(text, 1536), "1.5 KiB");
+    cr_assert_str_eq(human_age(text, 7 * 24 * 3600 * 1000), "7 d");
+    cr_assert_str_eq(human_age(text, 36 * 3600 * 1000), "36 h");
+    cr_assert_str_eq(human_age(text, 120 * 1000), "2 min");
+    cr_assert_str_eq(human_age(text, 90 * 1000), "90 s");
+    cr_assert_str_eq(human_age(text, 250), "0.25 s");
+    cr_assert_str_eq(human_age(text, 0), "0 s");
     cr_assert_str_eq(human_time(text, 1510000000000001),
                      "2017-11-06T20:26:40.000001Z");
     cr_assert_str_eq(plural(1, "ack", "acks"), "ack");

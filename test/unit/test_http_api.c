@@ -33,7 +33,7 @@ Test(http_api, paths_lead_where_they_should)
         { "GET /v1/%74opics", 404, NULL },
         { "PUT /v1/topics", 405, "Allow: GET, HEAD, POST\r\n" },
         { "DELETE /v1/topics", 405, "Allow: GET, HEAD, POST\r\n" },
-        { "POST /v1/topics/orders", 405, "Allow: GET, HEAD, DELETE\r\n" },
+        { "POST /v1/topics/orders", 405, "Allow: GET, HEAD, PUT, DELETE\r\n" },
         { "GET /v1/topics/orders/messages", 405, "Allow: POST\r\n" },
         { "GET /v1/groups/g/pull", 405, "Allow: POST\r\n" },
         { "GET /v1/groups/g/settle", 405, "Allow: POST\r\n" },

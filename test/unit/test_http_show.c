@@ -19,7 +19,7 @@ static void changed(enum catalog_op op, enum catalog_class class,
 Test(http_show, creates_topics_groups_and_apps)
 {
     ask("POST /v1/topics", "{\"name\":\"new\"}");
-    cr_calls("change id=1 op=1 class=2 app=1 name=new\n");
+    cr_calls("change id=1 op=1 class=2 app=1 name=new keep=1 0 0 0 0\n");
     changed(CATALOG_CREATE, CATALOG_TOPIC, "new", "");
     cr_answer(201, "{\"name\":\"new\"}");
     ask("POST /v1/groups", "{\"name\":\"g\",\"topics\":[\"a.*\",\"b\"],"
@@ -90,12 +90,15 @@ Test(http_show, lists_and_shows)
 {
     ask("GET /v1/topics", "");
     cr_answer(200, "{\"topics\":["
-                   "{\"name\":\"a.other\",\"last_seq\":\"102\","
+                   "{\"name\":\"a.other\",\"first_seq\":\"12\","
+                   "\"last_seq\":\"102\",\"keep\":\"settled\","
                    "\"created_us\":\"5\",\"app\":\"admin\"},"
-                   "{\"name\":\"orders\",\"last_seq\":\"101\","
+                   "{\"name\":\"orders\",\"first_seq\":\"11\","
+                   "\"last_seq\":\"101\",\"keep\":\"settled\","
                    "\"created_us\":\"5\",\"app\":\"admin\"}]}");
     ask("GET /v1/topics/orders", "");
-    cr_answer(200, "{\"name\":\"orders\",\"last_seq\":\"101\","
+    cr_answer(200, "{\"name\":\"orders\",\"first_seq\":\"11\","
+                   "\"last_seq\":\"101\",\"keep\":\"settled\","
                    "\"created_us\":\"5\",\"app\":\"admin\"}");
     ask("GET /v1/topics/nope", "");
     cr_refused(404, "not_found", "nope");
@@ -109,6 +112,44 @@ Test(http_show, lists_and_shows)
                    "\"subscribe\":[],\"created_us\":\"5\"}");
     ask("GET /v1/apps/nope", "");
     cr_refused(404, "not_found", "nope");
+}
+
+Test(http_show, a_topic_is_told_how_to_keep)
+{
+    ask("POST /v1/topics",
+        "{\"name\":\"new\",\"keep\":\"limit\",\"keep_ms_max\":\"604800000\","
+        "\"keep_bytes_max\":1024,\"keep_count_max\":\"9\"}");
+    cr_calls("change id=1 op=1 class=2 app=1 name=new keep=2 0 604800000 1024 "
+             "9\n");
+    changed(CATALOG_CREATE, CATALOG_TOPIC, "new", "");
+    ask("PUT /v1/topics/orders", "{\"keep_ms_min\":\"5000\"}");
+    cr_calls("change id=1 op=3 class=2 app=1 name=orders keep=1 5000 0 0 0\n");
+    changed(CATALOG_UPDATE, CATALOG_TOPIC, "orders", "");
+    cr_answer(200, "{\"name\":\"orders\"}");
+    ask("PUT /v1/topics/orders", "{\"keep\":\"for ever\"}");
+    cr_refused(400, "invalid", "settled or limit");
+    ask("PUT /v1/topics/orders", "{\"name\":\"other\"}");
+    cr_refused(400, "invalid", "name");
+    ask("PUT /v1/topics/orders", "{\"keep_count_max\":-1}");
+    cr_refused(400, "invalid", "keep_count_max");
+    ask("PUT /v1/groups/billing", "{}");
+    cr_assert_eq(session->code, 405);
+    cr_calls("");
+}
+
+Test(http_show, how_a_topic_keeps_is_shown)
+{
+    struct topic *topic = catalog_topic(session->catalog, slice_text("orders"));
+
+    topic->retention = (struct retention) { .keep = KEEP_LIMIT,
+                                            .ms_max = 1000,
+                                            .bytes_max = UINT64_MAX,
+                                            .count_max = 3 };
+    ask("GET /v1/topics/orders", "");
+    cr_assert_not_null(strstr(body(),
+                              "\"keep\":\"limit\",\"keep_ms_max\":\"1000\","
+                              "\"keep_bytes_max\":\"18446744073709551615\","
+                              "\"keep_count_max\":\"3\",\"created_us\""));
 }
 
 Test(http_show, a_secret_is_never_shown)

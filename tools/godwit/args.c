@@ -38,20 +38,49 @@ static bool read_digits(const char **at, uint64_t *out)
     return true;
 }
 
-static uint64_t suffix_factor(enum arg_kind kind, char suffix)
+/* 0: no such suffix. */
+static uint64_t age_factor(const char *suffix)
 {
-    uint64_t step = kind == ARG_SIZE ? 1024 : 1000;
+    static const struct {
+        char suffix;
+        uint64_t ms;
+    } units[] = { { 's', 1000 },
+                  { 'm', 60 * 1000 },
+                  { 'h', 3600 * 1000 },
+                  { 'd', 24 * 3600 * 1000 },
+                  { 'w', 7 * 24 * 3600 * 1000 } };
 
-    switch (suffix) {
-    case 'k':
-    case 'K':
-        return step;
-    case 'm':
-    case 'M':
-        return step * step;
-    default:
+    for (size_t i = 0; i < COUNT_OF(units); i++) {
+        if (suffix[0] == units[i].suffix && suffix[1] == '\0') {
+            return units[i].ms;
+        }
+    }
+    return 0;
+}
+
+static uint64_t suffix_factor(enum arg_kind kind, const char *suffix)
+{
+    static const char letters[] = "KMGT";
+    const char *letter = strchr(letters, suffix[0] == 'k'   ? 'K'
+                                         : suffix[0] == 'm' ? 'M'
+                                                            : suffix[0]);
+    const char *rest = suffix + 1;
+    uint64_t factor = 1;
+
+    if (kind == ARG_AGE) {
+        return age_factor(suffix);
+    }
+    if (letter == NULL || *letter == '\0') {
         return 0;
     }
+    if (kind == ARG_SIZE
+        && (strcmp(rest, "iB") == 0 || strcmp(rest, "B") == 0)) {
+        rest = "";
+    }
+    for (const char *l = letters; l <= letter; l++) {
+        factor *= kind == ARG_SIZE ? 1024 : 1000;
+    }
+    return *rest == '\0' ? factor : 0;
 }
 
 static bool read_seconds(const char *text, uint64_t *out)
@@ -87,9 +116,9 @@ bool args_number(enum arg_kind kind, const char *text, uint64_t *out)
     if (!read_digits(&text, &value)) {
         return false;
     }
-    if (*text != '\0') {
-        factor = suffix_factor(kind, *text);
-        if (factor == 0 || text[1] != '\0' || value > UINT64_MAX / factor) {
+    if (*text != '\0' || kind == ARG_AGE) {
+        factor = suffix_factor(kind, text);
+        if (factor == 0 || value > UINT64_MAX / factor) {
             return false;
         }
         value *= factor;
@@ -104,7 +133,9 @@ static const char *number_word(enum arg_kind kind)
     case ARG_SECONDS:
         return "a number of seconds";
     case ARG_SIZE:
-        return "a size in bytes (512, 16K, 1M)";
+        return "a size in bytes (512, 16K, 10GiB)";
+    case ARG_AGE:
+        return "an age (90s, 15m, 12h, 7d, 2w)";
     case ARG_COUNT:
         return "a count (20000, 20k, 3M)";
     case ARG_FLAG:
@@ -173,6 +204,7 @@ static enum status store_value(const struct arg *arg, const char *text,
     case ARG_COUNT:
     case ARG_SIZE:
     case ARG_SECONDS:
+    case ARG_AGE:
         break;
     }
     return store_number(arg, text, err);

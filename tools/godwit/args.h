@@ -18,12 +18,13 @@ struct arg_list {
 };
 
 enum arg_kind {
-    ARG_FLAG,   /* to: bool */
-    ARG_TEXT,   /* to: const char * */
-    ARG_LIST,   /* to: struct arg_list */
-    ARG_COUNT,  /* to: uint64_t; 20000 or 20k, 3M (thousands) */
-    ARG_SIZE,   /* to: uint64_t, bytes; 512 or 16K, 1M (times 1024) */
-    ARG_SECONDS /* to: uint64_t, milliseconds; 5 or 0.25 */
+    ARG_FLAG,    /* to: bool */
+    ARG_TEXT,    /* to: const char * */
+    ARG_LIST,    /* to: struct arg_list */
+    ARG_COUNT,   /* to: uint64_t; 20000 or 20k, 3M (thousands) */
+    ARG_SIZE,    /* to: uint64_t, bytes; 512 or 16K, 1M, 10GiB (times 1024) */
+    ARG_SECONDS, /* to: uint64_t, milliseconds; 5 or 0.25 */
+    ARG_AGE      /* to: uint64_t, milliseconds; 90s, 15m, 12h, 7d, 2w */
 };
 
 struct arg {

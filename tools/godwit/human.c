@@ -68,6 +68,25 @@ char *human_ms(char text[HUMAN_LEN], uint64_t ms)
     return text;
 }
 
+char *human_age(char text[HUMAN_LEN], uint64_t ms)
+{
+    static const struct {
+        const char *name;
+        uint64_t ms;
+    } units[] = { { "d", 24 * 3600 * 1000 },
+                  { "h", 3600 * 1000 },
+                  { "min", 60 * 1000 } };
+
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (ms > 0 && ms % units[i].ms == 0) {
+            snprintf(text, HUMAN_LEN, "%" PRIu64 " %s", ms / units[i].ms,
+                     units[i].name);
+            return text;
+        }
+    }
+    return human_ms(text, ms);
+}
+
 char *human_time(char text[HUMAN_LEN], uint64_t time_us)
 {
     time_t seconds = (time_t)(time_us / 1000000);

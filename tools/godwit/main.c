@@ -9,7 +9,7 @@ static const struct command commands[] = {
     { "sub", "print what is pushed to a group (WebSocket), and ack it",
       cmd_sub },
     { "pull", "fetch messages of a group (HTTP), and ack them", cmd_pull },
-    { "topic", "create, list, show, delete topics", cmd_topic },
+    { "topic", "create, update, list, show, delete topics", cmd_topic },
     { "group", "create, list, show, delete groups", cmd_group },
     { "app", "create, list, show, delete apps and their grants", cmd_app },
     { "bench", "measure a broker: publish, endtoend, latency, fanout, idle",

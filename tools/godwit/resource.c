@@ -36,6 +36,47 @@ int resource_post(const struct resource *r, struct session_options *so,
                         : call(so, "POST", r->path, body, answer);
 }
 
+int resource_put(const struct resource *r, struct session_options *so,
+                 const char *name, const char *body)
+{
+    char path[PATH_LEN];
+
+    snprintf(path, sizeof path, "%s/%s", r->path, name);
+    return body == NULL ? fail(EXIT_FAILED, "out of memory")
+                        : call(so, "PUT", path, body, NULL);
+}
+
+/* "settled", "settled, 1 h at least", "limit 7 d, 10.0 GiB". */
+static void add_retention(struct table *table, const struct json *item)
+{
+    uint64_t min = json_number(json_get(item, "keep_ms_min"), 0);
+    uint64_t max = json_number(json_get(item, "keep_ms_max"), 0);
+    uint64_t bytes = json_number(json_get(item, "keep_bytes_max"), 0);
+    uint64_t count = json_number(json_get(item, "keep_count_max"), 0);
+    char one[HUMAN_LEN];
+    char text[5 * HUMAN_LEN];
+    size_t len = (size_t)snprintf(text, sizeof text, "%.16s",
+                                  json_text(json_get(item, "keep"), "-"));
+
+    if (min > 0) {
+        snprintf(text + len, sizeof text - len, ", %s at least",
+                 human_age(one, min));
+    }
+    if (max > 0) {
+        len += (size_t)snprintf(text + len, sizeof text - len, ", %s",
+                                human_age(one, max));
+    }
+    if (bytes > 0) {
+        len += (size_t)snprintf(text + len, sizeof text - len, ", %s",
+                                human_bytes(one, (double)bytes));
+    }
+    if (count > 0) {
+        snprintf(text + len, sizeof text - len, ", %s messages",
+                 human_count(one, count));
+    }
+    table_add(table, text);
+}
+
 static void add_sum(struct table *table, const char *field,
                     const struct json *detail)
 {
@@ -59,6 +100,8 @@ static void add_cell(struct table *table, const struct resource_column *column,
 
     if (column->as == AS_LANES) {
         add_sum(table, column->field, detail);
+    } else if (column->as == AS_RETENTION) {
+        add_retention(table, item);
     } else if (column->as == AS_TEXT || number == UINT64_MAX) {
         shown = json_display(value);
         table_add(table, shown);
@@ -197,14 +240,32 @@ static char *readable(const char *name, const struct json *value)
     if (ends_with(name, "_ms")) {
         return strdup(human_ms(text, number));
     }
+    if (ends_with(name, "_ms_min") || ends_with(name, "_ms_max")) {
+        return strdup(human_age(text, number));
+    }
+    if (ends_with(name, "_bytes") || ends_with(name, "_bytes_max")) {
+        return strdup(human_bytes(text, (double)number));
+    }
     return strdup(human_count(text, number));
 }
 
 /* "created_us" is shown as "created", "last_seq" as "last seq". */
 static const char *label_of(const char *name, char label[64])
 {
+    static const char *const special[][2] = {
+        { "keep_ms_min", "keep at least" },
+        { "keep_ms_max", "keep at most" },
+        { "keep_bytes_max", "keep bytes" },
+        { "keep_count_max", "keep messages" },
+    };
     size_t len = (size_t)snprintf(label, 64, "%s", name);
 
+    for (size_t i = 0; i < COUNT_OF(special); i++) {
+        if (strcmp(name, special[i][0]) == 0) {
+            snprintf(label, 64, "%s", special[i][1]);
+            return label;
+        }
+    }
     if (ends_with(name, "_us") || ends_with(name, "_ms")) {
         label[len < 64 ? len - 3 : 63] = '\0';
     }

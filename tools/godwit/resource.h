@@ -10,8 +10,9 @@ struct resource_column {
     struct column shown;
     const char *field; /* of an item of the answer */
     /* AS_LANES: the sum of the field over the lanes of the item itself, which
-     * is asked for one by one */
-    enum { AS_TEXT, AS_COUNT, AS_MS, AS_LANES } as;
+     * is asked for one by one; AS_RETENTION: how a topic keeps its messages, of
+     * several fields */
+    enum { AS_TEXT, AS_COUNT, AS_MS, AS_LANES, AS_RETENTION } as;
 };
 
 struct resource {
@@ -30,6 +31,9 @@ int resource_delete(const struct resource *r, int argc, char **argv);
  * NULL) is for json_free(). */
 int resource_post(const struct resource *r, struct session_options *so,
                   const char *body, struct json **answer);
+/* PUT `body` to the path of the resource with this name. */
+int resource_put(const struct resource *r, struct session_options *so,
+                 const char *name, const char *body);
 
 /* Is each pattern of "a,b.*" valid and are there any? False: said on stderr. */
 bool check_patterns(const char *option, const char *list);
