@@ -5,6 +5,7 @@
 #define GODWIT_STORAGE_INTERNAL_H
 
 #include "proto/limits.h"
+#include "storage/examine.h"
 #include "storage/keydir.h"
 #include "storage/lanes.h"
 #include "storage/producers.h"
@@ -152,6 +153,27 @@ struct views {
     _Atomic uint64_t epoch; /* from 1; rises with each removal of a segment */
 };
 
+/* damage.c */
+enum { DAMAGE_PLACES_MAX = 4096 /* told apart; a power of two */ };
+
+struct damages {
+    pthread_mutex_t lock; /* of all */
+    struct store_damage kept[STORE_DAMAGE_KEPT];
+    uint64_t count;
+    uint64_t *places; /* NULL while there are none */
+    size_t place_count;
+};
+
+/* How far the scrub is: the keeper's. */
+struct scrub {
+    uint32_t id; /* of the segment that it is in, or was in last */
+    int fd;
+    uint8_t *memory; /* NULL: in none */
+    size_t memory_len;
+    uint32_t forgotten; /* of it, given back */
+    struct examine examine;
+};
+
 struct figures {
     _Atomic uint64_t segments;
     _Atomic uint64_t log_bytes;
@@ -204,6 +226,11 @@ struct store {
     _Atomic uint64_t now_us;       /* wall clock of the last append */
     struct figures figures;
     struct views views;
+    struct damages damages;
+    /* The log has lost something that the keydir may still know: the keeper is
+     * to write a snapshot, and takes this back. */
+    _Atomic bool snapshot_wanted;
+    struct scrub scrub;
 
     struct journal journal;
     struct keeper keeper;
@@ -252,6 +279,16 @@ void pool_open(struct store *store, uint64_t *epoch);
 void spare_make(struct store *store);
 /* Give its space to the keydir. False when there was none. */
 bool spare_release(struct store *store);
+
+/* damage.c */
+void damages_init(struct damages *damages);
+void damages_fini(struct damages *damages);
+/* Any thread. False: this place was known. */
+bool store_damage_note(struct store *store, const struct store_damage *damage);
+
+/* scrub.c */
+void scrub_init(struct scrub *scrub);
+void scrub_fini(struct store *store);
 
 /* retire.c */
 void views_init(struct views *views);

@@ -265,6 +265,8 @@ static struct store *store_new(const struct store_config *config)
     path_in(store, "log", store->log.dir);
     pthread_mutex_init(&store->make_lock, NULL);
     views_init(&store->views);
+    damages_init(&store->damages);
+    scrub_init(&store->scrub);
     atomic_store(&store->now_us, config->now_us);
     return store;
 }
@@ -284,6 +286,8 @@ static void store_free(struct store *store)
     }
     pthread_mutex_destroy(&store->make_lock);
     views_fini(&store->views);
+    damages_fini(&store->damages);
+    scrub_fini(store);
     free(store);
 }
 

@@ -422,6 +422,7 @@ struct look {
     struct segment *segment;
     struct batch_source source;
     bool failed; /* something could not be read */
+    uint32_t at; /* where the message is said to stand; 0 nowhere */
 };
 
 /* False: bytes offset..offset+len do not lie in the segment, or do not read. */
@@ -499,6 +500,35 @@ static bool search_message(struct look *look, const struct log *log,
     return false;
 }
 
+/* The message was found without its table: say so. */
+static void note_index(struct store *store, const struct look *look,
+                       const struct store_run *run)
+{
+    struct store_damage damage = { .kind = DAMAGE_INDEX,
+                                   .segment = run->segment };
+    struct batch batch;
+
+    if (batch_read_header(&look->source, run->batch, &batch) == STATUS_OK) {
+        damage.offset =
+            run->batch + BATCH_HEADER_LEN + batch.header.records_len;
+        damage.len = batch.header.index_len;
+        (void)store_damage_note(store, &damage);
+    }
+}
+
+static void note_message(struct store *store, const struct store_run *run,
+                         uint32_t at, uint64_t seq)
+{
+    struct store_damage damage = { .kind = DAMAGE_MESSAGE,
+                                   .segment = run->segment,
+                                   .offset = at != 0 ? at : run->batch,
+                                   .topic = run->topic,
+                                   .seq = seq };
+
+    figure_add(&store->figures.corrupt_reads, 1);
+    (void)store_damage_note(store, &damage);
+}
+
 /* An error is no proof that bytes are gone; a file that ends before them is. */
 static bool is_cut(struct store *store, const struct segment *segment)
 {
@@ -516,32 +546,45 @@ static bool is_cut(struct store *store, const struct segment *segment)
     return len >= 0 && len < (off_t)atomic_load(&segment->end);
 }
 
-static enum status read_from_run(struct store_view *view,
-                                 struct store_cursor *cursor, uint64_t seq,
-                                 struct record *out)
+/* The offset in the run's table, if that reads and lies in the batch. */
+static uint32_t look_up(struct look *look, const struct log *log, uint64_t seq)
 {
-    const struct store_run *run = &cursor->run;
-    struct store *store = view->store;
-    struct look look = { .cursor = cursor,
-                         .segment = log_segment(&store->log, run->segment) };
+    const struct store_run *run = &look->cursor->run;
     uint64_t entry = run->table + (seq - run->first_seq) * 4;
+    uint32_t at;
 
-    if (look.segment != NULL && look.segment->map != NULL) {
-        look.source = segment_source(look.segment, &store->log);
-        if (readable(&look, &store->log, entry, 4, AT_TABLE)
-            && read_message(&look, &store->log,
-                            get_u32(look.source.base + entry), run->topic, seq,
+    if (run->table == 0 || !readable(look, log, entry, 4, AT_TABLE)) {
+        return 0;
+    }
+    at = get_u32(look->source.base + entry);
+    return at > run->batch && at < run->table ? at : 0;
+}
+
+/* look->at: where it is damaged. */
+static enum status read_from_run(struct store_view *view, struct look *look,
+                                 uint64_t seq, struct record *out)
+{
+    const struct store_run *run = &look->cursor->run;
+    struct store *store = view->store;
+
+    look->failed = false;
+    look->at = 0;
+    look->segment = log_segment(&store->log, run->segment);
+    if (look->segment != NULL && look->segment->map != NULL) {
+        look->source = segment_source(look->segment, &store->log);
+        look->at = look_up(look, &store->log, seq);
+        if (look->at != 0
+            && read_message(look, &store->log, look->at, run->topic, seq,
                             out)) {
             return STATUS_OK;
         }
-        if (search_message(&look, &store->log, run, seq, out)) {
+        if (search_message(look, &store->log, run, seq, out)) {
+            note_index(store, look, run);
             return STATUS_OK;
         }
     }
-    if (look.failed && !is_cut(store, look.segment)) {
-        return STATUS_IO;
-    }
-    return STATUS_CORRUPT;
+    return look->failed && !is_cut(store, look->segment) ? STATUS_IO
+                                                         : STATUS_CORRUPT;
 }
 
 static bool same_place(const struct store_run *a, const struct store_run *b)
@@ -552,11 +595,12 @@ static bool same_place(const struct store_run *a, const struct store_run *b)
 /* It could not be read where it was: has a merge moved it, or was it deleted?
  * A segment leaves the table only after a checkpoint that has no run in it, so
  * a look-up made now that still names the same place means damage. */
-static enum status read_moved(struct store_view *view,
-                              struct store_cursor *cursor, uint32_t topic,
-                              uint64_t seq, struct record *out,
+static enum status read_moved(struct store_view *view, struct look *look,
+                              uint32_t topic, uint64_t seq, struct record *out,
                               uint64_t *next_seq, enum status failed)
 {
+    struct store_cursor *cursor = look->cursor;
+
     for (int i = 0; i < MOVES_MAX; i++) {
         struct store_run run;
         enum status status;
@@ -567,15 +611,18 @@ static enum status read_moved(struct store_view *view,
             return status;
         }
         if (same_place(&run, &cursor->run)) {
+            if (failed == STATUS_CORRUPT) {
+                note_message(view->store, &run, look->at, seq);
+            }
             return failed;
         }
         cursor->run = run;
-        failed = read_from_run(view, cursor, seq, out);
+        failed = read_from_run(view, look, seq, out);
         if (failed == STATUS_OK) {
             return STATUS_OK;
         }
     }
-    return failed == STATUS_CORRUPT ? STATUS_IO : failed;
+    return STATUS_IO;
 }
 
 enum status store_view_message(struct store_view *view,
@@ -583,6 +630,7 @@ enum status store_view_message(struct store_view *view,
                                uint64_t seq, struct record *out,
                                uint64_t *next_seq)
 {
+    struct look look = { .cursor = cursor };
     uint64_t next = 0;
     enum status status = STATUS_OK;
 
@@ -593,13 +641,10 @@ enum status store_view_message(struct store_view *view,
         status = find_run(view, topic, seq, &cursor->run, &next);
     }
     if (status == STATUS_OK) {
-        status = read_from_run(view, cursor, seq, out);
+        status = read_from_run(view, &look, seq, out);
         if (status != STATUS_OK) {
-            status = read_moved(view, cursor, topic, seq, out, &next, status);
+            status = read_moved(view, &look, topic, seq, out, &next, status);
         }
-    }
-    if (status == STATUS_CORRUPT) {
-        figure_add(&view->store->figures.corrupt_reads, 1);
     }
     if (status != STATUS_OK && next_seq != NULL) {
         *next_seq = next;
