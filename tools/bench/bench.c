@@ -310,6 +310,8 @@ int cmd_bench(int argc, char **argv)
           bench_latency },
         { "fanout", "one producer to many groups", bench_fanout },
         { "idle", "what an idle connection costs the broker", bench_idle },
+        { "restart", "from the start of a killed broker to its first delivery",
+          bench_restart },
         { NULL, NULL, NULL },
     };
 

@@ -47,6 +47,8 @@ struct bench_place {
 int bench_place_open(struct bench_place *place, struct bench_options *o,
                      size_t group_count);
 void bench_place_close(struct bench_place *place); /* accepts a zeroed one */
+/* Publish `count` messages and wait for their confirms. Returns an exit code. */
+int bench_fill(const struct bench_options *o, const char *topic);
 /* The name of a group, into `name`. */
 const char *bench_group(const struct bench_place *place, size_t index,
                         char name[64]);
@@ -79,5 +81,6 @@ int bench_endtoend(int argc, char **argv);
 int bench_latency(int argc, char **argv);
 int bench_fanout(int argc, char **argv);
 int bench_idle(int argc, char **argv);
+int bench_restart(int argc, char **argv);
 
 #endif

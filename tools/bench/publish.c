@@ -127,6 +127,30 @@ static int measure(struct crew *crew, const struct bench_options *o,
     return code;
 }
 
+int bench_fill(const struct bench_options *o, const char *topic)
+{
+    char *body = bench_body(o->size);
+    struct crew *crew = crew_new(1);
+    int code;
+
+    memset(&run, 0, sizeof run);
+    code = body != NULL && crew != NULL ? crew_add(crew, o, (uint32_t)o->window)
+                                        : fail(EXIT_FAILED, "out of memory");
+    if (code == EXIT_OK) {
+        code = crew_connect(crew, o);
+    }
+    if (code == EXIT_OK) {
+        code = publish_all(crew, o, topic, body);
+    }
+    if (code == EXIT_OK && run.failed > 0) {
+        code =
+            fail(EXIT_FAILED, "not all was confirmed: %s", run.first_failure);
+    }
+    crew_free(crew);
+    free(body);
+    return code;
+}
+
 int bench_publish(int argc, char **argv)
 {
     struct bench_options o = {
