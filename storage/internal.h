@@ -261,18 +261,16 @@ MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
  * it, the segment is freed; STATUS_IO: its file may still have its name. */
 MUST_CHECK enum status
 store_recycle(struct store *store, struct segment *segment, struct error *err);
-/* The rest under make_lock, or at a start. A file that is named like one of the
- * pool; false: there is no room for it. */
-bool pool_put(struct store *store, uint32_t id);
-/* A segment as segment_make() gives it, of full capacity and with nothing left
+/* The rest under make_lock, or at a start. A segment as segment_make() gives it, of full capacity and with nothing left
  * to be filled with zeros. STATUS_NOT_FOUND: the pool is empty. */
 MUST_CHECK enum status pool_make(struct store *store, struct segment **out,
                                  const struct segment_header *header,
                                  struct error *err);
 /* segment_discard(); a file of the pool goes back there. */
 void pool_discard(struct store *store, struct segment *segment);
-/* Remove files that are of no use; raise *epoch to the highest of the others. */
-void pool_open(struct store *store, uint64_t *epoch);
+/* A start has found such a file: takes it or removes it; raises *epoch to its.
+ */
+void pool_found(struct store *store, uint32_t id, uint64_t *epoch);
 
 /* spare.c */
 /* Have the spare file when there is plenty of space; else leave it. */

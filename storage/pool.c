@@ -29,7 +29,8 @@ static void count(struct store *store)
                           memory_order_relaxed);
 }
 
-bool pool_put(struct store *store, uint32_t id)
+/* False: there is no room for it. */
+static bool pool_put(struct store *store, uint32_t id)
 {
     if (store->pool_count >= SEGMENT_POOL_MAX) {
         return false;
@@ -150,15 +151,15 @@ void pool_discard(struct store *store, struct segment *segment)
 /* ---- at start ---- */
 
 /* An epoch that was given out must not be given out again, even if the segment
- * it was for never got its name: batches of it may stand in the file. */
-static bool look_at(struct store *store, uint32_t id, uint64_t *epoch,
-                    struct error *err)
+ * it was for never got its name: batches of it may stand in the file. So a file
+ * whose head is lost is of no use. */
+static bool look_at(struct store *store, uint32_t id, uint64_t *epoch)
 {
     struct segment *segment = NULL;
     uint64_t len = 0;
     bool usable;
 
-    if (segment_peek(&segment, &store->log, id, &len, err) != STATUS_OK) {
+    if (segment_peek(&segment, &store->log, id, &len, NULL) != STATUS_OK) {
         return false;
     }
     usable = len == store->capacity && !segment->header_lost;
@@ -169,21 +170,14 @@ static bool look_at(struct store *store, uint32_t id, uint64_t *epoch,
     return usable;
 }
 
-void pool_open(struct store *store, uint64_t *epoch)
+void pool_found(struct store *store, uint32_t id, uint64_t *epoch)
 {
-    uint32_t kept = 0;
+    char path[PATH_LEN_MAX];
 
-    for (uint32_t i = 0; i < store->pool_count; i++) {
-        uint32_t id = store->pool[i];
-        char path[PATH_LEN_MAX];
-        if (look_at(store, id, epoch, NULL)) {
-            store->pool[kept++] = id;
-            log_disk(&store->log, store->capacity);
-        } else {
-            segment_path(&store->log, id, "pool", path);
-            (void)store->vfs->unlink(store->vfs, path);
-        }
+    if (look_at(store, id, epoch) && pool_put(store, id)) {
+        log_disk(&store->log, store->capacity);
+    } else {
+        segment_path(&store->log, id, "pool", path);
+        (void)store->vfs->unlink(store->vfs, path);
     }
-    store->pool_count = kept;
-    count(store);
 }

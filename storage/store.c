@@ -319,6 +319,7 @@ static enum status open_once(struct store **out,
         return status;
     }
     atomic_store(&store->figures.segments, recovery->segment_count);
+    atomic_store(&store->figures.freed_bytes, 0); /* since open */
     *out = store;
     return STATUS_OK;
 }

@@ -41,9 +41,8 @@ static void on_name(void *arg, const char *name)
         segment_path(&r->store->log, made, "tmp", path);
         (void)r->store->vfs->unlink(r->store->vfs, path);
     }
-    if (pooled != 0 && !pool_put(r->store, pooled)) {
-        segment_path(&r->store->log, pooled, "pool", path);
-        (void)r->store->vfs->unlink(r->store->vfs, path);
+    if (pooled != 0) {
+        pool_found(r->store, pooled, &r->epoch);
     }
     if (id == 0 || r->status != STATUS_OK) {
         return;
@@ -113,7 +112,6 @@ enum status recovery_open_segments(struct recovery *r, struct error *err)
             r->epoch = f->segment->header.epoch;
         }
     }
-    pool_open(r->store, &r->epoch);
     return STATUS_OK;
 }
 
