@@ -1,0 +1,69 @@
+#include "test/storage/power_bugs.h"
+
+#include "storage/recovery.h"
+#include "test/lib/calls.h"
+
+/* Enough for these lives: a start does not lay out half a megabyte. */
+enum { PRODUCERS_KEPT = 256 };
+
+bool __real_recovery_find_batch(struct recovery *r, uint32_t from,
+                                struct batch *out);
+bool __wrap_recovery_find_batch(struct recovery *r, uint32_t from,
+                                struct batch *out);
+enum status __real_batch_read_header(const struct batch_source *source,
+                                     uint32_t offset, struct batch *out);
+enum status __wrap_batch_read_header(const struct batch_source *source,
+                                     uint32_t offset, struct batch *out);
+enum status __real_recovery_list(struct recovery *r, struct error *err);
+enum status __wrap_recovery_list(struct recovery *r, struct error *err);
+enum status __real_producers_init(struct producers *p, uint32_t count_max,
+                                  uint64_t seed);
+enum status __wrap_producers_init(struct producers *p, uint32_t count_max,
+                                  uint64_t seed);
+
+static enum power_bug bug;
+static bool stopped; /* BUG_STOP_AT_BAD: for the rest of this start */
+
+void power_bug_set(enum power_bug to)
+{
+    bug = to;
+    calls_lmdb_without_sync(to == BUG_LMDB_NO_SYNC);
+}
+
+enum status __wrap_recovery_list(struct recovery *r, struct error *err)
+{
+    stopped = false;
+    return __real_recovery_list(r, err);
+}
+
+bool __wrap_recovery_find_batch(struct recovery *r, uint32_t from,
+                                struct batch *out)
+{
+    bool found = __real_recovery_find_batch(r, from, out);
+
+    if (bug != BUG_STOP_AT_BAD) {
+        return found;
+    }
+    stopped = stopped || (found && out->header.offset != from)
+              || (!found && from > SEGMENT_BEGIN);
+    return !stopped;
+}
+
+/* As if all before it had been durable. */
+enum status __wrap_batch_read_header(const struct batch_source *source,
+                                     uint32_t offset, struct batch *out)
+{
+    enum status status = __real_batch_read_header(source, offset, out);
+
+    if (status == STATUS_OK && bug == BUG_RESURRECT) {
+        out->header.durable = place_of(source->segment, offset);
+    }
+    return status;
+}
+
+enum status __wrap_producers_init(struct producers *p, uint32_t count_max,
+                                  uint64_t seed)
+{
+    return __real_producers_init(p, count_max == 0 ? PRODUCERS_KEPT : count_max,
+                                 seed);
+}

@@ -1,0 +1,507 @@
+#include "test/storage/power_life.h"
+
+#include "proto/check.h"
+#include "storage/internal.h"
+#include "test/lib/calls.h"
+#include "test/storage/power_bugs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIRST_TOPICS = 3, FIRST_GROUPS = 2, SEGMENT_LEN = 32 * 1024 };
+
+static uint64_t draw(struct life *life, uint64_t below)
+{
+    return random_next(&life->state) % below;
+}
+
+static void *grow(void *array, size_t *capacity, size_t count, size_t entry)
+{
+    if (count < *capacity) {
+        return array;
+    }
+    *capacity = *capacity == 0 ? 64 : *capacity * 2;
+    array = realloc(array, *capacity * entry);
+    CHECK(array != NULL);
+    return array;
+}
+
+/* ---- records into the buffer ---- */
+
+static struct event *adding(struct life *life, bool duplicate)
+{
+    CHECK(life->added < COUNT_OF(life->adding));
+    life->expect_duplicate[life->added] = duplicate;
+    life->adding[life->added] = (struct event) { 0 };
+    return &life->adding[life->added++];
+}
+
+/* Seq as it will be: behind those in the buffer. */
+static uint64_t next_seq(const struct life *life, uint32_t topic)
+{
+    uint64_t seq = life->tried.topics[topic].last + 1;
+
+    for (size_t i = 0; i < life->added; i++) {
+        seq += life->adding[i].kind == EVENT_MESSAGE
+               && life->adding[i].topic == topic && !life->expect_duplicate[i];
+    }
+    return seq;
+}
+
+static uint64_t next_number(const struct life *life, uint32_t producer)
+{
+    uint64_t number = life->tried.numbers[producer] + 1;
+
+    for (size_t i = 0; i < life->added; i++) {
+        if (life->adding[i].producer == producer
+            && life->adding[i].number >= number) {
+            number = life->adding[i].number + 1;
+        }
+    }
+    return number;
+}
+
+static void add_one(struct life *life, uint32_t topic, uint32_t producer,
+                    bool again)
+{
+    char body[MODEL_BODY_LEN];
+    uint64_t seq = next_seq(life, topic);
+    uint64_t number = next_number(life, producer);
+    struct event *event = adding(life, again);
+
+    event->kind = EVENT_MESSAGE;
+    event->topic = topic;
+    event->first = seq;
+    event->salt = ++life->salt + (uint32_t)(draw(life, 1 << 20) << 12);
+    event->producer = producer;
+    event->number = producer == 0 ? 0 : number - (again ? 1 : 0);
+    (void)model_body(topic, seq, event->salt, body);
+    add_sent(&life->h, topic, body, producer, event->number);
+}
+
+static bool topic_lives(const struct life *life, uint32_t topic)
+{
+    return life->tried.facts[CATALOG_TOPIC][topic] == FACT_LIVE;
+}
+
+static uint32_t some_topic(struct life *life)
+{
+    for (;;) {
+        uint32_t topic = 1 + (uint32_t)draw(life, MODEL_TOPICS - 1);
+        if (topic_lives(life, topic)) {
+            return topic;
+        }
+    }
+}
+
+static uint32_t some_group(struct life *life)
+{
+    for (;;) {
+        uint32_t group = 1 + (uint32_t)draw(life, MODEL_GROUPS - 1);
+        if (life->tried.facts[CATALOG_GROUP][group] == FACT_LIVE) {
+            return group;
+        }
+    }
+}
+
+static void add_some_messages(struct life *life, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t producer = draw(life, 3) == 0
+                                ? 1 + (uint32_t)draw(life, MODEL_PRODUCERS - 1)
+                                : 0;
+        bool again =
+            producer != 0 && draw(life, 4) == 0
+            && life->tried.numbers[producer] > 0
+            && next_number(life, producer) == life->tried.numbers[producer] + 1;
+        add_one(life, some_topic(life), producer, again);
+    }
+}
+
+static void add_settling(struct life *life)
+{
+    uint32_t topic = some_topic(life);
+    uint32_t group = some_group(life);
+    const struct model_lane *lane = &life->tried.lanes[group][topic];
+    uint64_t last = life->tried.topics[topic].last;
+    uint64_t from = 1;
+    uint64_t kind = draw(life, 10);
+    struct event *event;
+
+    while (from <= last && lane->state[from] != 0) {
+        from++;
+    }
+    if (from > last) {
+        return;
+    }
+    event = adding(life, false);
+    event->topic = topic;
+    event->group = group;
+    event->first = from + draw(life, last - from + 1) / (1 + draw(life, 4));
+    event->last = event->first + draw(life, last - event->first + 1);
+    if (kind < 6) {
+        event->kind = EVENT_ACK;
+        add_ack(&life->h, group, topic, event->first, event->last);
+    } else if (kind < 7 && lane->state[event->first] == 0) {
+        event->kind = EVENT_GAP;
+        event->last = event->first;
+        add_gap(&life->h, group, topic, event->first, event->last);
+    } else {
+        event->kind = EVENT_RETRY;
+        event->retry =
+            (struct retry) { .seq = event->first,
+                             .attempts = 1 + lane->attempts[event->first],
+                             .due_us = 1000 + draw(life, 100000) };
+        add_retry(&life->h, group, topic, event->retry);
+    }
+}
+
+static void add_fact_of(struct life *life, enum catalog_class class,
+                        uint32_t id, bool deleted)
+{
+    struct event *event = adding(life, false);
+    char name[16];
+    char value[16];
+
+    event->kind = EVENT_FACT;
+    event->class = class;
+    event->id = id;
+    event->deleted = deleted;
+    event->value = deleted ? 0 : ++life->salt;
+    snprintf(name, sizeof name, "n%u", id);
+    snprintf(value, sizeof value, "v%u", event->value);
+    add_fact(&life->h, class, id, name, value, deleted);
+}
+
+static unsigned count_live(const struct life *life, enum catalog_class class,
+                           uint32_t ids)
+{
+    unsigned count = 0;
+
+    for (uint32_t id = 1; id < ids; id++) {
+        count += life->tried.facts[class][id] == FACT_LIVE;
+    }
+    return count;
+}
+
+/* A topic or a group goes and another comes, or an app changes. Alone in its
+ * batch: what else is in there must not be about it. */
+static void add_some_fact(struct life *life)
+{
+    uint64_t kind = draw(life, 8);
+    enum catalog_class class = kind == 0 ? CATALOG_TOPIC : CATALOG_GROUP;
+    uint32_t ids = kind == 0 ? MODEL_TOPICS : MODEL_GROUPS;
+
+    if (kind > 1) {
+        add_fact_of(life, CATALOG_APP, 1 + (uint32_t)draw(life, 9),
+                    draw(life, 4) == 0);
+        return;
+    }
+    for (uint32_t id = 1; id < ids; id++) {
+        if (life->tried.facts[class][id] == FACT_NONE) {
+            add_fact_of(life, class, id, false);
+            break;
+        }
+    }
+    if (count_live(life, class, ids) > 2) {
+        uint32_t id = kind == 0 ? some_topic(life) : some_group(life);
+        add_fact_of(life, class, id, true);
+    }
+}
+
+/* ---- the log ---- */
+
+static void note_event(struct life *life, const struct event *event)
+{
+    life->events = grow(life->events, &life->event_capacity, life->event_count,
+                        sizeof *life->events);
+    life->events[life->event_count++] = *event;
+    model_apply(&life->tried, event);
+}
+
+/* The records that this batch took: what became of each is as expected. */
+static void note_records(struct life *life, size_t len, size_t *done)
+{
+    for (size_t at = 0; at < len; at += record_size_at(life->h.buffer + at)) {
+        const uint8_t *record = life->h.buffer + at;
+        const struct event *event = &life->adding[*done];
+        bool duplicate = life->expect_duplicate[(*done)++];
+        CHECK(record_flags_at(record) == (duplicate ? RECORD_DUPLICATE : 0));
+        if (duplicate) {
+            continue;
+        }
+        CHECK(event->kind != EVENT_MESSAGE
+              || record_seq_at(record) == event->first);
+        note_event(life, event);
+    }
+}
+
+static void note_batch(struct life *life, const struct store_commit *commit,
+                       size_t tried)
+{
+    life->bytes += commit->len;
+    life->batches = grow(life->batches, &life->batch_capacity,
+                         life->batch_count, sizeof *life->batches);
+    life->batches[life->batch_count++] =
+        (struct life_batch) { life->event_count, tried, SIZE_MAX, life->bytes };
+    CHECK(life->waiting_count < COUNT_OF(life->waiting));
+    life->waiting[life->waiting_count++] = *commit;
+}
+
+static void confirm(struct life *life)
+{
+    for (; life->confirmed_count < life->batch_count; life->confirmed_count++) {
+        life->batches[life->confirmed_count].confirmed = life->trace.count;
+    }
+}
+
+/* The buffer into the log, in as many batches as it takes. */
+static void append(struct life *life)
+{
+    struct harness *h = &life->h;
+    size_t done = 0;
+
+    while (h->len > 0) {
+        struct store_span span = { .at = h->buffer, .len = h->len };
+        struct store_commit commit;
+        size_t tried = life->trace.count;
+        h->now_us += 1000;
+        CHECK(store_append(h->store, &span, 1, h->now_us, &commit, &h->err)
+              == STATUS_OK);
+        CHECK(span.taken > 0);
+        note_records(life, span.taken, &done);
+        if (commit.record_count > 0) {
+            note_batch(life, &commit, tried);
+        }
+        memmove(h->buffer, h->buffer + span.taken, h->len - span.taken);
+        h->len -= span.taken;
+    }
+    CHECK(done == life->added);
+    life->added = 0;
+}
+
+static void note_checkpoint(struct life *life)
+{
+    life->checkpoints = grow(life->checkpoints, &life->checkpoint_capacity,
+                             life->checkpoint_count, sizeof *life->checkpoints);
+    life->checkpoints[life->checkpoint_count++] =
+        (struct life_checkpoint) { life->trace.count, life->bytes };
+}
+
+static void checkpoint(struct life *life)
+{
+    CHECK(store_checkpoint(life->h.store, &life->h.err) == STATUS_OK);
+    note_checkpoint(life);
+}
+
+static void apply_waiting(struct life *life)
+{
+    for (size_t i = 0; i < life->waiting_count; i++) {
+        CHECK(store_view_commit(life->h.view, &life->waiting[i], NULL)
+              == STATUS_OK);
+        CHECK(store_apply(life->h.store, &life->waiting[i]) == STATUS_OK);
+    }
+    life->waiting_count = 0;
+}
+
+static void sync_all(struct life *life)
+{
+    if (life->bug == BUG_CONFIRM_EARLY) {
+        confirm(life);
+    }
+    if (life->bug == BUG_CHECKPOINT_EARLY && draw(life, 3) == 0) {
+        apply_waiting(life);
+        checkpoint(life);
+    }
+    CHECK(store_sync(life->h.store, &life->h.err) == STATUS_OK);
+    confirm(life);
+    apply_waiting(life);
+}
+
+/* ---- open, close, die ---- */
+
+/* It must be as it was, to the letter. */
+static void check_self(struct life *life)
+{
+    static char has[MODEL_TEXT_LEN];
+    static char expected[MODEL_TEXT_LEN];
+
+    store_text(&life->h, has);
+    model_text(&life->tried, expected);
+    if (strcmp(has, expected) != 0) {
+        fprintf(stderr, "after a reopening:\n%s\nexpected:\n%s\n", has,
+                expected);
+        CHECK(!"the store is as it was");
+    }
+}
+
+static void open_store(struct life *life)
+{
+    enum status status = harness_open(&life->h);
+
+    if (status != STATUS_OK) {
+        fprintf(stderr, "open: %s\n", life->h.err.text);
+    }
+    CHECK(status == STATUS_OK);
+    confirm(life); /* all that the log holds is durable */
+    life->waiting_count = 0;
+    note_checkpoint(life);
+    check_self(life);
+}
+
+/* Without a clean end. */
+static void die(struct life *life)
+{
+    store_freeze(life->h.store);
+    harness_close(&life->h);
+    open_store(life);
+}
+
+static void reopen(struct life *life)
+{
+    harness_close(&life->h);
+    open_store(life);
+}
+
+struct life *life_begin(uint64_t seed, enum power_bug bug)
+{
+    struct life *life = calloc(1, sizeof *life);
+
+    CHECK(life != NULL);
+    life->state = seed;
+    life->bug = bug;
+    model_init(&life->tried);
+    harness_init(&life->h);
+    life->h.config.segment_len = SEGMENT_LEN;
+    life->trace.forget_syncs = bug == BUG_NO_SYNC;
+    life->trace.forget_dir_syncs = bug == BUG_NO_DIR_SYNC;
+    calls_be_cheap(true);
+    calls_seed(seed | 1);
+    power_bug_set(bug);
+    disk_trace_start(&life->trace, life->h.dir);
+    open_store(life);
+    for (uint32_t i = 1; i <= FIRST_TOPICS; i++) {
+        add_fact_of(life, CATALOG_TOPIC, i, false);
+    }
+    for (uint32_t i = 1; i <= FIRST_GROUPS; i++) {
+        add_fact_of(life, CATALOG_GROUP, i, false);
+    }
+    append(life);
+    sync_all(life);
+    return life;
+}
+
+void life_end(struct life *life)
+{
+    harness_close(&life->h);
+    disk_trace_stop(&life->trace);
+    calls_seed(0);
+    power_bug_set(BUG_NONE);
+}
+
+void life_free(struct life *life)
+{
+    harness_fini(&life->h);
+    disk_trace_fini(&life->trace);
+    free(life->events);
+    free(life->batches);
+    free(life->checkpoints);
+    free(life);
+}
+
+/* ---- steps ---- */
+
+void life_step(struct life *life, enum life_step step)
+{
+    switch (step) {
+    case STEP_PUBLISH:
+        add_one(life, some_topic(life), 0, false);
+        break;
+    case STEP_PUBLISH_BIG:
+        add_some_messages(life, 6);
+        break;
+    case STEP_SETTLE:
+        add_settling(life);
+        break;
+    case STEP_FACT:
+        add_some_fact(life);
+        break;
+    case STEP_PREPARE:
+        CHECK(store_prepare(life->h.store, &life->h.err) == STATUS_OK);
+        return;
+    case STEP_CHECKPOINT:
+        checkpoint(life);
+        return;
+    case STEP_REOPEN:
+        reopen(life);
+        return;
+    case STEP_DIE:
+        die(life);
+        return;
+    case LIFE_STEPS:
+        return;
+    }
+    append(life);
+    sync_all(life);
+}
+
+/* One to four batches, then mostly one sync for all of them. */
+static void work(struct life *life)
+{
+    unsigned batches = 1 + (unsigned)draw(life, 4);
+
+    while (batches-- > 0) {
+        if (draw(life, 12) == 0) {
+            add_some_fact(life);
+        } else {
+            add_some_messages(life, 1 + (unsigned)draw(life, 6));
+            for (uint64_t i = draw(life, 4); i > 0; i--) {
+                add_settling(life);
+            }
+        }
+        append(life);
+    }
+    if (draw(life, 10) != 0) {
+        sync_all(life);
+    }
+}
+
+void life_live(struct life *life, int steps)
+{
+    for (int i = 0; i < steps; i++) {
+        work(life);
+        if (draw(life, 4) == 0) {
+            life_step(life, STEP_PREPARE);
+        }
+        if (draw(life, 9) == 0) {
+            sync_all(life);
+            life_step(life, STEP_CHECKPOINT);
+        }
+        if (draw(life, 30) == 0) {
+            life_step(life, draw(life, 2) == 0 ? STEP_REOPEN : STEP_DIE);
+        }
+    }
+}
+
+/* ---- the ledger at a cut ---- */
+
+size_t life_confirmed(const struct life *life, size_t cut)
+{
+    size_t count = 0;
+
+    while (count < life->batch_count && life->batches[count].confirmed <= cut) {
+        count++;
+    }
+    return count;
+}
+
+size_t life_tried(const struct life *life, size_t cut)
+{
+    size_t count = 0;
+
+    while (count < life->batch_count && life->batches[count].tried <= cut) {
+        count++;
+    }
+    return count;
+}
