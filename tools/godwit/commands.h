@@ -12,5 +12,9 @@ int cmd_group(int argc, char **argv);
 int cmd_app(int argc, char **argv);
 int cmd_health(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
+int cmd_dump(int argc, char **argv);
+int cmd_backup(int argc, char **argv);
+int cmd_restore(int argc, char **argv);
 
 #endif

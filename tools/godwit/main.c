@@ -15,6 +15,9 @@ static const struct command commands[] = {
     { "bench", "measure a broker: publish, endtoend, latency, fanout, idle",
       cmd_bench },
     { "health", "ask the broker how it is", cmd_health },
+    { "backup", "copy a data folder, also while its broker serves",
+      cmd_backup },
+    { "restore", "make a data folder out of a backup", cmd_restore },
     { NULL, NULL, NULL },
 };
 

@@ -1,0 +1,25 @@
+/* What the commands share that read a data folder themselves, with no broker in
+ * between. */
+#ifndef GODWIT_TOOLS_OFFLINE_H
+#define GODWIT_TOOLS_OFFLINE_H
+
+#include "tools/godwit/command.h"
+
+/* Their exit codes; Ctrl-C is EXIT_INTERRUPTED as everywhere. */
+enum offline_code {
+    OFFLINE_FINE = 0,
+    OFFLINE_DAMAGE = 1, /* something is not as it was written, or not there */
+    OFFLINE_FAILED = 2  /* the command line, or the work could not be done */
+};
+
+/* Say on stderr why it did not work, with a word about what to do. Returns the
+ * exit code. */
+int offline_fail(enum status status, const struct error *err);
+
+/* Does a broker have this folder? Changes nothing. */
+bool offline_in_use(const char *dir);
+
+/* Is `inner`, which need not exist, in `outer` or in a folder of it? */
+bool offline_inside(const char *inner, const char *outer);
+
+#endif
