@@ -501,7 +501,7 @@ static enum status find_last(struct recovery *r, uint64_t place,
             || f->segment->header.previous_end != 0) {
             return STATUS_OK;
         }
-        status = recovery_load(r, f, err);
+        status = recovery_load(r, f, SEGMENT_BEGIN, false, err);
         if (status != STATUS_OK
             || recovery_find_batch(r, SEGMENT_BEGIN, &batch)) {
             return status;

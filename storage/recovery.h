@@ -1,5 +1,6 @@
-/* One start of the store: what its parts (survey.c: the files; replay.c: their
- * batches; recover.c: the decisions) share. For the files of storage/ alone. */
+/* One start of the store: what its parts (survey.c: the files; reading.c: one
+ * of them in memory; replay.c: its batches; recover.c: the decisions) share.
+ * For the files of storage/ alone. */
 #ifndef GODWIT_STORAGE_RECOVERY_H
 #define GODWIT_STORAGE_RECOVERY_H
 
@@ -36,7 +37,9 @@ struct recovery {
     /* the segment being looked at, in memory of our own */
     uint8_t *memory;
     size_t memory_len;
-    uint32_t limit;
+    uint32_t memory_from;  /* asked for from here, */
+    bool memory_whole;     /* and to the end of the file */
+    uint32_t limit;        /* it was read so far */
     uint64_t memory_epoch; /* its batches must carry; 0: not known yet */
     uint32_t memory_id;    /* which; 0 none */
     struct found_batch *batches;
@@ -61,9 +64,15 @@ MUST_CHECK enum status recovery_list(struct recovery *r, struct error *err);
 /* Read their heads; the files are let go of again. */
 MUST_CHECK enum status recovery_open_segments(struct recovery *r,
                                               struct error *err);
-/* Read one whole, past the page cache. It stays until the next one. */
+
+/* ---- reading.c ---- */
+
+/* Read one from offset `from` on, past the page cache, to the seal or to where
+ * nothing stands any more; `whole`: to the seal or the end of the file,
+ * whatever is missing before. It stays until the next one. */
 MUST_CHECK enum status recovery_load(struct recovery *r,
                                      const struct found_segment *f,
+                                     uint32_t from, bool whole,
                                      struct error *err);
 void recovery_unload(struct recovery *r);
 struct batch_source recovery_source(const struct recovery *r);

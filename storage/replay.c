@@ -260,7 +260,7 @@ enum status recovery_replay(struct recovery *r, uint64_t place,
             recovery_end_covered(r, i);
             continue;
         }
-        status = recovery_load(r, f, err);
+        status = recovery_load(r, f, from, i < r->last, err);
         if (status != STATUS_OK) {
             break;
         }
