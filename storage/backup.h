@@ -51,6 +51,13 @@ MUST_CHECK enum status backup_make(const struct backup_job *job,
 MUST_CHECK enum status backup_read(const char *dir, const struct vfs *vfs,
                                    struct manifest *out, struct error *err);
 
+/* Read the backup in `from` and check each file against what the backup says of
+ * it; those that differ or are missing are told to damage() and counted.
+ * `to` is not used. */
+MUST_CHECK enum status backup_check(const struct backup_job *job,
+                                    struct manifest *out, uint64_t *damages,
+                                    struct error *err);
+
 /* Copy the backup in `from` into `to`, which must be absent or empty, and check
  * each file against what the backup says of it. STATUS_CORRUPT: some are
  * damaged (each was told to damage()), and nothing is left of `to`; unless

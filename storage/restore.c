@@ -15,6 +15,7 @@ struct restore {
     const struct vfs *vfs;
     const struct manifest *manifest;
     struct error *err;
+    bool writing; /* else only checked */
     struct landing landing;
     uint8_t *piece;
     uint64_t damages;
@@ -130,20 +131,31 @@ static enum status go_on(struct restore *r, uint64_t by)
     return error_set(r->err, STATUS_CLOSED, 0, "stopped");
 }
 
-static enum status copy_content(struct restore *r, int fd, const char *path)
+static enum status write_piece(struct restore *r, size_t len)
+{
+    return r->writing
+               ? landing_put(&r->landing, slice_of(r->piece, len), r->err)
+               : STATUS_OK;
+}
+
+/* Read all of it; the pieces are those of landing_hash(). */
+static enum status copy_content(struct restore *r, int fd, const char *path,
+                                struct manifest_file *found)
 {
     enum status status = STATUS_OK;
-    uint64_t at = 0;
     ssize_t have = 1;
 
     while (status == STATUS_OK && have > 0) {
-        have = io_read(r->vfs, fd, r->piece, LANDING_PIECE_LEN, (off_t)at);
+        have =
+            io_read(r->vfs, fd, r->piece, LANDING_PIECE_LEN, (off_t)found->len);
         if (have < 0) {
             return fail("read", path, r->err);
         }
-        at += (uint64_t)have;
-        status =
-            landing_put(&r->landing, slice_of(r->piece, (size_t)have), r->err);
+        if (have > 0) {
+            found->hash = landing_hash(r->piece, (size_t)have, found->hash);
+            found->len += (uint64_t)have;
+            status = write_piece(r, (size_t)have);
+        }
         if (status == STATUS_OK) {
             status = go_on(r, (uint64_t)have);
         }
@@ -151,13 +163,31 @@ static enum status copy_content(struct restore *r, int fd, const char *path)
     return status;
 }
 
+static enum status copy_open_file(struct restore *r, int fd, const char *path,
+                                  struct manifest_file *found)
+{
+    uint64_t hash;
+    uint64_t len;
+    enum status status = STATUS_OK;
+
+    if (r->writing) {
+        status = landing_file(&r->landing, found->name.text, r->err);
+    }
+    if (status == STATUS_OK) {
+        status = copy_content(r, fd, path, found);
+    }
+    if (status == STATUS_OK && r->writing) {
+        status = landing_end(&r->landing, &len, &hash, r->err);
+    }
+    return status;
+}
+
 static enum status copy_file(struct restore *r,
                              const struct manifest_file *file)
 {
+    struct manifest_file found = { .name = file->name };
     char path[PATH_LEN_MAX];
     enum status status;
-    uint64_t hash;
-    uint64_t len;
     int fd;
 
     snprintf(path, sizeof path, "%.3900s/%s", r->job->from, file->name.text);
@@ -169,23 +199,14 @@ static enum status copy_file(struct restore *r,
     if (fd < 0) {
         return fail("open", path, r->err);
     }
-    status = landing_file(&r->landing, file->name.text, r->err);
-    if (status == STATUS_OK) {
-        status = copy_content(r, fd, path);
-    }
+    status = copy_open_file(r, fd, path, &found);
     r->vfs->close(r->vfs, fd);
-    if (status == STATUS_OK) {
-        status = landing_end(&r->landing, &len, &hash, r->err);
+    if (status == STATUS_OK && found.len != file->len) {
+        tell(r, file, found.len, "its length is not what it was");
+    } else if (status == STATUS_OK && found.hash != file->hash) {
+        tell(r, file, found.len, "its content is not what it was");
     }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (len != file->len) {
-        tell(r, file, len, "its length is not what it was");
-    } else if (hash != file->hash) {
-        tell(r, file, len, "its content is not what it was");
-    }
-    return STATUS_OK;
+    return status;
 }
 
 static enum status check_damages(struct restore *r)
@@ -219,7 +240,7 @@ static enum status copy_files(struct restore *r)
     if (status == STATUS_OK && format != NULL) {
         status = copy_file(r, format);
     }
-    return status == STATUS_OK ? check_damages(r) : status;
+    return status;
 }
 
 static enum status check_space(struct restore *r)
@@ -249,16 +270,23 @@ static enum status restore_all(struct restore *r)
     if (status == STATUS_OK) {
         status = copy_files(r);
     }
+    if (status == STATUS_OK) {
+        status = check_damages(r);
+    }
     return status == STATUS_OK ? landing_keep(&r->landing, r->err) : status;
 }
 
-enum status backup_restore(const struct backup_job *job, struct manifest *out,
-                           struct error *err)
+static enum status begin(struct restore *r, const struct backup_job *job,
+                         struct manifest *out, struct error *err)
 {
     const struct vfs *vfs = job->vfs == NULL ? vfs_system() : job->vfs;
-    struct restore r = { .job = job, .vfs = vfs, .manifest = out, .err = err };
     enum status status = backup_read(job->from, vfs, out, err);
 
+    *r = (struct restore) { .job = job,
+                            .vfs = vfs,
+                            .manifest = out,
+                            .err = err,
+                            .landing = { .vfs = vfs, .fd = -1 } };
     if (status != STATUS_OK) {
         return status;
     }
@@ -269,12 +297,37 @@ enum status backup_restore(const struct backup_job *job, struct manifest *out,
                          job->from, out->format,
                          (unsigned)STORE_FORMAT_VERSION);
     }
-    r.piece = malloc(LANDING_PIECE_LEN);
-    if (r.piece == NULL) {
-        return error_set(err, STATUS_NOMEM, 0, "restore");
+    r->piece = malloc(LANDING_PIECE_LEN);
+    return r->piece != NULL ? STATUS_OK
+                            : error_set(err, STATUS_NOMEM, 0, "restore");
+}
+
+enum status backup_check(const struct backup_job *job, struct manifest *out,
+                         uint64_t *damages, struct error *err)
+{
+    struct restore r;
+    enum status status = begin(&r, job, out, err);
+
+    if (status == STATUS_OK) {
+        status = copy_files(&r);
     }
-    r.landing = (struct landing) { .vfs = vfs, .fd = -1 };
-    status = restore_all(&r);
+    if (status == STATUS_OK) {
+        *damages = r.damages;
+    }
+    free(r.piece);
+    return status;
+}
+
+enum status backup_restore(const struct backup_job *job, struct manifest *out,
+                           struct error *err)
+{
+    struct restore r;
+    enum status status = begin(&r, job, out, err);
+
+    r.writing = true;
+    if (status == STATUS_OK) {
+        status = restore_all(&r);
+    }
     landing_fini(&r.landing);
     free(r.piece);
     return status;

@@ -3,7 +3,6 @@
 #include "tools/godwit/copying.h"
 #include "tools/godwit/offline.h"
 
-#include <sys/stat.h>
 #include <time.h>
 
 static const struct help help = {
@@ -100,6 +99,9 @@ int cmd_backup(int argc, char **argv)
     }
     job.from = parsed.operands.at[0];
     job.to = parsed.operands.at[1];
+    if (!offline_check_folder(job.from)) {
+        return OFFLINE_FAILED;
+    }
     if (offline_inside(job.to, job.from)) {
         return fail(OFFLINE_FAILED,
                     "%s lies inside %s; make the backup "

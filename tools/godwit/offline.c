@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PATH_ROOM = 4096 };
@@ -27,6 +28,22 @@ int offline_fail(enum status status, const struct error *err)
     }
     fail(OFFLINE_FAILED, "%s%s", err->text, advice(status, err->sys));
     return status == STATUS_CORRUPT ? OFFLINE_DAMAGE : OFFLINE_FAILED;
+}
+
+bool offline_check_folder(const char *dir)
+{
+    struct stat st;
+
+    if (stat(dir, &st) != 0) {
+        fail(OFFLINE_FAILED, "%s: %s%s", dir, strerror(errno),
+             advice(STATUS_IO, errno));
+        return false;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        fail(OFFLINE_FAILED, "%s is not a folder", dir);
+        return false;
+    }
+    return true;
 }
 
 /* A shared lock for a moment: a broker holds it for itself alone. */

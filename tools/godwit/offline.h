@@ -16,6 +16,9 @@ enum offline_code {
  * exit code. */
 int offline_fail(enum status status, const struct error *err);
 
+/* Is there such a folder? False: the user was told that there is not. */
+bool offline_check_folder(const char *dir);
+
 /* Does a broker have this folder? Changes nothing. */
 bool offline_in_use(const char *dir);
 

@@ -87,6 +87,9 @@ int cmd_restore(int argc, char **argv)
     }
     job.from = parsed.operands.at[0];
     job.to = parsed.operands.at[1];
+    if (!offline_check_folder(job.from)) {
+        return OFFLINE_FAILED;
+    }
     if (offline_inside(job.to, job.from)) {
         return fail(OFFLINE_FAILED, "%s lies inside %s", job.to, job.from);
     }

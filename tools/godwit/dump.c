@@ -1,0 +1,271 @@
+/* godwit dump: the records of a data folder as JSON lines. */
+#include "storage/inspect.h"
+
+#include "proto/codec.h"
+#include "tools/godwit/commands.h"
+#include "tools/godwit/dump.h"
+#include "tools/godwit/interrupt.h"
+#include "tools/godwit/offline.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
+
+static const struct help help = {
+    .usage = "godwit dump DIR [options]",
+    .text =
+        "Prints what the log of the data folder or backup DIR holds, one "
+        "record a\n"
+        "line, in the order in which it was written: messages, acks, gaps, "
+        "retries,\n"
+        "catalog facts (apps, topics, groups) and trims, each with the segment "
+        "and\n"
+        "offset where it stands. Bodies are text, or base64 where they are "
+        "none. A\n"
+        "message that a merge moved is there once for each place, with "
+        "\"moved\".\n"
+        "What is damaged is left out and named on stderr.\n"
+        "\n"
+        "Nothing is changed and no lock is taken; a broker may serve from DIR\n"
+        "meanwhile. Secrets of apps are not printed.\n"
+        "\n"
+        "Exit code 0: all of it; 1: something is damaged and left out; 2: it "
+        "could\n"
+        "not be read.\n",
+    .examples = "  godwit dump /var/lib/godwit --no-bodies | jq -r .kind | "
+                "sort | uniq -c\n"
+                "  godwit dump /var/lib/godwit --topic orders --from-seq 1000 "
+                "--count 10\n"
+                "  godwit dump /backup/godwit-monday --kind ack --kind retry\n",
+};
+
+enum { FLUSH_LEN = 256 * 1024, KIND_COUNT = RECORD_TRIM + 1 };
+
+struct dump {
+    struct dump_options options;
+    bool kinds[KIND_COUNT]; /* wanted */
+    uint64_t from_seq;
+    uint64_t count_max; /* 0: all */
+    uint64_t count;
+    struct inspect *inspect;
+    struct bytes text;   /* lines not written yet */
+    enum status written; /* the first failure to write */
+    int write_errno;
+    uint64_t damages;
+};
+
+/* ---- writing ---- */
+
+static void flush(struct dump *d)
+{
+    while (bytes_len(&d->text) > 0 && d->written == STATUS_OK) {
+        ssize_t n =
+            write(STDOUT_FILENO, bytes_begin(&d->text), bytes_len(&d->text));
+        if (n < 0 && errno != EINTR) {
+            d->write_errno = errno;
+            d->written = errno == EPIPE ? STATUS_CLOSED : STATUS_IO;
+        }
+        bytes_consume(&d->text, n > 0 ? (size_t)n : 0);
+    }
+}
+
+/* ---- which records ---- */
+
+/* Of what topic it speaks; 0: of none. */
+static uint32_t topic_of(const struct inspect_record *r)
+{
+    struct ranges_reader ranges;
+    struct retries_reader retries;
+    struct record_trim trim;
+    struct record_fact fact;
+
+    switch (r->record.kind) {
+    case RECORD_MESSAGE:
+        return r->record.topic;
+    case RECORD_ACK:
+    case RECORD_GAP:
+        return ranges_read(r->record.body, &ranges) == STATUS_OK ? ranges.topic
+                                                                 : 0;
+    case RECORD_RETRY:
+        return retries_read(r->record.body, &retries) == STATUS_OK
+                   ? retries.topic
+                   : 0;
+    case RECORD_TRIM:
+        return trim_read(r->record.body, &trim) == STATUS_OK ? trim.topic : 0;
+    case RECORD_CATALOG:
+        break;
+    }
+    return fact_read(r->record.body, &fact) == STATUS_OK
+                   && fact.class == CATALOG_TOPIC
+               ? fact.id
+               : 0;
+}
+
+/* The fact that names a topic comes before its messages. Ids are compared by
+ * name, because a name may have had several. */
+static bool topic_wanted(struct dump *d, const struct inspect_record *r)
+{
+    struct record_fact fact;
+    uint32_t topic;
+
+    if (d->options.topic == NULL) {
+        return true;
+    }
+    if (r->record.kind == RECORD_CATALOG
+        && fact_read(r->record.body, &fact) == STATUS_OK) {
+        return fact.class == CATALOG_TOPIC
+               && slice_is(fact.name, d->options.topic);
+    }
+    topic = topic_of(r);
+    return topic != 0
+           && slice_is(inspect_name(d->inspect, CATALOG_TOPIC, topic),
+                       d->options.topic);
+}
+
+static bool wanted(struct dump *d, const struct inspect_record *r)
+{
+    if ((unsigned)r->record.kind >= KIND_COUNT || !d->kinds[r->record.kind]) {
+        return false;
+    }
+    if (d->from_seq > 0
+        && (r->record.kind != RECORD_MESSAGE || r->record.seq < d->from_seq)) {
+        return false;
+    }
+    return topic_wanted(d, r);
+}
+
+/* ---- the walk ---- */
+
+static bool on_record(void *arg, const struct inspect_record *record)
+{
+    struct dump *d = arg;
+
+    if (interrupted()) {
+        return false;
+    }
+    if (!wanted(d, record)) {
+        return true;
+    }
+    if (dump_record(&d->text, d->inspect, &d->options, record) != STATUS_OK) {
+        d->written = STATUS_NOMEM;
+        return false;
+    }
+    d->count++;
+    if (bytes_len(&d->text) >= FLUSH_LEN) {
+        flush(d);
+    }
+    return d->written == STATUS_OK && d->count != d->count_max;
+}
+
+static void on_damage(void *arg, const struct store_damage *damage)
+{
+    struct dump *d = arg;
+
+    d->damages++;
+    fprintf(stderr, "godwit: damaged and left out: ");
+    if (damage->segment != 0) {
+        fprintf(stderr, "log/%010u.seg offset %u, %u bytes: ", damage->segment,
+                damage->offset, damage->len);
+    }
+    fprintf(stderr, "%s", store_damage_word(damage->kind));
+    if (damage->seq != 0) {
+        fprintf(stderr, " %" PRIu64 " of topic #%u", damage->seq,
+                damage->topic);
+    }
+    fputc('\n', stderr);
+}
+
+/* Enough was printed, nobody reads it any more, or Ctrl-C: the walk was ended
+ * by us. */
+static int end(struct dump *d, enum status status, const struct error *err)
+{
+    flush(d);
+    if (d->written == STATUS_IO) {
+        errno = d->write_errno;
+        perror("godwit: stdout");
+        return OFFLINE_FAILED;
+    }
+    if (d->written == STATUS_NOMEM) {
+        return fail(OFFLINE_FAILED, "out of memory");
+    }
+    if (status == STATUS_CLOSED && interrupted()) {
+        return EXIT_INTERRUPTED;
+    }
+    if (status != STATUS_OK && status != STATUS_CLOSED) {
+        return offline_fail(status, err);
+    }
+    return d->damages > 0 ? OFFLINE_DAMAGE : OFFLINE_FINE;
+}
+
+static int dump(struct dump *d, const char *dir)
+{
+    const struct inspect_visitor visitor = { .record = on_record,
+                                             .damage = on_damage,
+                                             .arg = d };
+    struct inspect_totals totals;
+    struct error err = { 0 };
+    enum status status = inspect_open(&d->inspect, dir, NULL, &err);
+    int code;
+
+    if (status == STATUS_OK) {
+        status = inspect_walk(d->inspect, &visitor, &totals, &err);
+    }
+    code = end(d, status, &err);
+    inspect_close(d->inspect);
+    bytes_fini(&d->text);
+    return code;
+}
+
+/* ---- the command line ---- */
+
+/* None named: all of them. */
+static bool choose_kinds(struct dump *d, const struct arg_list *names)
+{
+    for (size_t i = 0; i < KIND_COUNT; i++) {
+        d->kinds[i] = names->count == 0;
+    }
+    for (size_t i = 0; i < names->count; i++) {
+        enum record_kind kind;
+        if (!dump_kind_of(names->at[i], &kind)) {
+            fail(EXIT_USAGE,
+                 "\"%s\" is no kind of record: message, ack, gap, "
+                 "retry, catalog or trim",
+                 names->at[i]);
+            return false;
+        }
+        d->kinds[kind] = true;
+    }
+    return true;
+}
+
+int cmd_dump(int argc, char **argv)
+{
+    struct dump d = { 0 };
+    struct arg_list kinds = { 0 };
+    const struct arg table[] = {
+        { "topic", ARG_TEXT, &d.options.topic, "NAME",
+          "only what is about this topic", 0, 0 },
+        { "from-seq", ARG_COUNT, &d.from_seq, "SEQ",
+          "only messages, from this seq on", 1, UINT64_MAX },
+        { "kind", ARG_LIST, &kinds, "KIND",
+          "only message, ack, gap, retry, catalog or trim; may be given "
+          "several "
+          "times",
+          0, 0 },
+        { "count", ARG_COUNT, &d.count_max, "N", "end after so many", 1,
+          UINT64_MAX },
+        { "no-bodies", ARG_FLAG, &d.options.no_bodies, NULL,
+          "leave out keys, headers and bodies of messages", 0, 0 },
+        { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
+    };
+    struct parsed parsed;
+
+    if (!command_parse(&parsed, &help, table, NULL, 1, 1, argc, argv)) {
+        return parsed.code;
+    }
+    if (!choose_kinds(&d, &kinds)
+        || !offline_check_folder(parsed.operands.at[0])) {
+        return OFFLINE_FAILED;
+    }
+    return dump(&d, parsed.operands.at[0]);
+}
