@@ -41,7 +41,7 @@ struct examine {
     uint32_t want;   /* at EXAMINE_MORE: so many have to be */
     uint64_t lost;   /* batches, as the numbers of those around tell */
     bool sealed;     /* the segment's closing batch was seen */
-    uint32_t seeked; /* its own: what stands before is no batch */
+    uint32_t seeked; /* what stands before is not looked at again */
 };
 
 enum examine_step {

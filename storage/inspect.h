@@ -163,9 +163,10 @@ struct inspect_lane {
     const struct seqset *lost;
 };
 typedef void (*inspect_lane_fn)(void *arg, const struct inspect_lane *lane);
-/* By group, then topic; those of deleted groups and topics are gone. */
-void inspect_each_lane(const struct inspect *inspect, inspect_lane_fn fn,
-                       void *arg);
+/* By group, then topic; those of deleted groups and topics are gone.
+ * STATUS_NOMEM. */
+MUST_CHECK enum status inspect_each_lane(const struct inspect *inspect,
+                                         inspect_lane_fn fn, void *arg);
 
 /* ---- single messages; after a walk or without ---- */
 

@@ -170,10 +170,10 @@ static void load(struct scrubbing *s, const struct segment *segment,
     figure_add(&store->figures.scrubbed_bytes, len);
 }
 
-/* Give back the pages of batches that are done with. */
+/* Give back the pages that are done with. */
 static void forget_done(struct scrub *scrub)
 {
-    uint32_t done = scrub->examine.at & ~(uint32_t)(BLOCK_LEN - 1);
+    uint32_t done = scrub->examine.seeked & ~(uint32_t)(BLOCK_LEN - 1);
 
     if (done > scrub->forgotten) {
         (void)madvise(scrub->memory + scrub->forgotten, done - scrub->forgotten,

@@ -1,0 +1,868 @@
+/* A pass over a whole data folder:
+ *
+ *   format file -> snapshot (what removed segments said, up to its place)
+ *               -> each segment, in order of id, batch by batch
+ *               -> the end of the last one: durable, doubtful, torn
+ *
+ * A segment is read past the page cache into memory that is given back behind
+ * what is being looked at. */
+#include "storage/inspect.h"
+
+#include "storage/books.h"
+#include "storage/examine.h"
+#include "storage/inspect_impl.h"
+#include "storage/io.h"
+#include "storage/snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+enum { LOAD_CHUNK_LEN = 1024 * 1024, NAME_DIGITS = 10 };
+
+/* ---- what is found on the way ---- */
+
+/* The first failure ends the walk. */
+static void fail(struct inspect_pass *p, enum status status)
+{
+    if (p->status == STATUS_OK && status != STATUS_OK) {
+        p->status = status;
+    }
+}
+
+static void count_damage(struct inspect_totals *totals,
+                         const struct store_damage *damage)
+{
+    totals->damages++;
+    totals->damaged_bytes += damage->len;
+    switch (damage->kind) {
+    case DAMAGE_MESSAGE:
+        totals->damaged_messages++;
+        break;
+    case DAMAGE_RECORD:
+        totals->damaged_records++;
+        break;
+    case DAMAGE_BATCH:
+    case DAMAGE_CHAIN:
+        totals->damaged_batches++;
+        break;
+    case DAMAGE_READ:
+        totals->unreadable_bytes += damage->len;
+        break;
+    case DAMAGE_HEAD:
+    case DAMAGE_INDEX:
+    case DAMAGE_PADDING:
+    case DAMAGE_SNAPSHOT:
+    case DAMAGE_KEYDIR:
+        break;
+    }
+}
+
+static void on_damage(void *arg, const struct store_damage *damage)
+{
+    struct inspect_pass *p = arg;
+
+    count_damage(p->totals, damage);
+    p->segment.damages++;
+    if (damage->kind == DAMAGE_MESSAGE && damage->seq != 0) {
+        fail(p, books_damaged(p->books, damage->topic, damage->seq));
+    }
+    if (p->visitor->damage != NULL) {
+        p->visitor->damage(p->visitor->arg, damage);
+    }
+}
+
+static void tell_record(struct inspect_pass *p, const struct batch *batch,
+                        const struct record *record, uint32_t offset)
+{
+    bool message = record->kind == RECORD_MESSAGE;
+    struct inspect_record out = {
+        .record = *record,
+        .segment = batch->header.segment,
+        .offset = offset,
+        .batch = batch->header.number,
+        .hash = record_hash_at(batch->base + offset),
+        .moved = message && batch->header.kind == BATCH_MERGE,
+        .deleted =
+            message && books_deleted(p->books, record->topic, record->seq),
+    };
+
+    if (p->visitor->record != NULL && p->status == STATUS_OK
+        && !p->visitor->record(p->visitor->arg, &out)) {
+        p->status = STATUS_CLOSED;
+    }
+}
+
+static void on_record(void *arg, const struct batch *batch,
+                      const struct record *record, uint32_t offset)
+{
+    struct inspect_pass *p = arg;
+    uint64_t place = place_of(batch->header.segment, batch->header.offset);
+    enum status status;
+
+    if (p->status != STATUS_OK) {
+        return;
+    }
+    status = books_record(p->books, record, place >= p->place);
+    if (status == STATUS_CORRUPT) { /* ids out of all bounds */
+        on_damage(p, &(struct store_damage) {
+                         .kind = DAMAGE_RECORD,
+                         .segment = batch->header.segment,
+                         .offset = offset,
+                         .len = (uint32_t)record_size(record->body.len) });
+        return;
+    }
+    fail(p, status);
+    p->segment.records++;
+    if (record->kind == RECORD_MESSAGE) {
+        p->segment.messages++;
+        p->segment.moved += batch->header.kind == BATCH_MERGE;
+    }
+    tell_record(p, batch, record, offset);
+}
+
+static void on_batch(void *arg, const struct batch *batch)
+{
+    struct inspect_pass *p = arg;
+
+    (void)batch;
+    p->segment.batches++;
+}
+
+/* ---- a segment's bytes ---- */
+
+static void unload(struct inspect_pass *p)
+{
+    if (p->memory != NULL) {
+        munmap(p->memory, p->memory_len);
+    }
+    p->memory = NULL;
+}
+
+/* Room for the whole segment, and nothing in it yet. */
+static enum status make_room(struct inspect_pass *p, uint32_t limit,
+                             struct error *err)
+{
+    void *memory;
+
+    unload(p);
+    p->memory_len = (size_t)limit + BLOCK_LEN;
+    memory = mmap(NULL, p->memory_len, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return error_set(err, STATUS_NOMEM, errno, "memory for a segment");
+    }
+    p->memory = memory;
+    p->loaded = p->forgotten = p->data_end = 0;
+    p->limit = limit;
+    return STATUS_OK;
+}
+
+/* Where what was just read is not zeros any more, counted from the back. */
+static void note_data(struct inspect_pass *p, uint32_t at, size_t len)
+{
+    while (len > 0 && p->memory[at + len - 1] == 0) {
+        len--;
+    }
+    if (len > 0) {
+        p->data_end = at + (uint32_t)len;
+    }
+}
+
+static void load(struct inspect_pass *p, bool quiet)
+{
+    struct inspect *inspect = p->inspect;
+    uint32_t at = p->loaded;
+    uint32_t left = p->limit - at;
+    uint32_t len = left < LOAD_CHUNK_LEN ? left : LOAD_CHUNK_LEN;
+    ssize_t have;
+
+    (void)inspect->vfs.drop_cache(&inspect->vfs, p->file->fd, (off_t)at,
+                                  (off_t)len);
+    have = io_read(&inspect->vfs, p->file->fd, p->memory + at, len, (off_t)at);
+    if (have < 0 && !quiet) {
+        on_damage(p, &(struct store_damage) { .kind = DAMAGE_READ,
+                                              .segment = p->file->header.id,
+                                              .offset = at,
+                                              .len = len });
+    }
+    note_data(p, at, len);
+    p->loaded += len;
+    if (!quiet) {
+        p->totals->bytes += len;
+    }
+}
+
+static void forget_done(struct inspect_pass *p, uint32_t done)
+{
+    done &= ~(uint32_t)(BLOCK_LEN - 1);
+    if (done > p->forgotten) {
+        (void)madvise(p->memory + p->forgotten, done - p->forgotten,
+                      MADV_DONTNEED);
+        p->forgotten = done;
+    }
+}
+
+static struct examine begin(const struct inspect_pass *p,
+                            const struct examine_visitor *visitor, uint32_t end)
+{
+    return (struct examine) {
+        .source = { p->memory, end, p->file->header.id, p->log->store_id },
+        .epoch = p->file->header_lost ? 0 : p->file->header.epoch,
+        .visitor = visitor,
+        .at = SEGMENT_BEGIN,
+    };
+}
+
+/* Examine up to e->source.limit. */
+static void run(struct inspect_pass *p, struct examine *e, bool quiet)
+{
+    while (p->status == STATUS_OK) {
+        e->loaded = p->loaded < e->source.limit ? p->loaded : e->source.limit;
+        switch (examine_next(e)) {
+        case EXAMINE_BATCH:
+            break;
+        case EXAMINE_MORE:
+            forget_done(p, e->seeked);
+            load(p, quiet);
+            break;
+        case EXAMINE_END:
+            return;
+        }
+    }
+}
+
+/* ---- the last segment ---- */
+
+/* What its batches say of where the log was known to be durable. */
+struct tide {
+    uint32_t segment;
+    uint32_t durable; /* offset */
+    bool any;         /* there is a batch */
+};
+
+static void on_tide(void *arg, const struct batch *batch)
+{
+    struct tide *tide = arg;
+    uint64_t durable = batch->header.durable;
+
+    tide->any = true;
+    if (place_segment(durable) == tide->segment
+        && place_offset(durable) <= batch->header.offset
+        && place_offset(durable) > tide->durable) {
+        tide->durable = place_offset(durable);
+    }
+}
+
+static enum status read_tide(struct inspect_pass *p, uint32_t limit,
+                             struct tide *tide, struct error *err)
+{
+    struct examine_visitor visitor = { .batch = on_tide, .arg = tide };
+    struct examine e;
+    enum status status = make_room(p, limit, err);
+
+    *tide = (struct tide) { .segment = p->file->header.id,
+                            .durable = SEGMENT_BEGIN };
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (!p->file->header_lost && p->file->header.synced_end > tide->durable) {
+        tide->durable = p->file->header.synced_end;
+    }
+    if (place_segment(p->place) == tide->segment
+        && place_offset(p->place) > tide->durable) {
+        tide->durable = place_offset(p->place);
+    }
+    e = begin(p, &visitor, limit);
+    run(p, &e, true);
+    while (p->loaded < p->limit) {
+        forget_done(p, p->loaded);
+        load(p, true);
+    }
+    if (tide->durable > limit) { /* the file was cut */
+        tide->durable = limit;
+    }
+    return p->status;
+}
+
+static void have(struct inspect_pass *p, uint32_t end)
+{
+    while (p->loaded < end && p->loaded < p->limit) {
+        load(p, false);
+    }
+}
+
+/* A batch of this life of the segment. */
+static bool header_at(const struct inspect_pass *p, const struct examine *e,
+                      uint32_t at, struct batch *out)
+{
+    struct batch_source source = e->source;
+
+    source.limit = p->limit;
+    return (uint64_t)at + BATCH_HEADER_LEN <= p->limit
+           && batch_may_begin(p->memory + at)
+           && batch_read_header(&source, at, out) == STATUS_OK
+           && (e->epoch == 0 || out->header.epoch == e->epoch);
+}
+
+static bool records_whole(const struct batch *batch, uint64_t seed)
+{
+    struct record record;
+    struct slice bytes;
+    uint32_t count = 0;
+    uint32_t at = 0;
+
+    while (batch_next(batch, &at, &bytes)) {
+        if (record_read(bytes, &record) != STATUS_OK) {
+            return false;
+        }
+        count++;
+    }
+    return at != UINT32_MAX && count == batch->header.record_count
+           && batch_vouches_for_records(batch, seed);
+}
+
+/* Whole in every part: the next start keeps it. */
+static bool whole_at(struct inspect_pass *p, const struct examine *e,
+                     uint32_t at, struct batch *out)
+{
+    struct batch_source source = e->source;
+
+    have(p, at + BATCH_HEADER_LEN);
+    if (!header_at(p, e, at, out)) {
+        return false;
+    }
+    have(p, at + out->header.len);
+    source.limit = p->limit;
+    return batch_read(&source, at, out) == STATUS_OK
+           && records_whole(out, source.seed);
+}
+
+/* Behind the first that is not whole the next start cuts. */
+static void count_torn(struct inspect_pass *p, const struct examine *e,
+                       uint32_t from, uint32_t data_end)
+{
+    bool reused = p->file->header_lost || p->file->header.recycled;
+    uint32_t end = from;
+    struct batch batch;
+
+    for (uint64_t at = from; at + BATCH_HEADER_LEN <= p->limit;) {
+        forget_done(p, (uint32_t)at);
+        have(p, (uint32_t)at + BATCH_HEADER_LEN);
+        if (header_at(p, e, (uint32_t)at, &batch)) {
+            p->totals->torn_batches++;
+            at += batch.header.len;
+            end = (uint32_t)at;
+        } else {
+            at += BATCH_ALIGN;
+        }
+    }
+    if (!reused) {
+        end = data_end > from ? data_end : from;
+    }
+    p->totals->torn_bytes += end - from;
+}
+
+static enum status walk_last(struct inspect_pass *p, uint32_t limit,
+                             struct error *err)
+{
+    struct examine e;
+    struct batch batch;
+    struct tide tide;
+    uint32_t data_end;
+    enum status status = read_tide(p, limit, &tide, err);
+
+    data_end = p->data_end;
+    if (status == STATUS_OK) {
+        status = make_room(p, limit, err);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    e = begin(p, &p->examined, tide.durable);
+    e.last = p->last;
+    e.unsealed = p->unsealed;
+    have(p, BLOCK_LEN);
+    examine_head(&e, p->memory);
+    run(p, &e, false);
+    while (p->status == STATUS_OK && !e.sealed
+           && whole_at(p, &e, e.at, &batch)) {
+        e.source.limit = e.at + batch.header.len;
+        p->totals->doubtful_batches += batch.header.kind != BATCH_SEAL;
+        run(p, &e, false);
+    }
+    p->totals->lost_batches += e.lost;
+    p->segment.end = e.at;
+    p->segment.sealed = e.sealed;
+    if (p->status == STATUS_OK && !e.sealed) {
+        count_torn(p, &e, e.at, data_end);
+    }
+    return p->status;
+}
+
+/* ---- the others ---- */
+
+/* A segment with others behind it: all in it was durable. */
+static enum status walk_durable(struct inspect_pass *p, uint32_t limit,
+                                struct error *err)
+{
+    enum status status = make_room(p, limit, err);
+    struct examine e;
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    e = begin(p, &p->examined, limit);
+    e.last = p->last;
+    e.unsealed = p->unsealed;
+    load(p, false);
+    examine_head(&e, p->memory);
+    run(p, &e, false);
+    p->last = e.last;
+    p->unsealed = e.unsealed;
+    p->totals->lost_batches += e.lost;
+    p->segment.end = e.at;
+    p->segment.sealed = e.sealed;
+    return p->status;
+}
+
+/* ---- the folder ---- */
+
+static uint32_t id_of_name(const char *name)
+{
+    uint64_t id = 0;
+
+    for (int i = 0; i < NAME_DIGITS; i++) {
+        if (name[i] < '0' || name[i] > '9') {
+            return 0;
+        }
+        id = id * 10 + (uint64_t)(name[i] - '0');
+    }
+    return strcmp(name + NAME_DIGITS, ".seg") == 0 && id <= SEGMENT_ID_MAX
+               ? (uint32_t)id
+               : 0;
+}
+
+static void on_name(void *arg, const char *name)
+{
+    struct inspect_pass *p = arg;
+    uint32_t id = id_of_name(name);
+
+    if (id != 0 && !seqset_has(&p->gone, id)) {
+        fail(p, seqset_add(&p->ids, id, id, NULL));
+    }
+}
+
+/* Ids count up from 1 without holes. */
+static void count_missing(struct inspect_pass *p)
+{
+    size_t count = seqset_range_count(&p->ids);
+    uint64_t last = count == 0 ? 0 : seqset_ranges(&p->ids)[count - 1].last;
+
+    for (uint64_t id = 1; id <= last; id++) {
+        p->totals->missing_segments +=
+            !seqset_has(&p->ids, id) && !seqset_has(&p->gone, id);
+    }
+}
+
+static enum status list(struct inspect_pass *p, struct error *err)
+{
+    const struct vfs *vfs = &p->inspect->vfs;
+
+    if (vfs->list(vfs, p->log->dir, on_name, p) != 0 && errno != ENOENT) {
+        return error_set(err, STATUS_IO, errno, "list %.200s", p->log->dir);
+    }
+    count_missing(p);
+    return p->status;
+}
+
+/* The next file of the log after `id` that can be opened; NULL: none is left.
+ * Foreign ones are counted by the first pass over them. */
+static enum status open_after(struct inspect_pass *p, uint32_t id, bool count,
+                              struct segment **out, uint64_t *file_len,
+                              struct error *err)
+{
+    *out = NULL;
+    for (id++; id <= SEGMENT_ID_MAX; id++) {
+        bool damaged;
+        enum status status;
+        if (!seqset_has(&p->ids, id)) {
+            size_t ranges = seqset_range_count(&p->ids);
+            if (ranges == 0 || id > seqset_ranges(&p->ids)[ranges - 1].last) {
+                return STATUS_OK;
+            }
+            continue;
+        }
+        status = segment_open(out, p->log, id, file_len, &damaged, err);
+        if (status == STATUS_OK || status == STATUS_NEWER
+            || status == STATUS_NOMEM) {
+            return status;
+        }
+        *out = NULL; /* foreign, or not to be opened */
+        p->totals->foreign_files += count && status == STATUS_CORRUPT;
+        p->totals->missing_segments += count;
+    }
+    return STATUS_OK;
+}
+
+/* Was anything ever written to it? Those behind the last were only prepared. */
+static enum status has_batches(struct inspect_pass *p, struct segment *file,
+                               uint64_t file_len, bool *out, struct error *err)
+{
+    struct tide tide;
+    enum status status;
+
+    if (file->header.id <= place_segment(p->place)
+        || (!file->header_lost && file->header.previous_end != 0)) {
+        *out = true;
+        return STATUS_OK;
+    }
+    p->file = file;
+    status = read_tide(
+        p, file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX : (uint32_t)file_len,
+        &tide, err);
+    *out = tide.any;
+    return status;
+}
+
+/* The id of the last one that has batches in it. */
+static enum status find_last(struct inspect_pass *p, uint32_t *last,
+                             struct error *err)
+{
+    size_t count = seqset_range_count(&p->ids);
+    uint32_t id =
+        count == 0 ? 0 : (uint32_t)seqset_ranges(&p->ids)[count - 1].last;
+    bool any = false;
+
+    for (*last = 0; id > 0 && !any; id--) {
+        struct segment *file = NULL;
+        uint64_t file_len;
+        bool damaged;
+        enum status status;
+        if (!seqset_has(&p->ids, id)
+            || segment_open(&file, p->log, id, &file_len, &damaged, err)
+                   != STATUS_OK) {
+            continue;
+        }
+        if (*last == 0) {
+            *last = id;
+        }
+        status = has_batches(p, file, file_len, &any, err);
+        if (any) {
+            *last = id;
+        }
+        segment_free(file, p->log);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+/* ---- the whole ---- */
+
+static void end_segment(struct inspect_pass *p)
+{
+    struct inspect_totals *totals = p->totals;
+
+    totals->segments++;
+    totals->batches += p->segment.batches;
+    totals->records += p->segment.records;
+    totals->messages += p->segment.messages;
+    totals->moved += p->segment.moved;
+    if (p->visitor->segment != NULL && p->status == STATUS_OK) {
+        p->visitor->segment(p->visitor->arg, &p->segment);
+    }
+    p->done_bytes += p->segment.file_len;
+    if (p->visitor->progress != NULL) {
+        p->visitor->progress(p->visitor->arg, p->done_bytes, p->total_bytes);
+    }
+}
+
+/* `next`: the one behind it says where it ends when a recovery made it. */
+static enum status walk_segment(struct inspect_pass *p, uint64_t file_len,
+                                const struct segment *next, bool last,
+                                struct error *err)
+{
+    const struct segment_header *h = &p->file->header;
+    uint32_t limit =
+        file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX : (uint32_t)file_len;
+    enum status status;
+
+    p->segment = (struct inspect_segment) {
+        .id = h->id,
+        .epoch = p->file->header_lost ? 0 : h->epoch,
+        .made_us = h->time_us,
+        .file_len = file_len,
+    };
+    if (next != NULL && place_segment(next->header.previous_end) == h->id
+        && place_offset(next->header.previous_end) < limit) {
+        limit = place_offset(next->header.previous_end);
+    }
+    status = last ? walk_last(p, limit, err) : walk_durable(p, limit, err);
+    if (status == STATUS_OK) {
+        end_segment(p);
+    }
+    return status;
+}
+
+static enum status walk_segments(struct inspect_pass *p, uint32_t last,
+                                 struct error *err)
+{
+    struct segment *next = NULL;
+    uint64_t next_len = 0;
+    uint32_t before = 0;
+    enum status status = open_after(p, 0, true, &next, &next_len, err);
+
+    while (status == STATUS_OK && next != NULL && next->header.id <= last) {
+        uint64_t len = next_len;
+        p->file = next;
+        next = NULL;
+        if (p->file->header.id != before + 1) { /* what was between is gone */
+            p->last = p->unsealed = (struct examine_link) { 0 };
+        }
+        before = p->file->header.id;
+        status = open_after(p, before, true, &next, &next_len, err);
+        if (status == STATUS_OK) {
+            status = walk_segment(p, len, next, before == last, err);
+        }
+        segment_free(p->file, p->log);
+    }
+    segment_free(next, p->log);
+    return status;
+}
+
+/* ---- the snapshot ---- */
+
+static void on_topic(void *arg, const struct store_topic *topic)
+{
+    struct inspect_pass *p = arg;
+
+    fail(p, books_topic(p->books, topic));
+}
+
+static void on_lane(void *arg, const struct store_lane *lane)
+{
+    struct inspect_pass *p = arg;
+
+    fail(p, books_lane(p->books, lane));
+}
+
+static void on_fact(void *arg, const struct record_fact *fact)
+{
+    struct inspect_pass *p = arg;
+
+    fail(p, books_fact(p->books, fact));
+}
+
+static enum status on_value(void *arg, enum keydir_table table,
+                            struct slice key, struct slice value)
+{
+    struct inspect_pass *p = arg;
+    struct keydir_visitor visitor = {
+        .topic = on_topic, .lane = on_lane, .fact = on_fact, .arg = p
+    };
+    enum status status = keydir_decode(table, key, value, &visitor);
+
+    if (status == STATUS_OK) {
+        status = p->status;
+    }
+    if (status != STATUS_CORRUPT) {
+        return status;
+    }
+    p->totals->snapshot_damages++; /* whole, and makes no sense */
+    p->status = STATUS_OK;
+    return STATUS_OK;
+}
+
+static void snapshot_damaged(struct inspect_pass *p)
+{
+    p->totals->snapshot_damaged = true;
+    on_damage(p, &(struct store_damage) { .kind = DAMAGE_SNAPSHOT });
+}
+
+/* Without it the segments that are left are all there is. */
+static enum status read_snapshot(struct inspect_pass *p, struct error *err)
+{
+    struct snapshot_visitor visitor = { .value = on_value, .arg = p };
+    struct snapshot_head head = { 0 };
+    uint64_t damaged = 0;
+    enum status status =
+        snapshot_read(&p->inspect->vfs, p->inspect->dir, p->log->store_id,
+                      &visitor, &head, &p->gone, &damaged, err);
+
+    if (status == STATUS_NOT_FOUND) {
+        return STATUS_OK;
+    }
+    p->totals->snapshot = true;
+    if (status == STATUS_CORRUPT) {
+        snapshot_damaged(p);
+        return STATUS_OK;
+    }
+    p->place = head.place;
+    p->totals->snapshot_damages += damaged;
+    if (p->totals->snapshot_damages > 0) {
+        snapshot_damaged(p);
+    }
+    return status;
+}
+
+/* ---- totals ---- */
+
+static void add_topic(void *arg, const struct inspect_topic *topic)
+{
+    struct inspect_totals *totals = arg;
+
+    if (topic->gone) {
+        return;
+    }
+    totals->topics++;
+    totals->published += topic->published;
+    totals->present += topic->present;
+    totals->deleted += topic->deleted;
+    totals->missing += topic->missing;
+    totals->unbalanced +=
+        topic->published != topic->present + topic->deleted + topic->missing;
+}
+
+static void add_lane(void *arg, const struct inspect_lane *lane)
+{
+    struct inspect_totals *totals = arg;
+
+    totals->lanes++;
+    totals->unsettled += lane->unsettled;
+    totals->unbalanced += !lane->balanced;
+}
+
+static enum status add_up(struct inspect_pass *p)
+{
+    const struct books *books = p->books;
+
+    for (size_t id = 0; id < books->fact_counts[CATALOG_GROUP]; id++) {
+        p->totals->groups += books->facts[CATALOG_GROUP][id].known
+                             && !books->facts[CATALOG_GROUP][id].fact.deleted;
+    }
+    books_each_topic(books, add_topic, p->totals);
+    return books_each_lane(books, add_lane, p->totals);
+}
+
+static void on_len(void *arg, const char *name)
+{
+    struct inspect_pass *p = arg;
+    uint32_t id = id_of_name(name);
+    char path[PATH_LEN_MAX];
+    int fd;
+
+    if (id == 0) {
+        return;
+    }
+    segment_path(p->log, id, "seg", path);
+    fd = io_open(&p->inspect->vfs, path, O_RDONLY);
+    if (fd >= 0) {
+        off_t len = p->inspect->vfs.size(&p->inspect->vfs, fd);
+        p->total_bytes += len < 0 ? 0 : (uint64_t)len;
+        p->inspect->vfs.close(&p->inspect->vfs, fd);
+    }
+}
+
+enum status inspect_pass(struct inspect *inspect, struct books *books,
+                         const struct inspect_visitor *visitor,
+                         struct inspect_totals *totals, struct error *err)
+{
+    struct inspect_pass p = { .inspect = inspect,
+                              .log = &inspect->log,
+                              .books = books,
+                              .visitor = visitor,
+                              .totals = totals };
+    enum status status;
+    uint32_t last = 0;
+
+    p.examined =
+        (struct examine_visitor) { on_batch, on_record, on_damage, &p };
+    *totals = (struct inspect_totals) { 0 };
+    if (inspect->format_damaged) {
+        on_damage(&p, &(struct store_damage) { .kind = DAMAGE_HEAD,
+                                               .len = BLOCK_LEN });
+    }
+    status = read_snapshot(&p, err);
+    if (status == STATUS_OK) {
+        status = list(&p, err);
+    }
+    if (status == STATUS_OK && visitor->progress != NULL) {
+        (void)inspect->vfs.list(&inspect->vfs, p.log->dir, on_len, &p);
+    }
+    if (status == STATUS_OK) {
+        status = find_last(&p, &last, err);
+    }
+    if (status == STATUS_OK) {
+        status = walk_segments(&p, last, err);
+    }
+    if (status == STATUS_OK) {
+        status = add_up(&p);
+    }
+    unload(&p);
+    seqset_fini(&p.ids);
+    seqset_fini(&p.gone);
+    return status;
+}
+
+enum status inspect_walk(struct inspect *inspect,
+                         const struct inspect_visitor *visitor,
+                         struct inspect_totals *out, struct error *err)
+{
+    books_fini(&inspect->books);
+    return inspect_pass(inspect, &inspect->books, visitor, out, err);
+}
+
+/* ---- what came out of it ---- */
+
+void inspect_each_fact(const struct inspect *inspect, store_fact_fn fn,
+                       void *arg)
+{
+    const struct books *books = &inspect->books;
+
+    for (size_t class = 0; class < BOOKS_CLASSES; class ++) {
+        for (size_t id = 0; id < books->fact_counts[class]; id++) {
+            if (books->facts[class][id].known) {
+                fn(arg, &books->facts[class][id].fact);
+            }
+        }
+    }
+}
+
+struct slice inspect_name(const struct inspect *inspect,
+                          enum catalog_class class, uint32_t id)
+{
+    return books_name(&inspect->books, class, id);
+}
+
+uint32_t inspect_id(const struct inspect *inspect, enum catalog_class class,
+                    struct slice name)
+{
+    const struct books *books = &inspect->books;
+    uint32_t found = 0;
+
+    for (uint32_t id = 1; id < books->fact_counts[class]; id++) {
+        const struct books_fact *f = &books->facts[class][id];
+        if (f->known && slice_equal(f->fact.name, name)
+            && (found == 0 || !f->fact.deleted
+                || books_gone(books, class, found))) {
+            found = id;
+        }
+    }
+    return found;
+}
+
+void inspect_each_topic(const struct inspect *inspect, inspect_topic_fn fn,
+                        void *arg)
+{
+    books_each_topic(&inspect->books, fn, arg);
+}
+
+enum status inspect_each_lane(const struct inspect *inspect, inspect_lane_fn fn,
+                              void *arg)
+{
+    return books_each_lane(&inspect->books, fn, arg);
+}

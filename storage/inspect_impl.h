@@ -1,0 +1,52 @@
+/* The insides of struct inspect, for inspect.c and inspect_find.c alone. */
+#ifndef GODWIT_STORAGE_INSPECT_IMPL_H
+#define GODWIT_STORAGE_INSPECT_IMPL_H
+
+#include "storage/books.h"
+#include "storage/examine.h"
+#include "storage/segment.h"
+
+struct inspect {
+    struct vfs vfs; /* reads only */
+    const struct vfs *base;
+    char dir[PATH_LEN_MAX];
+    struct log log; /* its table stays empty */
+    struct inspect_store store;
+    bool format_damaged; /* in one half */
+    struct books books;  /* of the last walk */
+};
+
+/* One walk. */
+struct inspect_pass {
+    struct inspect *inspect;
+    struct log *log;
+    struct books *books;
+    const struct inspect_visitor *visitor;
+    struct inspect_totals *totals;
+    enum status status;              /* the first failure of a callback */
+    struct examine_visitor examined; /* the callbacks */
+    struct seqset ids;               /* of the log's files */
+    struct seqset gone;              /* as the snapshot says */
+    uint64_t place;                  /* that the snapshot covers */
+    struct examine_link last;        /* the batch before this segment, */
+    struct examine_link unsealed;    /* and the last that was no seal */
+    uint64_t done_bytes;
+    uint64_t total_bytes;
+    /* the segment being looked at */
+    struct segment *file;
+    struct inspect_segment segment;
+    uint8_t *memory;
+    size_t memory_len;
+    uint32_t limit;
+    uint32_t loaded;
+    uint32_t forgotten;
+    uint32_t data_end; /* one past the last byte read that was not 0 */
+};
+
+MUST_CHECK enum status inspect_pass(struct inspect *inspect,
+                                    struct books *books,
+                                    const struct inspect_visitor *visitor,
+                                    struct inspect_totals *totals,
+                                    struct error *err);
+
+#endif
