@@ -29,6 +29,9 @@ struct file_limits {
 struct file_store {
     uint64_t *segment_mib;
     uint64_t *checkpoint_ms;
+    uint64_t *scrub_mib_s;
+    uint64_t *scrub_hours;
+    uint64_t *free_mib_min;
 };
 
 struct file {
@@ -68,6 +71,9 @@ static const cyaml_schema_field_t limits_fields[] = {
 static const cyaml_schema_field_t store_fields[] = {
     NUMBER("segment_mib", struct file_store, segment_mib),
     NUMBER("checkpoint_ms", struct file_store, checkpoint_ms),
+    NUMBER("scrub_mib_s", struct file_store, scrub_mib_s),
+    NUMBER("scrub_hours", struct file_store, scrub_hours),
+    NUMBER("free_mib_min", struct file_store, free_mib_min),
     CYAML_FIELD_END,
 };
 
@@ -119,6 +125,9 @@ void config_init(struct config *config)
         .idle_ms = 120 * 1000,
         .ping_ms = 30 * 1000,
         .checkpoint_ms = 5 * 1000,
+        .scrub_mib_s = 8,
+        .scrub_hours = 24,
+        .free_bytes_min = FREE_BYTES_BY_DISK,
         .drain_ms = 10 * 1000,
     };
 }
@@ -207,6 +216,15 @@ static enum status take_numbers(struct config *config, const struct file *file,
         { { "store.checkpoint_ms", s->checkpoint_ms, 10, 600000 },
           1,
           &config->checkpoint_ms },
+        { { "store.scrub_mib_s", s->scrub_mib_s, 0, 10000 },
+          1,
+          &config->scrub_mib_s },
+        { { "store.scrub_hours", s->scrub_hours, 1, 24 * 365 },
+          1,
+          &config->scrub_hours },
+        { { "store.free_mib_min", s->free_mib_min, 0, 1 << 20 },
+          1 << 20,
+          &config->free_bytes_min },
     };
 
     for (size_t i = 0; i < COUNT_OF(table); i++) {

@@ -8,6 +8,9 @@
 
 #include <stdint.h>
 
+/* free_bytes_min: 64 MiB, but no more than a sixteenth of a small disk. */
+#define FREE_BYTES_BY_DISK UINT64_MAX
+
 struct config {
     char data_dir[1024];
     char host[256];
@@ -25,6 +28,9 @@ struct config {
     uint64_t idle_ms;         /* HTTP keep-alive; WebSocket without an answer */
     uint64_t ping_ms;         /* WebSocket silence before a ping */
     uint64_t checkpoint_ms;   /* keydir commits, and so the replay at a start */
+    uint64_t scrub_mib_s;     /* read and verified in the background; 0: none */
+    uint64_t scrub_hours;     /* from one whole pass to the next */
+    uint64_t free_bytes_min;  /* on the disk; below, publishes are refused */
     uint64_t drain_ms;        /* longest orderly stop */
 };
 

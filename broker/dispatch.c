@@ -385,6 +385,11 @@ void dispatch_pump(struct dispatch *d, uint64_t now_us)
     }
 }
 
+void dispatch_rest(struct dispatch *d)
+{
+    store_view_rest(d->view);
+}
+
 bool dispatch_has_more(const struct dispatch *d)
 {
     return d->ready_first != NULL;

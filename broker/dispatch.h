@@ -66,6 +66,9 @@ uint64_t dispatch_floor_seq(const struct topic *topic);
 void dispatch_commit(struct dispatch *dispatch,
                      const struct store_commit *commit);
 
+/* The thread is about to sleep: no file and no page is kept for it. */
+void dispatch_rest(struct dispatch *dispatch);
+
 /* Give out what can be given, within the budget of one loop turn. */
 void dispatch_pump(struct dispatch *dispatch, uint64_t now_us);
 

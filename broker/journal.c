@@ -24,6 +24,7 @@ struct journal {
     _Atomic bool stopping;
     /* the journal's thread only */
     struct store_span spans[WORKER_COUNT_MAX];
+    struct store_span merge;  /* the keeper's */
     uint64_t riding_since_us; /* 0: no acks wait for a ride */
     bool reported;            /* the failure it stands at was logged */
     bool stuck;               /* the last group found no room at all */
@@ -59,6 +60,7 @@ static void sleep_for_records(struct journal *j, bool urgent_only,
     for (size_t w = 0; w < j->config.worker_count; w++) {
         quiet &= submission_sleep(j->config.submissions[w], urgent_only);
     }
+    quiet &= submission_sleep(j->config.keeper, urgent_only);
     if (quiet && !atomic_load(&j->stopping)
         && ppoll(&fd, 1, timeout_us == 0 ? NULL : &ts, NULL) > 0) {
         drain_wakes(j);
@@ -66,6 +68,7 @@ static void sleep_for_records(struct journal *j, bool urgent_only,
     for (size_t w = 0; w < j->config.worker_count; w++) {
         submission_awake(j->config.submissions[w]);
     }
+    submission_awake(j->config.keeper);
 }
 
 /* What each worker has to offer. Returns whether there is anything; *urgent
@@ -85,10 +88,16 @@ static bool collect(struct journal *j, bool *urgent)
         span->taken = 0;
         any |= span->len > 0;
     }
-    return any;
+    /* At the end what the keeper moves may as well stay where it is. */
+    j->merge.len = atomic_load(&j->stopping)
+                       ? 0
+                       : submission_peek(j->config.keeper, &j->merge.at);
+    j->merge.taken = 0;
+    return any || j->merge.len > 0;
 }
 
-/* Acks alone wait a little for a publish whose sync they can share. */
+/* Acks, and what the keeper moves, wait a little for a publish whose sync they
+ * can share. */
 static bool should_ride(struct journal *j, bool urgent)
 {
     uint64_t now = clock_monotonic_us();
@@ -156,23 +165,62 @@ static void count_group(struct journal *j, const struct store_commit *commit,
     }
 }
 
-static enum status append_and_sync(struct journal *j,
-                                   struct store_commit *commit,
+/* Two batches that share a sync. */
+struct group {
+    struct store_commit commit; /* of the workers' records; */
+    struct store_commit merge;  /* of the keeper's; record_count 0: none */
+    bool no_space;              /* for one of them, or for both */
+};
+
+static bool workers_wait(const struct journal *j)
+{
+    for (size_t w = 0; w < j->config.worker_count; w++) {
+        if (j->spans[w].len > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The keeper's may find room where the workers' found none: it is what makes
+ * room again. */
+static enum status append(struct journal *j, struct group *group,
+                          struct error *err)
+{
+    enum status status = STATUS_OK;
+
+    if (workers_wait(j)) {
+        status = store_append(j->config.store, j->spans, j->config.worker_count,
+                              clock_wall_us(), &group->commit, err);
+    }
+    if (j->merge.len > 0
+        && (status == STATUS_OK || status == STATUS_NO_SPACE)) {
+        group->no_space = status == STATUS_NO_SPACE;
+        status = store_append_merge(j->config.store, &j->merge, clock_wall_us(),
+                                    &group->merge, err);
+    }
+    if (status == STATUS_NO_SPACE) {
+        group->no_space = true;
+        status = STATUS_OK;
+    }
+    return status;
+}
+
+static enum status append_and_sync(struct journal *j, struct group *group,
                                    struct error *err)
 {
     uint64_t begun = clock_monotonic_us();
     uint64_t appended;
-    enum status status;
+    enum status status = append(j, group, err);
 
-    status = store_append(j->config.store, j->spans, j->config.worker_count,
-                          clock_wall_us(), commit, err);
-    if (status != STATUS_OK || commit->record_count == 0) {
+    if (status != STATUS_OK
+        || group->commit.record_count + group->merge.record_count == 0) {
         return status;
     }
     appended = clock_monotonic_us();
     status = store_sync(j->config.store, err);
-    if (status == STATUS_OK) {
-        count_group(j, commit, appended - begun,
+    if (status == STATUS_OK && group->commit.record_count > 0) {
+        count_group(j, &group->commit, appended - begun,
                     clock_monotonic_us() - appended);
     }
     return status;
@@ -189,22 +237,33 @@ static void note_place(struct submission *s, const struct store_span *span,
     }
 }
 
+static void tell_ring(struct journal *j, const struct store_commit *commit)
+{
+    struct store_commit *slot;
+
+    if (commit->record_count == 0) {
+        return;
+    }
+    slot = ring_claim(j->config.commits);
+    while (slot == NULL) {
+        if (ring_wait_room(j->config.commits)) {
+            park(j, RING_FULL_RETRY_MS);
+        }
+        slot = ring_claim(j->config.commits);
+    }
+    *slot = *commit;
+    ring_publish(j->config.commits);
+}
+
 /* The order matters: a worker that sees its records durable finds the batch on
  * the ring already, so its replica and its view are current before it answers.
  * A crash anywhere here loses only confirms: the batch is durable. */
-static void tell(struct journal *j, const struct store_commit *commit)
+static void tell(struct journal *j, const struct group *group)
 {
-    if (commit->record_count > 0) {
-        struct store_commit *slot = ring_claim(j->config.commits);
-        while (slot == NULL) {
-            if (ring_wait_room(j->config.commits)) {
-                park(j, RING_FULL_RETRY_MS);
-            }
-            slot = ring_claim(j->config.commits);
-        }
-        *slot = *commit;
-        ring_publish(j->config.commits);
-    }
+    const struct store_commit *commit = &group->commit;
+
+    tell_ring(j, commit);
+    tell_ring(j, &group->merge);
     for (size_t w = 0; w < j->config.worker_count; w++) {
         if (j->spans[w].taken > 0) {
             note_place(j->config.submissions[w], &j->spans[w], commit);
@@ -212,23 +271,29 @@ static void tell(struct journal *j, const struct store_commit *commit)
             submission_settle(j->config.submissions[w]);
         }
     }
+    if (j->merge.taken > 0) {
+        submission_take(j->config.keeper, j->merge.taken);
+        submission_settle(j->config.keeper);
+    }
     wake_workers(j);
 }
 
 static void commit_group(struct journal *j)
 {
-    struct store_commit commit = { 0 };
+    struct group group = { 0 };
     struct error err = { 0 };
-    enum status status = append_and_sync(j, &commit, &err);
+    enum status status = append_and_sync(j, &group, &err);
 
-    if (status == STATUS_OK) {
-        j->reported = false;
-        j->stuck = false;
-        tell(j, &commit);
-    } else if (status == STATUS_NO_SPACE) {
+    if (status != STATUS_OK) {
+        froze(j, &err);
+        return;
+    }
+    tell(j, &group);
+    if (group.no_space) {
         no_space(j, &err);
     } else {
-        froze(j, &err);
+        j->reported = false;
+        j->stuck = false;
     }
 }
 
@@ -301,6 +366,13 @@ void journal_stop(struct journal *journal)
     atomic_store(&journal->stopping, true);
     journal_wake(journal);
     pthread_join(journal->thread, NULL);
+}
+
+void journal_free(struct journal *journal)
+{
+    if (journal == NULL) {
+        return;
+    }
     close(journal->wake_fd);
     free(journal);
 }

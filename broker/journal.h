@@ -1,8 +1,9 @@
 /* The thread that makes messages durable. It takes whole spans of records from
  * the workers' submission rings, has the store number and append them as one
  * batch, syncs once, tells the commit ring, and shows each worker how far its
- * records are durable. What arrives during a sync is the next group. It knows
- * nothing of connections. */
+ * records are durable. What arrives during a sync is the next group. What the
+ * keeper moves or trims comes over a ring as well, goes into a batch of its own
+ * behind, and shares the sync. It knows nothing of connections. */
 #ifndef GODWIT_BROKER_JOURNAL_H
 #define GODWIT_BROKER_JOURNAL_H
 
@@ -19,6 +20,7 @@ struct journal_config {
     struct ring *commits; /* slots of struct store_commit; we are its producer */
     struct submission *const *submissions;
     size_t worker_count;
+    struct submission *keeper; /* of whole records for store_append_merge() */
     /* Called on the journal's thread after each group: all workers look. */
     void (*wake_worker)(void *arg, size_t worker);
     void *arg;
@@ -30,8 +32,9 @@ MUST_CHECK enum status journal_start(struct journal **out,
                                      struct error *err);
 /* Any thread: submission_publish() said that it must be woken. */
 void journal_wake(struct journal *journal);
-/* Write and sync what is in the rings, then end the thread. The workers publish
- * nothing any more. Accepts NULL. */
+/* Write and sync what is in the workers' rings, then end the thread. The workers
+ * publish nothing any more; the keeper may still wake it. Accepts NULL. */
 void journal_stop(struct journal *journal);
+void journal_free(struct journal *journal); /* accepts NULL */
 
 #endif

@@ -13,9 +13,11 @@
 #include <unistd.h>
 
 enum {
+    EARLY_SHARE = 20,        /* early checkpoints take 1/20 of the time */
     NAP_MS = 10,             /* between two looks while traffic flows */
     PREPARE_RETRY_MS = 1000, /* when there was no space for a segment */
-    FULL_NAP_MS = 100        /* between two looks when the keydir is full */
+    FULL_NAP_MS = 100,       /* between two looks when the keydir is full */
+    QUIET_MS = 60 * 1000     /* when nothing at all is due */
 };
 
 struct keeper {
@@ -25,6 +27,7 @@ struct keeper {
     _Atomic bool stopping;
     /* the keeper's thread only */
     uint64_t pending_since_us; /* 0: nothing to checkpoint */
+    uint64_t early_us;         /* from then on the next may be early */
     bool no_space;
     bool keydir_full;       /* the last checkpoint found no space; */
     uint64_t not_before_us; /* the next is tried then */
@@ -73,11 +76,15 @@ static void checkpoint(struct keeper *k)
 {
     struct error err = { 0 };
     enum status status;
+    uint64_t begun_us = clock_monotonic_us();
+    uint64_t ended_us;
 
-    if (k->keydir_full && clock_monotonic_us() < k->not_before_us) {
+    if (k->keydir_full && begun_us < k->not_before_us) {
         return;
     }
     status = store_checkpoint(k->config.store, &err);
+    ended_us = clock_monotonic_us();
+    k->early_us = ended_us + EARLY_SHARE * (ended_us - begun_us);
     if (status == STATUS_NO_SPACE) {
         tell_full(k, &err);
         return;
@@ -141,6 +148,9 @@ static bool apply_waiting(struct keeper *k)
                       status_text(status));
             tell_frozen(k, status, &err);
         }
+        if (status == STATUS_OK) {
+            upkeep_commit(k->config.upkeep, commit);
+        }
         ring_consumed(ring, k->config.consumer, 1);
     }
     if (done > 0 && k->pending_since_us == 0) {
@@ -149,29 +159,51 @@ static bool apply_waiting(struct keeper *k)
     return done > 0;
 }
 
+/* Early ones make the next start quick; a broker with many lanes to write must
+ * not do them all the time. */
 static bool checkpoint_is_due(const struct keeper *k)
 {
+    uint64_t now_us = clock_monotonic_us();
+    uint64_t pending = store_pending(k->config.store);
+
     return k->pending_since_us != 0
-           && (clock_monotonic_us() - k->pending_since_us
-                   >= k->config.checkpoint_us
-               || store_pending(k->config.store) >= REPLAY_BYTES_MAX);
+           && (now_us - k->pending_since_us >= k->config.checkpoint_us
+               || pending >= REPLAY_BYTES_MAX
+               || (pending >= REPLAY_BYTES_EARLY && now_us >= k->early_us));
 }
 
-/* How long nothing but a commit concerns us. */
-static int quiet_ms(const struct keeper *k)
+static void keep_up(struct keeper *k, bool busy)
 {
-    uint64_t waited_us;
+    struct error err = { 0 };
+    enum status status = upkeep_step(k->config.upkeep, busy, &err);
 
-    if (k->no_space) {
-        return PREPARE_RETRY_MS;
+    if (status != STATUS_OK) {
+        tell_frozen(k, status, &err);
     }
-    if (k->pending_since_us == 0) {
-        return -1;
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* How long nothing but a commit concerns us, at most `at_most_ms`; in whole
+ * milliseconds, up. */
+static int quiet_ms(const struct keeper *k, uint64_t at_most_ms)
+{
+    uint64_t now_us = clock_monotonic_us();
+    uint64_t due_us = now_us + at_most_ms * 1000;
+
+    if (k->no_space || upkeep_space_low(k->config.upkeep)) {
+        due_us = sooner(due_us, now_us + UINT64_C(1000) * PREPARE_RETRY_MS);
     }
-    waited_us = clock_monotonic_us() - k->pending_since_us;
-    return waited_us >= k->config.checkpoint_us
-               ? 0
-               : (int)((k->config.checkpoint_us - waited_us) / 1000 + 1);
+    if (k->pending_since_us != 0) {
+        due_us = sooner(due_us, k->pending_since_us + k->config.checkpoint_us);
+    }
+    if (!store_frozen(k->config.store)) {
+        due_us = sooner(due_us, upkeep_due_us(k->config.upkeep));
+    }
+    return due_us <= now_us ? 0 : (int)((due_us - now_us + 999) / 1000);
 }
 
 static void wait_for_more(struct keeper *k, bool busy)
@@ -179,6 +211,7 @@ static void wait_for_more(struct keeper *k, bool busy)
     struct pollfd fd = { .fd = k->wake_fd, .events = POLLIN };
     uint64_t count;
 
+    upkeep_rest(k->config.upkeep);
     if (k->keydir_full && !store_frozen(k->config.store)) {
         poll(&fd, 1, FULL_NAP_MS);
         while (read(k->wake_fd, &count, sizeof count) > 0) {
@@ -187,12 +220,12 @@ static void wait_for_more(struct keeper *k, bool busy)
     }
     if (busy) {
         /* Traffic: nap without asking for a wake at each commit. */
-        poll(&fd, 1, NAP_MS);
+        poll(&fd, 1, quiet_ms(k, NAP_MS));
         return;
     }
     if (ring_sleep(k->config.commits, k->config.consumer)
         && !atomic_load(&k->stopping)) {
-        poll(&fd, 1, quiet_ms(k));
+        poll(&fd, 1, quiet_ms(k, QUIET_MS));
     }
     ring_awake(k->config.commits, k->config.consumer);
     while (read(k->wake_fd, &count, sizeof count) > 0) {
@@ -211,8 +244,11 @@ static void *keeper_run(void *arg)
         if (!k->frozen_told && checkpoint_is_due(k)) {
             checkpoint(k);
         }
-        if (busy || k->no_space) {
+        if (busy || k->no_space || upkeep_space_low(k->config.upkeep)) {
             prepare(k);
+        }
+        if (!stopping && !k->frozen_told && !store_frozen(k->config.store)) {
+            keep_up(k, busy);
         }
         if (stopping && !busy) {
             return NULL;

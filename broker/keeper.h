@@ -1,14 +1,14 @@
 /* The thread that keeps the keydir: it takes note of every commit, writes what
  * it noted in whole synced transactions now and then, and has the next segment
- * ready before the journal needs it. It never stands on the publish path: while
- * traffic flows it looks at the ring a hundred times a second and is not woken;
- * an idle broker lets it sleep. */
+ * ready before the journal needs it. Between commits it does the upkeep (see
+ * upkeep.h). It never stands on the publish path: while traffic flows it looks
+ * at the ring a hundred times a second and is not woken; an idle broker lets it
+ * sleep for seconds. */
 #ifndef GODWIT_BROKER_KEEPER_H
 #define GODWIT_BROKER_KEEPER_H
 
 #include "broker/delivery/ring.h"
-#include "proto/error.h"
-#include "storage/store.h"
+#include "broker/upkeep.h"
 
 struct keeper;
 
@@ -17,8 +17,9 @@ struct keeper_config {
     struct ring *commits;
     size_t consumer;        /* its number on the ring */
     uint64_t checkpoint_us; /* between two keydir commits at most */
-    /* Called on the keeper's thread when a checkpoint, or a commit that could
-     * not be noted, froze the store. */
+    struct upkeep *upkeep;  /* lent */
+    /* Called on the keeper's thread when a checkpoint, an upkeep, or a commit
+     * that could not be noted, froze the store. */
     void (*frozen)(void *arg);
     void *arg;
 };

@@ -64,12 +64,29 @@ struct journal_metrics {
 #undef X
 };
 
+#define KEEPER_METRICS(X)                                                      \
+    X(disk_free_bytes, gauge, "Free space on the disk, at the last look")      \
+    X(disk_free_bytes_min, gauge, "Below this publishes are refused")          \
+    X(disk_low, gauge, "1 while publishes are refused for want of free space") \
+    X(upkeep_us, counter, "Microseconds in retention, merge and snapshots")    \
+    X(upkeep_waits, gauge, "1 while these wait for space")                     \
+    X(nothing_deleted, gauge, "1: a catalog entry does not read")              \
+    X(scrub_us, counter, "Microseconds in the scrub")                          \
+    X(scrub_behind, gauge, "1: no whole pass in twice the time for one")
+
+struct keeper_metrics {
+#define X(name, type, help) _Atomic uint64_t name;
+    KEEPER_METRICS(X)
+#undef X
+};
+
 /* All there is to show; owned by the server, passed to the workers read-only. */
 struct broker_metrics {
     size_t worker_count;
     struct worker_metrics *workers;
     struct journal_metrics journal;
-    const struct store *store;
+    struct keeper_metrics keeper;
+    struct store *store; /* for its figures */
     const struct store_recovery *recovery;
     uint64_t started_us; /* wall clock */
 };

@@ -24,6 +24,8 @@ struct server {
     struct submission *submissions[WORKER_COUNT_MAX];
     struct worker *worker_table[WORKER_COUNT_MAX];
     struct workers workers;
+    struct submission *keeper_submission;
+    struct upkeep *upkeep;
     struct keeper *keeper;
     struct broker_metrics metrics;
     uint64_t progress_told_us;
@@ -128,6 +130,10 @@ static enum status make_rings(struct server *server, struct error *err)
             return error_set(err, STATUS_NOMEM, 0, "submission ring");
         }
     }
+    server->keeper_submission = submission_new(SUBMISSION_LEN);
+    if (server->keeper_submission == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "submission ring");
+    }
     server->workers.commits = server->commits;
     return STATUS_OK;
 }
@@ -183,6 +189,23 @@ static enum status listen_all(struct server *server, uint16_t *port,
     return status;
 }
 
+static enum status make_upkeep(struct server *server, struct error *err)
+{
+    const struct config *config = &server->config;
+    const struct upkeep_config upkeep = {
+        .store = server->store,
+        .data_dir = config->data_dir,
+        .to = server->keeper_submission,
+        .journal = server->workers.journal,
+        .scrub_bytes_s = config->scrub_mib_s << 20,
+        .scrub_every_us = config->scrub_hours * 3600 * 1000000,
+        .free_bytes_min = config->free_bytes_min,
+        .metrics = &server->metrics.keeper,
+    };
+
+    return upkeep_new(&server->upkeep, &upkeep, err);
+}
+
 static enum status start_threads(struct server *server, struct error *err)
 {
     const struct journal_config journal = {
@@ -190,11 +213,12 @@ static enum status start_threads(struct server *server, struct error *err)
         .commits = server->commits,
         .submissions = server->submissions,
         .worker_count = server->workers.count,
+        .keeper = server->keeper_submission,
         .wake_worker = wake_worker,
         .arg = server,
         .metrics = &server->metrics.journal,
     };
-    const struct keeper_config keeper = {
+    struct keeper_config keeper = {
         .store = server->store,
         .commits = server->commits,
         .consumer = server->workers.count,
@@ -204,6 +228,10 @@ static enum status start_threads(struct server *server, struct error *err)
     };
     enum status status = journal_start(&server->workers.journal, &journal, err);
 
+    if (status == STATUS_OK) {
+        status = make_upkeep(server, err);
+        keeper.upkeep = server->upkeep;
+    }
     if (status == STATUS_OK) {
         status = keeper_start(&server->keeper, &keeper, err);
     }
@@ -237,6 +265,8 @@ static void end_all(struct server *server)
     }
     journal_stop(w->journal);
     keeper_stop(server->keeper);
+    upkeep_free(server->upkeep);
+    journal_free(w->journal);
     deliver_letters_left(w);
     for (size_t i = 0; i < w->count; i++) {
         worker_free(server->worker_table[i]);
@@ -244,6 +274,7 @@ static void end_all(struct server *server)
     for (size_t i = 0; i < w->count; i++) {
         submission_free(server->submissions[i]);
     }
+    submission_free(server->keeper_submission);
     ring_free(server->commits);
     tls_context_free(w->tls);
     nonces_free(w->nonces);

@@ -188,6 +188,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     } else {
         ev_idle_stop(loop, &w->more);
     }
+    dispatch_rest(w->dispatch);
 }
 
 static void on_due(struct ev_loop *loop, ev_timer *timer, int events)

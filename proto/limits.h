@@ -109,8 +109,9 @@ enum {
     RETRY_BACKLOG_MAX = 256 * 1024,    /* failures of one group the log has not
                                         * been told; then no deliveries */
     PULL_BYTES_MAX = 3 * 1024 * 1024,  /* messages in one pull's answer */
-    REPLAY_BYTES_MAX = 128 * 1024 * 1024, /* of log, from one checkpoint to the
-                                           * next: what a start replays */
+    REPLAY_BYTES_MAX = 128 * 1024 * 1024,  /* of log, from one checkpoint to the
+                                            * next: what a start replays; */
+    REPLAY_BYTES_EARLY = 16 * 1024 * 1024, /* so many when they are quick */
 
     /* the store's memory */
     PRODUCER_COUNT_MAX = 131072, /* producers remembered */

@@ -5,47 +5,114 @@
 #include "broker/door/json.h"
 #include "broker/metrics.h"
 
+#include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
 
 enum colour { GREEN, YELLOW, RED };
 
+enum { FINDINGS_MAX = 16, FINDING_LEN = 240 };
+
 struct findings {
     enum colour colour;
     size_t count;
-    const char *texts[8];
+    char texts[FINDINGS_MAX][FINDING_LEN];
 };
 
+PRINTF_LIKE(4, 5)
 static void find(struct findings *findings, bool there, enum colour colour,
-                 const char *text)
+                 const char *format, ...)
 {
+    va_list args;
+
     if (!there) {
         return;
     }
-    CHECK(findings->count < COUNT_OF(findings->texts));
-    findings->texts[findings->count++] = text;
+    CHECK(findings->count < FINDINGS_MAX);
+    va_start(args, format);
+    (void)vsnprintf(findings->texts[findings->count++], FINDING_LEN, format,
+                    args);
+    va_end(args);
     if (colour > findings->colour) {
         findings->colour = colour;
     }
 }
 
+/* Where damage was seen last, for the operator to begin with. */
+static void describe_last(struct store *store, char text[FINDING_LEN])
+{
+    struct store_damage seen[STORE_DAMAGE_KEPT];
+    uint64_t next = 0;
+    size_t count = store_damage_seen(store, &next, seen, COUNT_OF(seen));
+    const struct store_damage *last = &seen[count == 0 ? 0 : count - 1];
+
+    text[0] = '\0';
+    if (count > 0 && last->segment == 0) {
+        (void)snprintf(text, FINDING_LEN, "; the last: %s",
+                       store_damage_word(last->kind));
+    } else if (count > 0) {
+        (void)snprintf(text, FINDING_LEN, "; the last: %s at %010u.seg+%u",
+                       store_damage_word(last->kind), last->segment,
+                       last->offset);
+    }
+}
+
+static void look_for_damage(struct store *store, struct findings *findings)
+{
+    struct store_stats stats = { 0 };
+    char last[FINDING_LEN];
+
+    store_stats(store, &stats);
+    describe_last(store, last);
+    find(findings,
+         stats.damaged_records + stats.damaged_batches > 0 || last[0] != '\0',
+         YELLOW,
+         "damage: %" PRIu64 " records and %" PRIu64 " batches do not read; "
+         "messages in them are reported as gaps%.100s",
+         stats.damaged_records, stats.damaged_batches, last);
+    find(findings, stats.corrupt_reads > 0, YELLOW,
+         "corrupt_reads: %" PRIu64 " reads found stored messages damaged, and "
+         "reported them as gaps",
+         stats.corrupt_reads);
+}
+
+static uint64_t figure(const _Atomic uint64_t *metric)
+{
+    return atomic_load_explicit(metric, memory_order_relaxed);
+}
+
+static void look_at_keeper(const struct keeper_metrics *m,
+                           struct findings *findings)
+{
+    find(findings, figure(&m->disk_low) != 0, YELLOW,
+         "disk_low: %" PRIu64 " MiB are free, %" PRIu64 " wanted "
+         "(store.free_mib_min); publishes are refused until there is space",
+         figure(&m->disk_free_bytes) >> 20,
+         figure(&m->disk_free_bytes_min) >> 20);
+    find(findings, figure(&m->upkeep_waits) != 0, YELLOW,
+         "upkeep: no space to move messages or write a snapshot, so that no "
+         "files are removed");
+    find(findings, figure(&m->nothing_deleted) != 0, YELLOW,
+         "nothing_deleted: a catalog entry does not read; to be safe no "
+         "message is deleted until a restart");
+    find(findings, figure(&m->scrub_behind) != 0, YELLOW,
+         "scrub: no whole pass in twice store.scrub_hours; raise "
+         "store.scrub_mib_s");
+}
+
 static void look_at_store(const struct broker_metrics *metrics,
                           struct findings *findings)
 {
-    struct store_stats stats = { 0 };
-
     if (metrics->store == NULL) {
         return;
     }
-    store_stats(metrics->store, &stats);
     find(findings, store_frozen(metrics->store), RED,
          "store_frozen: a disk operation failed; nothing is confirmed any "
          "more. Look at the log, then restart");
     find(findings, store_space_low(metrics->store), YELLOW,
          "disk_full: messages are refused until there is space");
-    find(findings, stats.corrupt_reads > 0, YELLOW,
-         "corrupt_reads: stored messages were found damaged and reported as "
-         "gaps");
+    look_for_damage(metrics->store, findings);
 }
 
 static bool is_damaged(const struct store_recovery *recovery)
@@ -59,6 +126,7 @@ static void look(const struct broker_metrics *metrics,
     uint64_t differences = 0;
 
     look_at_store(metrics, findings);
+    look_at_keeper(&metrics->keeper, findings);
     find(findings, metrics->recovery != NULL && is_damaged(metrics->recovery),
          YELLOW, "damage: the last start found damaged parts of the log");
     find(findings,

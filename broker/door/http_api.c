@@ -287,6 +287,21 @@ static void handle_health(struct session *session,
     http_respond_json(session, code, status, &body);
 }
 
+static void handle_store(struct session *session,
+                         const struct broker_metrics *metrics)
+{
+    struct bytes body = { 0 };
+    enum status status;
+
+    if (!session_app(session)->admin) {
+        respond_forbidden(session, "admin",
+                          "only an admin app may see the store");
+        return;
+    }
+    status = show_store(session, metrics, &body);
+    http_respond_json(session, 200, status, &body);
+}
+
 static void handle_metrics(struct session *session,
                            const struct broker_metrics *metrics)
 {
@@ -328,6 +343,7 @@ static bool takes_json(enum http_target target, enum http_method method)
     case TARGET_HEALTH:
     case TARGET_METRICS:
     case TARGET_STREAM:
+    case TARGET_STORE:
     case TARGET_GROUP:
     case TARGET_APP:
     case TARGET_MESSAGES:
@@ -371,6 +387,9 @@ static void dispatch(struct session *session, struct exchange *exchange,
         break;
     case TARGET_STREAM:
         handle_stream(session);
+        break;
+    case TARGET_STORE:
+        handle_store(session, metrics);
         break;
     case TARGET_TOPICS:
         handle_topics(session, request);

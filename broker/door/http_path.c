@@ -28,6 +28,7 @@ static const struct path paths[] = {
     { TARGET_SETTLE, { "v1", "groups", "*", "settle" }, "POST" },
     { TARGET_APPS, { "v1", "apps" }, "GET, HEAD, POST" },
     { TARGET_APP, { "v1", "apps", "*" }, "GET, HEAD, DELETE" },
+    { TARGET_STORE, { "v1", "store" }, "GET, HEAD" },
 };
 
 static const char *method_word(enum http_method method)

@@ -21,7 +21,8 @@ enum http_target {
     TARGET_PULL,
     TARGET_SETTLE,
     TARGET_APPS,
-    TARGET_APP
+    TARGET_APP,
+    TARGET_STORE
 };
 
 struct http_route {

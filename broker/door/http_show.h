@@ -24,4 +24,10 @@ MUST_CHECK enum status show_group(struct session *session, const char *name,
 MUST_CHECK enum status show_apps(struct session *session, struct bytes *to);
 MUST_CHECK enum status show_app(const struct app *app, struct bytes *to);
 
+/* Figures of the store, and the last places of damage. http_store.c. */
+struct broker_metrics;
+MUST_CHECK enum status show_store(const struct session *session,
+                                  const struct broker_metrics *metrics,
+                                  struct bytes *to);
+
 #endif

@@ -82,6 +82,20 @@ static enum status put_journal(const struct broker_metrics *metrics,
     return put_rows(to, rows, COUNT_OF(rows));
 }
 
+static enum status put_keeper(const struct broker_metrics *metrics,
+                              struct bytes *to)
+{
+    const struct row rows[] = {
+#define X(name, type, help)                                                    \
+    { "keeper_" #name, #type, help,                                            \
+      atomic_load_explicit(&metrics->keeper.name, memory_order_relaxed) },
+        KEEPER_METRICS(X)
+#undef X
+    };
+
+    return put_rows(to, rows, COUNT_OF(rows));
+}
+
 static enum status put_store(const struct broker_metrics *metrics,
                              struct bytes *to)
 {
@@ -104,6 +118,25 @@ static enum status put_store(const struct broker_metrics *metrics,
           stats.refused },
         { "store_corrupt_reads", "counter", "Reads that found damage",
           stats.corrupt_reads },
+        { "store_disk_bytes", "gauge", "Bytes of all files of the log",
+          stats.disk_bytes },
+        { "store_pool_segments", "gauge", "Files kept to be used again",
+          stats.pool_segments },
+        { "store_keydir_bytes", "gauge", "Bytes of the keydir's file",
+          stats.keydir_bytes },
+        { "store_moved_bytes", "counter",
+          "Bytes of messages moved out of old files", stats.moved_bytes },
+        { "store_freed_bytes", "counter",
+          "Bytes of files removed or used again", stats.freed_bytes },
+        { "store_snapshots", "counter", "Snapshots written", stats.snapshots },
+        { "store_scrubbed_bytes", "counter", "Bytes read again and verified",
+          stats.scrubbed_bytes },
+        { "store_scrub_passes", "counter", "Whole passes over the log",
+          stats.scrub_passes },
+        { "store_damaged_records", "counter", "Damaged records found",
+          stats.damaged_records },
+        { "store_damaged_batches", "counter", "Damaged batches found",
+          stats.damaged_batches },
         { "store_free_bytes", "gauge", "Free space on the disk",
           stats.free_bytes },
         { "store_frozen", "gauge", "1 after an I/O error",
@@ -192,6 +225,9 @@ enum status metrics_write(const struct broker_metrics *metrics,
     }
     if (status == STATUS_OK) {
         status = put_journal(metrics, to);
+    }
+    if (status == STATUS_OK) {
+        status = put_keeper(metrics, to);
     }
     if (status == STATUS_OK && metrics->store != NULL) {
         status = put_store(metrics, to);

@@ -16,7 +16,7 @@
 
 #include <stdlib.h>
 
-enum { HELD_RETRY_MS = 100 };
+enum { HELD_RETRY_MS = 100, NO_SPACE_RETRY_MS = 1000 };
 
 struct held {
     uint64_t id;
@@ -41,6 +41,24 @@ static void refuse_topic(const struct app *app, struct slice name, bool known,
            shown ? (const char *)name.at : "?");
 }
 
+/* The rest of the disk is for acks, for the keydir, and for what makes room. */
+static bool disk_is_low(const struct worker *w, struct refusal *r)
+{
+    const struct keeper_metrics *m = &w->all->metrics->keeper;
+
+    if (atomic_load_explicit(&m->disk_low, memory_order_relaxed) == 0) {
+        return false;
+    }
+    refuse(r, STATUS_NO_SPACE, "free_mib_min",
+           "less is free on the disk of the broker (used) than it needs "
+           "(allowed, in bytes); acks and deliveries go on");
+    r->used = atomic_load_explicit(&m->disk_free_bytes, memory_order_relaxed);
+    r->allowed =
+        atomic_load_explicit(&m->disk_free_bytes_min, memory_order_relaxed);
+    r->retry_after_ms = NO_SPACE_RETRY_MS;
+    return true;
+}
+
 /* The topic to publish to, or NULL and why not. */
 static const struct topic *check_request(const struct session *s,
                                          const struct wire_publish *publish,
@@ -63,6 +81,9 @@ static const struct topic *check_request(const struct session *s,
     if (worker_draining(s->worker)) {
         refuse(r, STATUS_CLOSED, "draining",
                "the broker is being stopped; connect again");
+        return NULL;
+    }
+    if (disk_is_low(s->worker, r)) {
         return NULL;
     }
     topic = catalog_topic(session_catalog(s), publish->topic);
@@ -336,7 +357,9 @@ static void answer_stretch(struct session *s, const struct stretch *stretch)
         metric_add(&w->metrics->refused_messages, stretch->count);
         refuse(&r, STATUS_NO_SPACE, "disk_space",
                "the disk of the broker is full; acks and deliveries go on");
-        r.retry_after_ms = 1000;
+        r.used = atomic_load_explicit(&w->all->metrics->keeper.disk_free_bytes,
+                                      memory_order_relaxed);
+        r.retry_after_ms = NO_SPACE_RETRY_MS;
         if (s->conn != NULL) {
             s->door->refused(s, stretch->id, stretch->count, &r);
         }

@@ -21,6 +21,9 @@ static struct broker_metrics metrics = { .worker_count = 2,
 static bool frozen;
 static bool space_low;
 static uint64_t corrupt_reads;
+static uint64_t damaged_records;
+static struct store_damage damage[2];
+static size_t damage_count;
 
 bool store_frozen(const struct store *store)
 {
@@ -37,8 +40,26 @@ bool store_space_low(const struct store *store)
 void store_stats(const struct store *store, struct store_stats *out)
 {
     (void)store;
-    *out =
-        (struct store_stats) { .segments = 3, .corrupt_reads = corrupt_reads };
+    *out = (struct store_stats) { .segments = 3,
+                                  .corrupt_reads = corrupt_reads,
+                                  .damaged_records = damaged_records };
+}
+
+size_t store_damage_seen(struct store *store, uint64_t *next,
+                         struct store_damage *out, size_t room)
+{
+    size_t count = 0;
+
+    (void)store;
+    for (; *next < damage_count && count < room; ++*next) {
+        out[count++] = damage[*next];
+    }
+    return count;
+}
+
+const char *store_damage_word(enum damage_kind kind)
+{
+    return kind == DAMAGE_MESSAGE ? "message" : "snapshot";
 }
 
 static void set_up(void)
@@ -47,7 +68,7 @@ static void set_up(void)
     fake_session_add(session, CATALOG_TOPIC, "orders", 1, NULL, false);
     fake_session_add(session, CATALOG_TOPIC, "a.other", 1, NULL, false);
     fake_session_add(session, CATALOG_GROUP, "billing", 1, "orders", false);
-    metrics.store = (const struct store *)&frozen;
+    metrics.store = (struct store *)&frozen;
 }
 
 static void tear_down(void)

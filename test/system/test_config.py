@@ -51,6 +51,10 @@ def wrong_files_are_explained(env):
             ("limits:\n  head_ms: 50\n", ("limits.head_ms", "100")),
             ("store:\n  segment_mib: 15\n", ("store.segment_mib", "16", "1024")),
             ("store:\n  segment_mib: 1025\n", ("store.segment_mib", "1024")),
+            ("store:\n  scrub_mib_s: 10001\n", ("store.scrub_mib_s", "10000")),
+            ("store:\n  scrub_hours: 0\n", ("store.scrub_hours", "1", "8760")),
+            ("store:\n  scrub_hours: 8761\n", ("store.scrub_hours", "8760")),
+            ("store:\n  free_mib_min: 1048577\n", ("store.free_mib_min", "1048576")),
             ("listen: 127.0.0.1:99999\n", ("99999", "65535")),
             ("listen: nonsense\n", ("nonsense",)),
             ("log_level: loud\n", ("loud", "debug")),
@@ -67,7 +71,9 @@ def wrong_files_are_explained(env):
 @case()
 def the_bounds_themselves_are_taken(env):
     for text in ("workers: 1\n", "workers: 64\n", "store:\n  segment_mib: 16\n",
-                 "store:\n  segment_mib: 1024\n", "limits:\n  head_ms: 100\n"):
+                 "store:\n  segment_mib: 1024\n", "store:\n  scrub_mib_s: 0\n  scrub_hours: 1\n",
+                 "store:\n  scrub_mib_s: 10000\n  scrub_hours: 8760\n  free_mib_min: 0\n",
+                 "store:\n  free_mib_min: 1048576\n", "limits:\n  head_ms: 100\n"):
         code, said = checked(env, text)
         check_equal(code, 0, f"{text!r}: {said}; exit code")
 

@@ -288,7 +288,7 @@ def a_newer_folder_is_refused_untouched(env):
         name = os.path.basename(path)
         check(code not in (0, None) and code > 0, f"{name}: exit code {code}")
         check_in("999", broker.log(), f"{name}: the log names the version found")
-        check(" 1" in broker.log(), f"{name}: the log names the version it can read")
+        check(re.search(r" [1-9]\b", broker.log()), f"{name}: the log names the version it can read")
         check_equal(snapshot(broker.data_dir), before, f"{name}: the folder afterwards")
         with open(path, "r+b") as file:
             file.write(kept)

@@ -244,6 +244,66 @@ Test(http_show, health_has_three_colours)
     cr_health(503, "red", "store_frozen");
 }
 
+Test(http_show, health_says_how_much_is_damaged_and_where)
+{
+    damaged_records = 3;
+    damage[0] = (struct store_damage) { .kind = DAMAGE_SNAPSHOT };
+    damage[1] = (struct store_damage) { .kind = DAMAGE_MESSAGE,
+                                        .segment = 7,
+                                        .offset = 4096 };
+    cr_health(200, "yellow", "3 records and 0 batches");
+    damage_count = 1;
+    cr_health(200, "yellow", "the last: snapshot");
+    damage_count = 2;
+    cr_health(200, "yellow", "the last: message at 0000000007.seg+4096");
+    damaged_records = 0; /* nothing in the log, but the snapshot */
+    damage_count = 1;
+    cr_health(200, "yellow", "damage: 0 records");
+}
+
+Test(http_show, health_hears_of_the_keeper)
+{
+    metrics.keeper.disk_low = 1;
+    metrics.keeper.disk_free_bytes = 5 << 20;
+    metrics.keeper.disk_free_bytes_min = 64 << 20;
+    cr_health(200, "yellow", "disk_low: 5 MiB are free, 64 wanted");
+    metrics.keeper.disk_low = 0;
+    metrics.keeper.upkeep_waits = 1;
+    cr_health(200, "yellow", "upkeep");
+    metrics.keeper.upkeep_waits = 0;
+    metrics.keeper.nothing_deleted = 1;
+    cr_health(200, "yellow", "nothing_deleted");
+    metrics.keeper.nothing_deleted = 0;
+    metrics.keeper.scrub_behind = 1;
+    cr_health(200, "yellow", "scrub");
+    metrics.keeper.scrub_behind = 0;
+    cr_health(200, "green", "");
+}
+
+Test(http_show, the_store_is_shown_to_admins)
+{
+    damaged_records = 3;
+    damage_count = 2;
+    damage[0] = (struct store_damage) { .kind = DAMAGE_SNAPSHOT };
+    damage[1] = (struct store_damage) { .kind = DAMAGE_MESSAGE,
+                                        .segment = 7,
+                                        .offset = 4096,
+                                        .len = 200,
+                                        .topic = 1,
+                                        .seq = 9 };
+    ask("GET /v1/store", "");
+    cr_assert_eq(session->code, 200);
+    cr_assert_not_null(strstr(body(), "\"damaged_records\":\"3\""));
+    cr_assert_not_null(strstr(
+        body(), "\"damage\":[{\"kind\":\"snapshot\"},{\"kind\":\"message\","
+                "\"file\":\"0000000007.seg\",\"offset\":4096,\"len\":200,"
+                "\"topic\":\"orders\",\"seq\":\"9\"}]}"));
+    fake_session_add(session, CATALOG_APP, "shop", 0, "*", false);
+    session->app = catalog_app(session->catalog, slice_text("shop"));
+    ask("GET /v1/store", "");
+    cr_refused(403, "forbidden", "admin");
+}
+
 Test(http_show, metrics_are_in_prometheus_text)
 {
     struct store_recovery recovery = { .us = 1500000 };
