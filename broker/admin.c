@@ -173,7 +173,8 @@ enum status admin_write_url(const char *dir, const char *host, uint16_t port,
     char line[TEXT_LEN / 2];
     size_t used;
     FILE *file;
-    enum status status;
+    bool same = false;
+    enum status status = STATUS_OK;
 
     snprintf(path, sizeof path, "%s/" CREDENTIALS_FILE, dir);
     file = fopen(path, "re");
@@ -183,6 +184,7 @@ enum status admin_write_url(const char *dir, const char *host, uint16_t port,
     url_line(text, sizeof text, host, port, tls);
     used = strlen(text);
     while (fgets(line, sizeof line, file) != NULL) {
+        same |= strcmp(line, text) == 0; /* it begins the file */
         if (strncmp(line, "url=", 4) != 0
             && used + strlen(line) < sizeof text) {
             memcpy(text + used, line, strlen(line) + 1);
@@ -190,7 +192,9 @@ enum status admin_write_url(const char *dir, const char *host, uint16_t port,
         }
     }
     fclose(file);
-    status = write_file(dir, text, err);
+    if (!same) {
+        status = write_file(dir, text, err);
+    }
     explicit_bzero(text, sizeof text);
     explicit_bzero(line, sizeof line);
     return status;

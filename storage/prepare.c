@@ -7,7 +7,21 @@
 
 /* Full segments need no descriptor any more. They are left as long as they are,
  * so that their files can be used again; what is behind their seal is less than
- * a batch. */
+ * a batch. One with more behind its end was left like that by a crash, and cut
+ * by no start yet. */
+static void let_go_of(struct store *store, struct segment *segment)
+{
+    uint32_t end = atomic_load_explicit(&segment->end, memory_order_acquire);
+
+    if (!segment->header_lost && segment->map_len > end
+        && segment->map_len - end > BATCH_LEN_MAX) {
+        /* Only gives space back: the next start tries again. */
+        enum status trimmed = segment_trim(segment, &store->log, NULL);
+        (void)trimmed;
+    }
+    segment_let_go(segment, &store->log);
+}
+
 static void let_go_of_sealed(struct store *store)
 {
     struct keeper *keeper = &store->keeper;
@@ -18,7 +32,7 @@ static void let_go_of_sealed(struct store *store)
         struct segment *segment =
             log_segment(&store->log, ++keeper->let_go_through);
         if (segment != NULL) {
-            segment_let_go(segment, &store->log);
+            let_go_of(store, segment);
         }
     }
 }

@@ -13,6 +13,7 @@
 #include "storage/io.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 enum {
@@ -51,8 +52,6 @@ static enum status reserve(struct recovery *r, const struct found_segment *f,
     if (memory == MAP_FAILED) {
         return error_set(err, STATUS_NOMEM, errno, "segment %u: memory", f->id);
     }
-    /* Fewer page faults; without, it is only slower. */
-    (void)madvise(memory, r->memory_len, MADV_HUGEPAGE);
     r->memory = memory;
     r->memory_id = f->id;
     r->memory_epoch = f->segment->header_lost ? 0 : f->segment->header.epoch;
@@ -63,10 +62,13 @@ static enum status read_at(struct recovery *r, const struct found_segment *f,
                            uint32_t at, size_t len, void *into,
                            struct error *err)
 {
-    if (io_read(r->store->vfs, f->segment->fd, into, len, (off_t)at) < 0) {
+    ssize_t have = io_read(r->store->vfs, f->segment->fd, into, len, (off_t)at);
+
+    if (have < 0) {
         return error_set(err, STATUS_IO, errno, "segment %u: read at %u", f->id,
                          at);
     }
+    memset((uint8_t *)into + have, 0, len - (size_t)have); /* it got shorter */
     return STATUS_OK;
 }
 
@@ -76,11 +78,29 @@ struct reading {
     uint32_t file_len;
     uint32_t at;      /* read up to here */
     uint32_t dropped; /* the page cache has forgotten up to here */
+    uint32_t zeros;   /* nothing but zeros from here on, as far as was read */
     uint32_t found;   /* behind the last batch found */
     uint32_t looked;  /* for batches, up to here */
+    uint8_t *step;    /* READ_STEP_LEN bytes */
     bool whole;       /* to its end, whatever comes */
     bool sealed;
 };
+
+/* What is to be kept goes into memory. Zeros are there already; left alone they
+ * take no memory, and no time for the kernel to find some. */
+static void keep_step(struct recovery *r, struct reading *reading, uint32_t len)
+{
+    uint32_t at = reading->at;
+
+    reading->at += len;
+    r->limit = reading->at;
+    if (!recovery_all_zero(reading->step, len)) {
+        memcpy(r->memory + at, reading->step, len);
+        reading->zeros = reading->at;
+    } else if (reading->looked >= at && reading->looked < reading->at) {
+        reading->looked = reading->at;
+    }
+}
 
 static enum status read_step(struct recovery *r, struct reading *reading,
                              struct error *err)
@@ -95,10 +115,10 @@ static enum status read_step(struct recovery *r, struct reading *reading,
             left < DROP_STEP_LEN ? (off_t)left : DROP_STEP_LEN);
         reading->dropped = reading->at + DROP_STEP_LEN;
     }
-    status =
-        read_at(r, reading->f, reading->at, len, r->memory + reading->at, err);
-    reading->at += len;
-    r->limit = reading->at;
+    status = read_at(r, reading->f, reading->at, len, reading->step, err);
+    if (status == STATUS_OK) {
+        keep_step(r, reading, len);
+    }
     return status;
 }
 
@@ -152,20 +172,21 @@ static enum status probe(struct recovery *r, const struct reading *reading,
 static enum status look_for_end(struct recovery *r, struct reading *reading,
                                 bool *ended, struct error *err)
 {
-    const struct segment *segment = reading->f->segment;
+    bool recycled = reading->f->segment->header.recycled;
+    uint32_t last = reading->found;
     bool anything;
     enum status status;
 
+    if (!recycled && reading->zeros > last) {
+        last = reading->zeros;
+    }
     *ended = false;
-    if (reading->whole || reading->at < reading->found
-        || reading->at - reading->found < BLANK_LEN) {
+    if (reading->whole || reading->at < last
+        || reading->at - last < BLANK_LEN) {
         return STATUS_OK;
     }
-    if (segment->header.recycled) {
+    if (recycled) {
         *ended = true;
-        return STATUS_OK;
-    }
-    if (!recovery_all_zero(r->memory + reading->at - BLANK_LEN, BLANK_LEN)) {
         return STATUS_OK;
     }
     status = probe(r, reading, &anything, err);
@@ -178,18 +199,23 @@ static enum status read_from(struct recovery *r, struct reading *reading,
                              struct error *err)
 {
     bool ended = false;
+    enum status status = STATUS_OK;
 
-    while (reading->at < reading->file_len && !reading->sealed && !ended) {
-        enum status status = read_step(r, reading, err);
+    reading->step = malloc(READ_STEP_LEN);
+    if (reading->step == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "segment %u: read",
+                         reading->f->id);
+    }
+    while (status == STATUS_OK && !ended && !reading->sealed
+           && reading->at < reading->file_len) {
+        status = read_step(r, reading, err);
         if (status == STATUS_OK) {
             step_over(r, reading);
             status = look_for_end(r, reading, &ended, err);
         }
-        if (status != STATUS_OK) {
-            return status;
-        }
     }
-    return STATUS_OK;
+    free(reading->step);
+    return status;
 }
 
 enum status recovery_load(struct recovery *r, const struct found_segment *f,

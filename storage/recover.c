@@ -651,8 +651,9 @@ static enum status bring_up(struct recovery *r, struct keydir_meta *meta,
     return status;
 }
 
-/* What an unclean end left behind is always cut. Sealed segments are as long as
- * they were made, see prepare.c. */
+/* What an unclean end left behind is always cut; much of it takes a while, so
+ * that is left to the keeper's first turns. Sealed segments are as long as they
+ * were made, see prepare.c. */
 static bool worth_a_trim(const struct recovery *r, size_t i)
 {
     const struct found_segment *f = &r->found[i];
@@ -665,6 +666,27 @@ static bool worth_a_trim(const struct recovery *r, size_t i)
     end = atomic_load(&f->segment->end);
     return f->file_len > end
            && (i == r->last || f->file_len - end > BATCH_LEN_MAX);
+}
+
+static void cut_ends(struct recovery *r)
+{
+    struct store *store = r->store;
+
+    store->keeper.let_go_through = store->journal.active->header.id - 1;
+    for (size_t i = r->found_count; i-- > 0;) {
+        struct found_segment *f = &r->found[i];
+
+        if (!worth_a_trim(r, i)) {
+            continue;
+        }
+        if (f->file_len - atomic_load(&f->segment->end) > BATCH_LEN_MAX) {
+            store->keeper.let_go_through = f->id - 1;
+        } else {
+            /* Only gives space back: no reason not to start. */
+            enum status trimmed = segment_trim(f->segment, &store->log, NULL);
+            (void)trimmed;
+        }
+    }
 }
 
 /* From here on journal and keeper agree on where the log ends. */
@@ -688,15 +710,9 @@ static enum status settle(struct recovery *r, struct error *err)
     if (status == STATUS_OK) {
         status = keeper_teach(store);
     }
-    for (size_t i = 0; i < r->found_count && status == STATUS_OK; i++) {
-        if (worth_a_trim(r, i)) {
-            /* Only gives space back: no reason not to start. */
-            enum status trimmed =
-                segment_trim(r->found[i].segment, &store->log, NULL);
-            (void)trimmed;
-        }
+    if (status == STATUS_OK) {
+        cut_ends(r);
     }
-    store->keeper.let_go_through = journal->active->header.id - 1;
     spare_make(store);
     return status;
 }
