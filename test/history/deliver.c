@@ -38,6 +38,8 @@ void on_attach(struct history *h)
                             .pull = field_is(&h->event.fields[3], "pull") };
     if (!h->up && h->life > 0) {
         s->life--; /* made just before the kill, told just after */
+    } else if (!h->up) {
+        fault(h, RULE_LEDGER, "the broker does not run");
     }
     file->open_sessions++;
     h->figures.sessions++;

@@ -76,6 +76,7 @@ struct tally {
     uint64_t acked, maybe, dead, expired, gap;
     uint64_t deleted;  /* not settled, and the topic's limits took it away */
     uint64_t unseen;   /* a gap that a lost connection may have told of */
+    uint64_t either;   /* deleted, or such a gap */
     uint64_t optional; /* nobody knows whether the group had to have it */
 };
 
@@ -135,6 +136,7 @@ static void tally_one(struct history *h, const struct lane *lane, uint64_t seq,
     uint64_t id = seq <= topic->room ? topic->by_seq[seq - 1] : 0;
     const struct message *m = id == 0 ? NULL : message_at(h, id);
     enum duty duty = duty_of(lane, topic, seq, m);
+    bool unheard = h->damage && (c == NULL || c->session == 0);
 
     if (c != NULL && c->acked_us != 0) {
         t->acked++;
@@ -149,9 +151,9 @@ static void tally_one(struct history *h, const struct lane *lane, uint64_t seq,
     } else if (duty == DUTY_MAYBE) {
         t->optional++;
     } else if (duty == DUTY_FULL && limited(h, topic, seq, m)) {
-        t->deleted++;
-    } else if (duty == DUTY_FULL && h->damage
-               && (c == NULL || c->session == 0)) {
+        t->either += unheard;
+        t->deleted += !unheard;
+    } else if (duty == DUTY_FULL && unheard) {
         t->unseen++;
     } else if (duty == DUTY_FULL) {
         missing(h, lane, seq, m, c);
@@ -189,7 +191,7 @@ static void check_books(struct history *h, const struct lane *lane,
     compare(h, lane, "dead", b->dead, t->dead, t->dead);
     compare(h, lane, "expired", b->expired, t->expired, t->expired);
     compare(h, lane, "gap", b->gap, t->gap + t->unseen,
-            t->gap + t->unseen + t->optional);
+            t->gap + t->unseen + t->either + t->optional);
     if (b->ready + b->delayed + b->in_flight != 0) {
         fault(h, RULE_DRAIN, "group %s, topic %s: not all is settled",
               names_text(&h->names, lane->group),
@@ -199,7 +201,8 @@ static void check_books(struct history *h, const struct lane *lane,
         return; /* whether what was before counts as acked is the broker's */
     }
     compare(h, lane, "acked", b->acked, t->acked, t->acked + slack);
-    compare(h, lane, "deleted", b->deleted, t->deleted, t->deleted + slack);
+    compare(h, lane, "deleted", b->deleted, t->deleted,
+            t->deleted + t->either + slack);
     compare(h, lane, "published", b->published, topic->last - t->optional,
             topic->last);
 }

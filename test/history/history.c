@@ -320,12 +320,12 @@ static void on_dying(struct history *h)
     uint32_t name = get_name(h, 0);
 
     for (uint32_t i = 0; i < ledgers_count(h->ledgers); i++) {
-        if (h->files[i].client == name) {
+        if (h->files[i].client == name && h->files[i].dying_us == 0) {
             h->files[i].dying_us = h->event.us;
             return;
         }
     }
-    fault(h, RULE_LEDGER, "there is no client of this name");
+    fault(h, RULE_LEDGER, "no client of this name lives");
 }
 
 static void on_drain(struct history *h)

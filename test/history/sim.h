@@ -16,6 +16,7 @@ enum {
     SIM_CLIENTS_MAX = 4096,
     SIM_CREDIT = 8,
     SIM_WINDOW = 16,
+    SIM_BACKLOG = 1000,
     SIM_LEASE_US = 60000,
     SIM_GRACE_US = 15000
 };

@@ -64,7 +64,8 @@ static void publish_step(struct sim *sim, struct client *c)
     if (c->resend < c->sent_count) { /* in order, before anything new */
         item.first = ++c->resend;
         queue_push(&c->outbox, &item);
-    } else if (!sim->draining && c->sent_count - c->answered < SIM_WINDOW) {
+    } else if (!sim->draining && c->sent_count - c->answered < SIM_WINDOW
+               && sim->topics[0].last < sim->lanes[0].next + SIM_BACKLOG) {
         publish_new(sim, c);
     }
 }
