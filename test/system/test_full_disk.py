@@ -153,4 +153,68 @@ def a_disk_filled_by_others_up_to_the_last_byte(env):
     check(session.none_comes(0.5), "something else came")
 
 
+def ballast_to(disk, free_mib):
+    """Fill the disk up, or make room, so that so much is free."""
+    path = os.path.join(disk, "ballast")
+    with open(path, "ab") as file:
+        stat = os.statvfs(disk)
+        free = stat.f_bavail * stat.f_frsize
+        size = os.path.getsize(path) + free - (free_mib << 20)
+        if size < os.path.getsize(path):
+            file.truncate(size)
+        else:
+            file.write(bytes(size - os.path.getsize(path)))
+
+
+def try_publish(session):
+    try:
+        return session.publish("orders", ["is there room?"]), None
+    except RefusedReply as refused:
+        return None, refused
+
+
+@case(short=True)
+def below_the_low_water_publishes_are_refused(env):
+    disk = small_disk(env, 160)
+    broker = env.broker(data_dir=os.path.join(disk, "data"), config={
+        "store": {"segment_mib": 16, "checkpoint_ms": 200, "free_mib_min": 40}})
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    session = broker.session()
+    session.publish("orders", ["before"] * 50)
+    check_equal(http.get("/health").json["status"], "green", "health before")
+
+    ballast_to(disk, 30)
+    refused = wait_until(lambda: try_publish(session)[1], 20, "a refusal")
+    check_equal((refused.status, refused.reply["limit"]), ("no_space", "free_mib_min"), "refusal")
+    check_equal(int(refused.reply["allowed"]), 40 << 20, "allowed")
+    check(int(refused.reply["used"]) <= 30 << 20, f"used {refused.reply}")
+    check(int(refused.reply["retry_after_ms"]) > 0, "no retry_after_ms")
+    answer = http.publish("orders", "over http")
+    check_equal((answer.code, answer.refused["limit"]), (507, "free_mib_min"), "over HTTP")
+    health = http.get("/health").json
+    check_equal(health["status"], "yellow", f"health {health}")
+    check("disk_low" in str(health["reasons"]), f"health {health}")
+    check_equal(http.get("/v1/store").json["refuses_messages"], True, "refuses_messages")
+
+    # Consumers go on, and the catalog too.
+    session.attach("work")
+    taken = len(session.take(50))
+    check_equal([r[2] for r in session.settle("orders", "ack", ranges=[(1, taken)])], ["accepted"],
+                "acks")
+    http.make_topic("another")
+
+    # A little more than the mark is not enough to go on, so that it does not go to and fro.
+    ballast_to(disk, 44)
+    for _ in range(15):
+        check(try_publish(session)[0] is None, "publishing goes on just above the mark")
+        time.sleep(0.1)
+    ballast_to(disk, 60)
+    wait_until(lambda: try_publish(session)[0], 20, "publishing to resume")
+    wait_until(lambda: http.get("/health").json["status"] == "green", 10, "health green again")
+    broker.wait_log("disk space is low .*free_mib_min=40")
+    broker.wait_log("disk space is back")
+
+
 main()
