@@ -46,7 +46,7 @@ bool __wrap_recovery_find_batch(struct recovery *r, uint32_t from,
     }
     stopped = stopped || (found && out->header.offset != from)
               || (!found && from > SEGMENT_BEGIN);
-    return !stopped;
+    return found && !stopped;
 }
 
 /* As if all before it had been durable. */
