@@ -7,7 +7,8 @@
  * a sync at any time. So behind BLANK_LEN bytes with nothing in them the log
  * has ended, whatever a power cut has lost. A disk may lose more than that:
  * where zeros were written when the file was made, a look every PROBE_STEP at
- * what should still be zeros finds what stands behind such a hole. */
+ * what should still be zeros finds what stands behind such a hole. A file with
+ * an earlier life shows no such difference; there the blank must be longer. */
 #include "storage/recovery.h"
 
 #include "storage/io.h"
@@ -21,6 +22,7 @@ enum {
     DROP_STEP_LEN =
         16 * READ_STEP_LEN, /* forgotten by the page cache at once */
     BLANK_LEN = 3 * BATCH_LEN_MAX,
+    RECYCLED_BLANK_LEN = 8 * BATCH_LEN_MAX,
     PROBE_STEP = BATCH_LEN_MAX,
     PROBE_LEN = BLOCK_LEN
 };
@@ -182,7 +184,7 @@ static enum status look_for_end(struct recovery *r, struct reading *reading,
     }
     *ended = false;
     if (reading->whole || reading->at < last
-        || reading->at - last < BLANK_LEN) {
+        || reading->at - last < (recycled ? RECYCLED_BLANK_LEN : BLANK_LEN)) {
         return STATUS_OK;
     }
     if (recycled) {

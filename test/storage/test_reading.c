@@ -1,0 +1,196 @@
+/* links: godwit_storage godwit_proto */
+/* with: test/storage/harness.c test/lib/tmpdir.c */
+
+/* How much of the log a start reads: what the keydir does not have, and so much
+ * behind it that nothing can be missed. */
+#include "storage/internal.h"
+#include "test/storage/harness.h"
+
+#include "proto/check.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    TOPIC = 1,
+    MIB = 1024 * 1024,
+    BODY_LEN = MIB - 1024,
+    BATCH_LEN_AT = 52 /* FORMAT.md */
+};
+
+static struct harness h;
+
+/* ---- a table that counts what is read ---- */
+
+static uint64_t read_bytes;
+
+static ssize_t count_read(const struct vfs *vfs, int fd, void *into, size_t len,
+                          off_t at)
+{
+    ssize_t have = vfs_system()->pread(vfs, fd, into, len, at);
+
+    read_bytes += have > 0 ? (uint64_t)have : 0;
+    return have;
+}
+
+static struct vfs counting;
+
+static void set_up(void)
+{
+    counting = *vfs_system();
+    counting.pread = count_read;
+    harness_init(&h);
+    h.config.segment_len = 64 * MIB;
+    h.config.vfs = &counting;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+}
+
+static void tear_down(void)
+{
+    harness_fini(&h);
+}
+
+TestSuite(reading, .init = set_up, .fini = tear_down, .timeout = 120);
+
+/* ---- helpers ---- */
+
+/* One a batch, a little less than a MiB each. */
+static void write_messages(int count)
+{
+    for (int i = 0; i < count; i++) {
+        add_sized(&h, TOPIC, BODY_LEN, (uint8_t)('a' + i % 26));
+        cr_assert(eq(int, harness_commit(&h), STATUS_OK), "%s", h.err.text);
+    }
+}
+
+static void start_again(void)
+{
+    read_bytes = 0;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+}
+
+static uint64_t all_there(uint64_t first, uint64_t last)
+{
+    uint64_t there = 0;
+
+    for (uint64_t seq = first; seq <= last; seq++) {
+        struct record record;
+        there += message_at(&h, TOPIC, seq, &record, NULL) == STATUS_OK;
+    }
+    return there;
+}
+
+/* Where message number `seq` begins to stand in the segment: that of its batch.
+ * All batches are of one length. */
+static uint64_t batch_offset(uint32_t segment, uint64_t seq)
+{
+    char path[600];
+    uint8_t len[4];
+    int fd;
+
+    segment_file(&h, segment, path, sizeof path);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0
+          && pread(fd, len, sizeof len, SEGMENT_BEGIN + BATCH_LEN_AT)
+                 == (ssize_t)sizeof len);
+    close(fd);
+    return SEGMENT_BEGIN + (seq - 1) * get_u32(len);
+}
+
+/* Messages first..last are gone from the disk, all of their batches. */
+static void lose(uint32_t segment, uint64_t first, uint64_t last)
+{
+    uint64_t from = batch_offset(segment, first);
+    uint64_t to = batch_offset(segment, last + 1);
+    uint8_t *zeros = calloc(1, to - from);
+    char path[600];
+    int fd;
+
+    segment_file(&h, segment, path, sizeof path);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    CHECK(zeros != NULL && fd >= 0
+          && pwrite(fd, zeros, to - from, (off_t)from) == (ssize_t)(to - from));
+    close(fd);
+    free(zeros);
+}
+
+/* The present segment is one with an earlier life, and nothing in it. */
+static void take_recycled(void)
+{
+    for (int i = 0; i < 1000; i++) {
+        cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    }
+    harness_kill(&h);
+    start_again();
+    cr_assert(h.store->journal.active->header.recycled);
+}
+
+/* ---- what is read ---- */
+
+Test(reading, what_the_keydir_has_is_not_read_again)
+{
+    write_messages(40);
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    write_messages(2);
+    harness_kill(&h);
+    start_again();
+    cr_assert(
+        ge(u64, h.recovery.replayed_bytes + h.recovery.rescued_records, 1));
+    cr_assert(lt(u64, read_bytes, 18 * MIB), "%llu bytes",
+              (unsigned long long)read_bytes);
+    cr_assert(eq(u64, all_there(1, 42), 42));
+}
+
+Test(reading, the_rest_of_a_prepared_file_is_not_read)
+{
+    write_messages(2);
+    for (int i = 0; i < 1000; i++) {
+        cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    }
+    harness_kill(&h);
+    start_again();
+    /* Twice: of the segment in use, and of the one prepared behind it. */
+    cr_assert(lt(u64, read_bytes, 2 * 15 * MIB), "%llu bytes",
+              (unsigned long long)read_bytes);
+    cr_assert(eq(u64, all_there(1, 2), 2));
+}
+
+Test(reading, all_is_read_that_the_keydir_does_not_have)
+{
+    write_messages(50);
+    harness_kill(&h);
+    start_again();
+    cr_assert(ge(u64, read_bytes, 50 * (uint64_t)BODY_LEN));
+    cr_assert(eq(u64, all_there(1, 50), 50));
+}
+
+/* ---- what a disk loses ---- */
+
+/* Larger than the blank at which the reading ends: the looks behind it see that
+ * there is more. */
+Test(reading, behind_a_large_hole_the_log_goes_on)
+{
+    write_messages(50);
+    harness_kill(&h);
+    lose(1, 11, 40);
+    start_again();
+    cr_assert(eq(u64, all_there(1, 10), 10));
+    cr_assert(eq(u64, all_there(41, 50), 10));
+    cr_assert(ge(u64, h.recovery.damaged_bytes, 30 * (uint64_t)BODY_LEN));
+    cr_assert(eq(u64, last_seq(&h, TOPIC), 50));
+}
+
+Test(reading, in_a_recycled_file_a_hole_of_seven_batches_is_stepped_over)
+{
+    take_recycled();
+    write_messages(45);
+    harness_kill(&h);
+    lose(2, 6, 36);
+    start_again();
+    cr_assert(eq(u64, all_there(1, 5), 5));
+    cr_assert(eq(u64, all_there(37, 45), 9));
+    cr_assert(ge(u64, h.recovery.damaged_bytes, 31 * (uint64_t)BODY_LEN));
+}
