@@ -249,8 +249,8 @@ static bool check_again(struct history *h, const struct got *got,
 static void check_order(struct history *h, const struct got *got)
 {
     const struct session *s = &h->sessions[got->session];
-    uint64_t *pair =
-        table_put(&h->pairs, (uint64_t)got->session << 10 | got->lane);
+    uint64_t *pair = table_put(&h->pairs, (uint64_t)got->life << 32
+                                              | got->session << 10 | got->lane);
     uint64_t counter = got->id & (COUNTER_MAX - 1);
     uint64_t *newest;
 
@@ -378,7 +378,7 @@ void on_got(struct history *h)
     }
     *table_put(&h->pending, pending_key(h->event.file, got.lane, got.seq)) +=
         PENDING_GOT;
-    if (c->session == 0 && got.attempt == 1) {
+    if (c->session == 0 && got.attempt == 1 && got.life != LIFE_UNKNOWN) {
         check_order(h, &got);
     }
     if (c->session != 0 && !check_again(h, &got, c)) {

@@ -169,7 +169,7 @@ struct history {
     size_t lanes_room;
     uint32_t lane_count;
     struct table pending; /* file, lane, seq -> settlements on their way */
-    struct table pairs;   /* session, lane -> a number for both */
+    struct table pairs;   /* session, life, lane -> one number */
     struct table newest;  /* pair, producer, key -> counter */
 
     bool up;
