@@ -8,6 +8,7 @@
 #include "broker/keeper.h"
 #include "broker/log.h"
 #include "broker/net/tls.h"
+#include "broker/progress.h"
 #include "broker/worker.h"
 #include "proto/limits.h"
 
@@ -28,21 +29,7 @@ struct server {
     struct upkeep *upkeep;
     struct keeper *keeper;
     struct broker_metrics metrics;
-    uint64_t progress_told_us;
 };
-
-static void on_progress(void *arg, uint64_t done, uint64_t total)
-{
-    struct server *server = arg;
-    uint64_t now = clock_monotonic_us();
-
-    if (now - server->progress_told_us >= 2000000) {
-        server->progress_told_us = now;
-        log_info("recovering done_mib=%llu total_mib=%llu",
-                 (unsigned long long)(done >> 20),
-                 (unsigned long long)(total >> 20));
-    }
-}
 
 static void log_recovery(const struct store_recovery *r, const char *dir)
 {
@@ -80,18 +67,21 @@ static void log_recovery(const struct store_recovery *r, const char *dir)
 
 static enum status open_store(struct server *server, struct error *err)
 {
-    const struct store_config config = {
+    struct progress *progress = NULL;
+    struct store_config config = {
         .dir = server->config.data_dir,
         .segment_len = server->config.segment_len,
         .now_us = clock_wall_us(),
-        .progress = on_progress,
-        .progress_arg = server,
+        .progress = progress_note,
     };
     uint64_t begun = clock_monotonic_us();
-    enum status status;
+    enum status status = progress_start(&progress, err);
 
-    server->progress_told_us = begun;
-    status = store_open(&server->store, &config, &server->recovery, err);
+    if (status == STATUS_OK) {
+        config.progress_arg = progress;
+        status = store_open(&server->store, &config, &server->recovery, err);
+    }
+    progress_stop(progress);
     if (status == STATUS_OK) {
         server->recovery.us = clock_monotonic_us() - begun;
         log_recovery(&server->recovery, server->config.data_dir);

@@ -7,12 +7,13 @@ import random
 import re
 import shutil
 import struct
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from broker import Broker
-from harness import Failed, case, check, check_equal, check_in, main, wait_until
+from harness import Failed, Skip, case, check, check_equal, check_in, main, wait_until
 from session import Gap
 
 BLOCK_HALF, FIELDS = 2048, 2040  # FORMAT.md: the block at the head of a file
@@ -340,6 +341,38 @@ def a_folder_of_something_else_is_refused(env):
         raise Failed("started on a folder with a foreign file")
     with open(env.path("other", "log", "0000000001.seg"), "rb") as file:
         check_equal(file.read(), b"my holiday pictures" * 1000, "the foreign file")
+
+
+def slow_disk(env, ms):
+    """The environment of a broker whose syncs take so much longer."""
+    with open(env.godwitd, "rb") as file:
+        binary = file.read()
+    if b"__asan_init" in binary or b"__tsan_init" in binary:
+        raise Skip("a preloaded library may not come before a sanitizer's runtime")
+    library = env.path("slow_sync.so")
+    source = os.path.join(os.path.dirname(__file__), "../lib/slow_sync.c")
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, source], check=True)
+    return {"LD_PRELOAD": library, "SLOW_SYNC_MS": str(ms)}
+
+
+@case()
+def a_slow_start_says_how_far_it_is(env):
+    broker = filled(env)
+    broker.kill()
+    broker.start()
+    found = broker.wait_log(r"store open .*state=recovered .*replayed_records=(\d+) .*"
+                            r"rescued_records=(\d+)")
+    check(int(found.group(1)) + int(found.group(2)) >= 200, f"the log says {found.group(0)}")
+    check("recovering" not in broker.log(), "a quick start reports progress")
+    broker.kill()
+    broker.more_env = slow_disk(env, 2500)
+    broker.start(60)
+    broker.wait_log(r"recovering seconds=2 done_mib=\d+ total_mib=\d+")
+    took = int(re.search(r"store open .*\bms=(\d+)", broker.log()).group(1))
+    check(took > 2000, f"the start took {took} ms")
+    broker.more_env = {}
+    broker.restart()
+    collect(broker, 200)
 
 
 main()
