@@ -156,11 +156,34 @@ static enum status read_format(struct backup *b, uint8_t block[BLOCK_LEN])
 
 /* ---- the lock against removal ---- */
 
-/* *fd is -1 when there is no such file: nobody removes anything there. A
- * removal that is on its way ends soon. */
-static enum status take_hold(struct backup *b, int *fd)
+/* A removal that is on its way ends soon. */
+static enum status wait_for_hold(struct backup *b, int fd)
 {
     const struct timespec pause = { .tv_nsec = HOLD_PAUSE_MS * 1000L * 1000 };
+
+    for (int i = 0; i < HOLD_TRIES; i++) {
+        enum status status;
+        if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
+            return STATUS_OK;
+        }
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            return backup_fail(b, "lock store.hold in", b->job->from);
+        }
+        nanosleep(&pause, NULL);
+        status = backup_go_on(b, 0);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return error_set(b->err, STATUS_BUSY, 0,
+                     "%.300s: somebody holds the lock on store.hold and does "
+                     "not let go",
+                     b->job->from);
+}
+
+/* *fd is -1 when there is no such file: nobody removes anything there. */
+static enum status take_hold(struct backup *b, int *fd)
+{
     char path[PATH_LEN_MAX];
     enum status status;
 
@@ -169,24 +192,11 @@ static enum status take_hold(struct backup *b, int *fd)
     if (*fd < 0) {
         return errno == ENOENT ? STATUS_OK : backup_fail(b, "open", path);
     }
-    for (int i = 0; i < HOLD_TRIES; i++) {
-        if (flock(*fd, LOCK_SH | LOCK_NB) == 0) {
-            return STATUS_OK;
-        }
-        if (errno != EWOULDBLOCK && errno != EINTR) {
-            break;
-        }
-        nanosleep(&pause, NULL);
+    status = wait_for_hold(b, *fd);
+    if (status != STATUS_OK) {
+        b->vfs->close(b->vfs, *fd);
+        *fd = -1;
     }
-    status =
-        errno == EWOULDBLOCK
-            ? error_set(b->err, STATUS_BUSY, 0,
-                        "%.300s: somebody holds the lock on store.hold and "
-                        "does not let go",
-                        b->job->from)
-            : backup_fail(b, "lock", path);
-    b->vfs->close(b->vfs, *fd);
-    *fd = -1;
     return status;
 }
 

@@ -1,9 +1,7 @@
 /* godwit dump: the records of a data folder as JSON lines. */
-#include "storage/inspect.h"
-
-#include "proto/codec.h"
-#include "tools/godwit/commands.h"
 #include "tools/godwit/dump.h"
+
+#include "tools/godwit/commands.h"
 #include "tools/godwit/interrupt.h"
 #include "tools/godwit/offline.h"
 
@@ -207,10 +205,12 @@ static int dump(struct dump *d, const char *dir)
     enum status status = inspect_open(&d->inspect, dir, NULL, &err);
     int code;
 
-    if (status == STATUS_OK) {
-        status = inspect_walk(d->inspect, &visitor, &totals, &err);
+    if (status != STATUS_OK) {
+        return offline_open_fail(dir, status, &err);
     }
-    code = end(d, status, &err);
+    status = inspect_walk(d->inspect, &visitor, &totals, &err);
+    code = status == STATUS_NEWER ? offline_open_fail(dir, status, &err)
+                                  : end(d, status, &err);
     inspect_close(d->inspect);
     bytes_fini(&d->text);
     return code;

@@ -30,6 +30,20 @@ int offline_fail(enum status status, const struct error *err)
     return status == STATUS_CORRUPT ? OFFLINE_DAMAGE : OFFLINE_FAILED;
 }
 
+int offline_open_fail(const char *dir, enum status status,
+                      const struct error *err)
+{
+    if (status == STATUS_NOT_FOUND) {
+        return fail(OFFLINE_FAILED,
+                    "there is no store in %s (it has no file `format`)", dir);
+    }
+    if (status == STATUS_NEWER) {
+        return fail(OFFLINE_FAILED, "%s was written by a newer version: %s",
+                    dir, err->text);
+    }
+    return offline_fail(status, err);
+}
+
 bool offline_check_folder(const char *dir)
 {
     struct stat st;

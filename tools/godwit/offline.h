@@ -15,6 +15,9 @@ enum offline_code {
 /* Say on stderr why it did not work, with a word about what to do. Returns the
  * exit code. */
 int offline_fail(enum status status, const struct error *err);
+/* The same after inspect_open() of `dir`. */
+int offline_open_fail(const char *dir, enum status status,
+                      const struct error *err);
 
 /* Is there such a folder? False: the user was told that there is not. */
 bool offline_check_folder(const char *dir);

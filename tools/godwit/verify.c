@@ -200,12 +200,18 @@ static int verify(struct verify *v, const struct arg_list *receipts, bool json)
     uint64_t begun_ns = now_ns();
     enum status status = inspect_open(&v->inspect, v->dir, NULL, &err);
 
+    if (status != STATUS_OK) {
+        return offline_open_fail(v->dir, status, &err);
+    }
     v->in_use = offline_in_use(v->dir);
-    if (status == STATUS_OK && receipts->count == 0) {
+    if (receipts->count == 0) {
         status = check_backup(v, &err);
     }
     if (status == STATUS_OK) {
         status = walk(v, &err);
+    }
+    if (status == STATUS_NEWER) { /* a segment, say */
+        return offline_open_fail(v->dir, status, &err);
     }
     if (status != STATUS_OK) {
         return offline_fail(status, &err);

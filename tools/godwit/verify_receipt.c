@@ -36,6 +36,32 @@ static void print_who(const struct receipt *r, char who[WHO_LEN])
     }
 }
 
+/* What is deleted stays on the disk until its segment goes. */
+struct life {
+    const struct receipt *receipt;
+    uint32_t topic;
+    bool deleted;
+};
+
+static void on_topic(void *arg, const struct inspect_topic *t)
+{
+    struct life *life = arg;
+
+    if (t->topic == life->topic) {
+        life->deleted = t->gone || t->first_seq > life->receipt->seq;
+    }
+}
+
+static bool deleted_since(const struct verify *v, const struct receipt *r)
+{
+    struct life life = { .receipt = r,
+                         .topic = inspect_id(v->inspect, CATALOG_TOPIC,
+                                             slice_text(r->topic)) };
+
+    inspect_each_topic(v->inspect, on_topic, &life);
+    return life.deleted;
+}
+
 static void print_place(const struct receipt *r, const struct inspect_proof *p)
 {
     printf("  %slog/%010u.seg, offset %u\n", r->count > 1 ? "the first: " : "",
@@ -47,14 +73,17 @@ static void print_place(const struct receipt *r, const struct inspect_proof *p)
     }
 }
 
-static void print_proof(const struct receipt *r, const struct inspect_proof *p)
+static void print_proof(const struct verify *v, const struct receipt *r,
+                        const struct inspect_proof *p)
 {
     char who[WHO_LEN];
 
     print_who(r, who);
     switch (p->verdict) {
     case RECEIPT_GOOD:
-        printf("%s: there, byte for byte as confirmed\n", who);
+        printf("%s: there, byte for byte as confirmed%s\n", who,
+               deleted_since(v, r) ? " (deleted since, and still on the disk)"
+                                   : "");
         print_place(r, p);
         break;
     case RECEIPT_DELETED:
@@ -83,8 +112,8 @@ static void print_proof(const struct receipt *r, const struct inspect_proof *p)
     }
 }
 
-static int print_json(const char *text, const struct receipt *r,
-                      const struct inspect_proof *p)
+static int print_json(const struct verify *v, const char *text,
+                      const struct receipt *r, const struct inspect_proof *p)
 {
     struct json_writer w = { 0 };
     const char *line;
@@ -98,6 +127,7 @@ static int print_json(const char *text, const struct receipt *r,
     json_put_number(&w, "present", p->present);
     json_put_number(&w, "deleted", p->deleted);
     json_put_number(&w, "missing", p->missing);
+    json_put_bool(&w, "deleted_since", p->present > 0 && deleted_since(v, r));
     if (p->segment != 0) {
         json_put_number(&w, "segment", p->segment);
         json_put_number(&w, "offset", p->offset);
@@ -150,9 +180,9 @@ static int show_one(struct verify *v, const char *text, bool json)
         return offline_fail(status, &err);
     }
     if (json) {
-        code = print_json(text, &receipt, &proof);
+        code = print_json(v, text, &receipt, &proof);
     } else {
-        print_proof(&receipt, &proof);
+        print_proof(v, &receipt, &proof);
     }
     if (code != OFFLINE_FINE) {
         return code;
