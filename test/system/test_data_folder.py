@@ -365,7 +365,7 @@ def a_slow_start_says_how_far_it_is(env):
     check(int(found.group(1)) + int(found.group(2)) >= 200, f"the log says {found.group(0)}")
     check("recovering" not in broker.log(), "a quick start reports progress")
     broker.kill()
-    broker.more_env = slow_disk(env, 2500)
+    broker.more_env = slow_disk(env, 700)
     broker.start(60)
     broker.wait_log(r"recovering seconds=2 done_mib=\d+ total_mib=\d+")
     took = int(re.search(r"store open .*\bms=(\d+)", broker.log()).group(1))
