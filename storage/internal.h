@@ -165,13 +165,18 @@ struct damages {
 };
 
 /* How far the scrub is: the keeper's. */
+enum scrub_part { SCRUB_LOG, SCRUB_SNAPSHOT, SCRUB_KEYDIR };
+
 struct scrub {
+    enum scrub_part part;
     uint32_t id; /* of the segment that it is in, or was in last */
     int fd;
     uint8_t *memory; /* NULL: in none */
     size_t memory_len;
     uint32_t forgotten; /* of it, given back */
     struct examine examine;
+    struct keydir_walk *walk; /* NULL: not begun */
+    int table;
 };
 
 struct figures {
@@ -207,6 +212,8 @@ struct store {
     struct log log;
 
     bool spare_kept; /* the keeper's: the spare file is there */
+    /* The keeper's: ids of segments that were removed, or are about to be. */
+    struct seqset gone;
 
     /* between journal and keeper */
     pthread_mutex_t make_lock;      /* whoever makes the next segment */

@@ -357,14 +357,12 @@ static struct found_segment *find_segment(struct recovery *r, uint32_t id)
 static void look_at_place(struct recovery *r, uint64_t place)
 {
     const struct found_segment *f = find_segment(r, place_segment(place));
-    uint32_t first = r->found[0].id;
     uint32_t last = r->found[r->found_count - 1].id;
     uint32_t id = place_segment(place);
 
     if (f == NULL || f->segment == NULL) {
         r->log_short = true;
         r->out->missing_segments += id > last ? id - last : 0;
-        r->out->missing_segments += id < first ? first - id : 0;
     } else if (place_offset(place) > f->file_len) {
         r->log_short = true;
         r->out->damaged_batches++;
@@ -435,13 +433,21 @@ static enum status new_keydir(struct recovery *r, struct keydir_meta *meta,
                               struct error *err)
 {
     struct store *store = r->store;
+    enum status status;
 
     keeper_fini(&store->keeper);
     if (keeper_init(&store->keeper, store->log.store_id) != STATUS_OK) {
         return error_set(err, STATUS_NOMEM, 0, "keeper");
     }
     r->out->keydir_rebuilt = r->found_count > 0;
-    return open_keydir(r, true, meta, err);
+    status = open_keydir(r, true, meta, err);
+    if (status == STATUS_OK) {
+        status = recovery_load_snapshot(r, meta, err);
+    }
+    if (status == STATUS_OK && is_place(r->known)) {
+        look_at_place(r, r->known);
+    }
+    return status;
 }
 
 static enum status choose_keydir(struct recovery *r, bool doubtful,
@@ -455,6 +461,11 @@ static enum status choose_keydir(struct recovery *r, bool doubtful,
         return error_set(err, STATUS_CORRUPT, 0,
                          "the log is gone: the keydir knows %u segments",
                          place_segment(meta->place));
+    }
+    if (r->found_count == 0 && r->has_snapshot) {
+        return error_set(err, STATUS_CORRUPT, 0,
+                         "the log is gone: the snapshot knows %u segments",
+                         place_segment(r->snapshot.place));
     }
     if (status == STATUS_OK && r->found_count > 0 && is_place(meta->place)) {
         look_at_place(r, meta->place);
@@ -523,6 +534,7 @@ static enum status start_anew(struct recovery *r, struct error *err)
 static enum status recover_unclean(struct recovery *r, uint64_t place,
                                    struct error *err)
 {
+    uint64_t known = place < r->known ? r->known : place;
     struct found_segment *last;
     struct tail tail = { 0 };
     enum status status = recovery_replay(r, place, &tail, err);
@@ -533,10 +545,14 @@ static enum status recover_unclean(struct recovery *r, uint64_t place,
     }
     last = &r->found[r->last];
     if (last->segment == NULL) { /* nothing of ours was found */
-        return begin_epoch(r, &tail, place, err);
+        return begin_epoch(r, &tail, known, err);
     }
     end = place_of(last->id, tail.end);
-    end = end < place ? place : end; /* what was there is gone */
+    end = end < known ? known : end; /* what was there is gone */
+    if (r->store->keeper.applied.place < r->known) {
+        r->store->keeper.applied =
+            (struct log_end) { r->known, r->snapshot.number, r->snapshot.hash };
+    }
     status = remove_unused(r, err);
     if (status == STATUS_OK) {
         status = add_segments(r, err);
@@ -640,7 +656,7 @@ static enum status bring_up(struct recovery *r, struct keydir_meta *meta,
             return status;
         }
     }
-    status = find_last(r, meta->place, err);
+    status = find_last(r, meta->place < r->known ? r->known : meta->place, err);
     if (status == STATUS_OK) {
         status = recover_unclean(r, meta->place, err);
         /* Closed properly, with no room left in its segment. */
@@ -738,10 +754,19 @@ enum status store_recover(struct store *store,
     enum status status = recovery_list(&r, err);
 
     if (status == STATUS_OK) {
+        status = recovery_read_snapshot(&r, err);
+    }
+    if (status == STATUS_OK) {
+        status = recovery_end_removals(&r, err);
+    }
+    if (status == STATUS_OK) {
         status = recovery_open_segments(&r, err);
     }
     if (status == STATUS_OK) {
         status = have_keydir(&r, &meta, err);
+    }
+    if (status == STATUS_OK) {
+        status = recovery_count_missing(&r, err);
     }
     if (status == STATUS_OK) {
         status = bring_up(&r, &meta, err);

@@ -5,6 +5,7 @@
 #define GODWIT_STORAGE_RECOVERY_H
 
 #include "storage/internal.h"
+#include "storage/snapshot.h"
 
 /* A file of the log as it was found. */
 struct found_segment {
@@ -33,6 +34,10 @@ struct recovery {
     uint64_t done_bytes;
     uint64_t epoch; /* the highest seen */
     bool log_short; /* the keydir's place lies behind what is left of it */
+    struct snapshot_head snapshot;
+    bool has_snapshot;
+    bool snapshot_whole;
+    uint64_t known; /* the place of the snapshot the keydir was made from */
     size_t last;    /* index of the last segment with something in it */
     /* the segment being looked at, in memory of our own */
     uint8_t *memory;
@@ -90,6 +95,22 @@ bool recovery_untouched(struct recovery *r, const struct found_segment *f,
 uint32_t recovery_data_end(struct recovery *r, const struct found_segment *f,
                            uint32_t from);
 bool recovery_all_zero(const uint8_t *at, size_t len);
+
+/* ---- removed.c ---- */
+
+/* The head of DIR/snapshot and the segments that are gone, if there is one. */
+MUST_CHECK enum status recovery_read_snapshot(struct recovery *r,
+                                              struct error *err);
+/* Segments of that list which are on the disk still are removed. */
+MUST_CHECK enum status recovery_end_removals(struct recovery *r,
+                                             struct error *err);
+/* With the keydir open: which ids are missing that should not be? */
+MUST_CHECK enum status recovery_count_missing(struct recovery *r,
+                                              struct error *err);
+/* Into a keydir that was made anew; its meta is written. */
+MUST_CHECK enum status recovery_load_snapshot(struct recovery *r,
+                                              struct keydir_meta *meta,
+                                              struct error *err);
 
 /* ---- replay.c ---- */
 

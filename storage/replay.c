@@ -103,7 +103,11 @@ static enum status replay_durable(struct recovery *r, size_t i, uint32_t from,
     }
     if (end == 0) { /* the seal at least is lost */
         uint32_t last = recovery_data_end(r, &r->found[i], at);
-        damage(r, last > at ? last - at : BATCH_SEAL_LEN);
+        /* Or the segment behind it said where it ends, and is removed. */
+        if (last > at
+            || !seqset_has(&r->store->gone, (uint64_t)r->found[i].id + 1)) {
+            damage(r, last > at ? last - at : BATCH_SEAL_LEN);
+        }
     } else if (at < end) {
         damage(r, end - at);
     }
@@ -243,6 +247,17 @@ static void count_total(struct recovery *r, uint64_t place)
     }
 }
 
+/* The log was durable up to the place of a snapshot. */
+static uint64_t known_durable(struct recovery *r, const struct found_segment *f,
+                              uint64_t watermark)
+{
+    if (place_segment(r->known) > f->id) {
+        return place_of(f->id,
+                        recovery_data_end(r, f, place_offset(watermark)));
+    }
+    return r->known > watermark ? r->known : watermark;
+}
+
 enum status recovery_replay(struct recovery *r, uint64_t place,
                             struct tail *tail, struct error *err)
 {
@@ -269,6 +284,7 @@ enum status recovery_replay(struct recovery *r, uint64_t place,
         } else {
             uint64_t synced = place_of(f->id, f->segment->header.synced_end);
             watermark = synced > watermark ? synced : watermark;
+            watermark = known_durable(r, f, watermark);
             status = survey(r, from, &watermark, err);
             if (status == STATUS_OK) {
                 status = replay_last(r, from, watermark, tail, err);

@@ -282,7 +282,7 @@ enum status snapshot_step(struct snapshot_writer *w, size_t budget, bool *done,
     enum status status = STATUS_OK;
 
     *done = false;
-    while (w->kind < SNAPSHOT_KINDS
+    while (w->kind <= SNAPSHOT_PRODUCER
            && w->written + bytes_len(&w->buffer) < enough) {
         status = add_next(w);
         if (status != STATUS_OK) {
@@ -298,7 +298,7 @@ enum status snapshot_step(struct snapshot_writer *w, size_t budget, bool *done,
     if (bytes_len(&w->buffer) > 0) {
         status = flush(w, err);
     }
-    if (status != STATUS_OK || w->kind < SNAPSHOT_KINDS) {
+    if (status != STATUS_OK || w->kind <= SNAPSHOT_PRODUCER) {
         return status;
     }
     status = finish(w, err);

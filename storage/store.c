@@ -273,8 +273,10 @@ static struct store *store_new(const struct store_config *config)
 
 static void store_free(struct store *store)
 {
+    scrub_fini(store);
     keydir_close(store->keydir);
     keeper_fini(&store->keeper);
+    seqset_fini(&store->gone);
     journal_fini(&store->journal);
     if (store->making != NULL) {
         pool_discard(store, store->making);
@@ -287,7 +289,6 @@ static void store_free(struct store *store)
     pthread_mutex_destroy(&store->make_lock);
     views_fini(&store->views);
     damages_fini(&store->damages);
-    scrub_fini(store);
     free(store);
 }
 

@@ -79,9 +79,6 @@ enum status recovery_list(struct recovery *r, struct error *err)
     if (r->found_count > 0) {
         qsort(r->found, r->found_count, sizeof *r->found, by_id);
     }
-    for (size_t i = 1; i < r->found_count; i++) {
-        r->out->missing_segments += r->found[i].id - r->found[i - 1].id - 1;
-    }
     return STATUS_OK;
 }
 
