@@ -1,5 +1,6 @@
-/* Preloaded into a broker by the system tests: each fsync() and fdatasync() takes
- * SLOW_SYNC_MS milliseconds longer. Built by the test: cc -shared -fPIC. */
+/* Preloaded into a broker by the system tests: each fsync() and fdatasync()
+ * takes SLOW_SYNC_MS milliseconds longer. Built by the test: cc -shared -fPIC.
+ */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <time.h>
