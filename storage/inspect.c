@@ -105,7 +105,7 @@ static void on_record(void *arg, const struct batch *batch,
     if (p->status != STATUS_OK) {
         return;
     }
-    status = books_record(p->books, record, place >= p->place);
+    status = books_record(p->books, record, place >= p->known);
     if (status == STATUS_CORRUPT) { /* ids out of all bounds */
         on_damage(p, &(struct store_damage) {
                          .kind = DAMAGE_RECORD,
@@ -127,7 +127,7 @@ static void on_batch(void *arg, const struct batch *batch)
 {
     struct inspect_pass *p = arg;
 
-    (void)batch;
+    p->newest_us = batch->header.time_us;
     p->segment.batches++;
 }
 
@@ -340,12 +340,34 @@ static bool whole_at(struct inspect_pass *p, const struct examine *e,
            && records_whole(out, source.seed);
 }
 
+/* A header that is damaged says nothing, and what stands behind it in a file
+ * that had a life before may be of that. Whole records that are younger than
+ * the last batch are of this one. */
+static uint32_t young_records_end(struct inspect_pass *p, uint32_t from)
+{
+    uint64_t at = (uint64_t)from + BATCH_HEADER_LEN;
+    struct record record;
+
+    forget_done(p, from);
+    while (at < p->limit) {
+        have(p, (uint32_t)at + BATCH_LEN_MAX);
+        if (record_read(slice_of(p->memory + at, p->limit - at), &record)
+                != STATUS_OK
+            || record.time_us < p->newest_us) {
+            break;
+        }
+        from = (uint32_t)(at + record_size(record.body.len));
+        at = from;
+    }
+    return from < p->limit ? from : p->limit;
+}
+
 /* Behind the first that is not whole the next start cuts. */
 static void count_torn(struct inspect_pass *p, const struct examine *e,
                        uint32_t from, uint32_t data_end)
 {
     bool reused = p->file->header_lost || p->file->header.recycled;
-    uint32_t end = from;
+    uint32_t end = reused ? young_records_end(p, from) : from;
     struct batch batch;
 
     for (uint64_t at = from; at + BATCH_HEADER_LEN <= p->limit;) {
@@ -445,12 +467,18 @@ static uint32_t id_of_name(const char *name)
                : 0;
 }
 
+/* Ids behind the snapshot's own place cannot have been removed. */
+static bool is_gone(const struct inspect_pass *p, uint64_t id)
+{
+    return id < place_segment(p->place) && seqset_has(&p->gone, id);
+}
+
 static void on_name(void *arg, const char *name)
 {
     struct inspect_pass *p = arg;
     uint32_t id = id_of_name(name);
 
-    if (id != 0 && !seqset_has(&p->gone, id)) {
+    if (id != 0 && !is_gone(p, id)) {
         fail(p, seqset_add(&p->ids, id, id, NULL));
     }
 }
@@ -463,7 +491,7 @@ static void count_missing(struct inspect_pass *p)
 
     for (uint64_t id = 1; id <= last; id++) {
         p->totals->missing_segments +=
-            !seqset_has(&p->ids, id) && !seqset_has(&p->gone, id);
+            !seqset_has(&p->ids, id) && !is_gone(p, id);
     }
 }
 
@@ -701,9 +729,10 @@ static enum status read_snapshot(struct inspect_pass *p, struct error *err)
         snapshot_damaged(p);
         return STATUS_OK;
     }
-    p->place = head.place;
+    p->place = p->known = head.place;
     p->totals->snapshot_damages += damaged;
     if (p->totals->snapshot_damages > 0) {
+        p->known = 0; /* whatever the log has of it still adds to it */
         snapshot_damaged(p);
     }
     return status;

@@ -27,9 +27,11 @@ struct inspect_pass {
     struct examine_visitor examined; /* the callbacks */
     struct seqset ids;               /* of the log's files */
     struct seqset gone;              /* as the snapshot says */
-    uint64_t place;                  /* that the snapshot covers */
-    struct examine_link last;        /* the batch before this segment, */
-    struct examine_link unsealed;    /* and the last that was no seal */
+    uint64_t place;                  /* that the snapshot covers, */
+    uint64_t known;           /* and up to where nothing but messages is news */
+    uint64_t newest_us;       /* when the last batch was written */
+    struct examine_link last; /* the batch before this segment, */
+    struct examine_link unsealed; /* and the last that was no seal */
     uint64_t done_bytes;
     uint64_t total_bytes;
     /* the segment being looked at */

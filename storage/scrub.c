@@ -1,6 +1,6 @@
 /* Reads the whole log again and again, a bit at each call, and looks at every
- * byte that is durable: bits rot where nobody reads. What is found goes to
- * damage.c.
+ * byte that is durable: bits rot where nobody reads. Then the snapshot and the
+ * values of the keydir. What is found goes to damage.c.
  *
  * The bytes come from the disk: the page cache is told to forget them first,
  * and pages that readers have mapped are given back (the next reader finds them
@@ -13,9 +13,11 @@
 #include "storage/internal.h"
 
 #include "storage/io.h"
+#include "storage/snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 
 enum { SCRUB_CHUNK_LEN = 256 * 1024 };
@@ -49,6 +51,8 @@ void scrub_init(struct scrub *scrub)
 void scrub_fini(struct store *store)
 {
     leave(store);
+    keydir_walk_close(store->scrub.walk);
+    store->scrub.walk = NULL;
 }
 
 /* One past what is durable of a segment. */
@@ -209,41 +213,163 @@ static bool go_on(struct scrubbing *s, struct error *err)
     return true;
 }
 
-static void end_pass(struct scrubbing *s)
-{
-    scrub_init(&s->store->scrub);
-    figure_add(&s->store->figures.scrub_passes, 1);
-    s->out->done = true;
-}
-
 static void on_damage(void *arg, const struct store_damage *damage)
 {
     (void)store_damage_note(arg, damage);
 }
+
+static void scrub_log(struct scrubbing *s, struct error *err)
+{
+    struct store *store = s->store;
+    struct scrub *scrub = &store->scrub;
+
+    if (scrub->memory == NULL) {
+        struct segment *next = segment_from(store, scrub->id + 1);
+        if (next == NULL) {
+            scrub->part = SCRUB_SNAPSHOT;
+            return;
+        }
+        s->status = enter(s, next, err);
+        if (s->status == STATUS_IO) {
+            scrub->id = next->header.id;
+        }
+    }
+    if (s->status == STATUS_OK && !go_on(s, err)) {
+        leave(store);
+    }
+}
+
+/* ---- the snapshot ---- */
+
+static enum status ignore(void *arg, enum keydir_table table, struct slice key,
+                          struct slice value)
+{
+    (void)arg;
+    (void)table;
+    (void)key;
+    (void)value;
+    return STATUS_OK;
+}
+
+static void forget_snapshot(struct store *store)
+{
+    char path[PATH_LEN_MAX];
+    int fd;
+
+    snprintf(path, sizeof path, "%.3900s/snapshot", store->dir);
+    fd = io_open(store->vfs, path, O_RDONLY);
+    if (fd >= 0) {
+        (void)store->vfs->drop_cache(store->vfs, fd, 0, 0);
+        store->vfs->close(store->vfs, fd);
+    }
+}
+
+/* In one go: it is small beside the log. Another one is wanted whenever it is
+ * damaged, also where the same was found before. */
+static void scrub_snapshot(struct scrubbing *s, struct error *err)
+{
+    struct store *store = s->store;
+    struct snapshot_visitor visitor = { .value = ignore };
+    struct snapshot_head head = { 0 };
+    struct seqset gone = { 0 };
+    uint64_t damaged = 0;
+    enum status status;
+
+    forget_snapshot(store);
+    status = snapshot_read(store->vfs, store->dir, store->log.store_id,
+                           &visitor, &head, &gone, &damaged, err);
+    seqset_fini(&gone);
+    store->scrub.part = SCRUB_KEYDIR;
+    s->out->read += head.len;
+    figure_add(&store->figures.scrubbed_bytes, head.len);
+    if (status == STATUS_CORRUPT || (status == STATUS_OK && damaged > 0)) {
+        struct store_damage damage = { .kind = DAMAGE_SNAPSHOT,
+                                       .offset = (uint32_t)head.number };
+        (void)store_damage_note(store, &damage);
+        atomic_store(&store->snapshot_wanted, true);
+    } else if (status != STATUS_NOT_FOUND) {
+        s->status = status;
+    }
+}
+
+/* ---- the keydir ---- */
+
+static void end_pass(struct scrubbing *s)
+{
+    struct store *store = s->store;
+
+    scrub_fini(store);
+    scrub_init(&store->scrub);
+    figure_add(&store->figures.scrub_passes, 1);
+    s->out->done = true;
+}
+
+static void keydir_damaged(struct store *store)
+{
+    struct store_damage damage = { .kind = DAMAGE_KEYDIR };
+
+    (void)store_damage_note(store, &damage);
+    store_doubt(store);
+}
+
+/* Each value's seal. The pages of the moment when it began stay for so long. */
+static void scrub_keydir(struct scrubbing *s, struct error *err)
+{
+    struct store *store = s->store;
+    struct scrub *scrub = &store->scrub;
+    struct keydir_meta meta;
+    enum status status = STATUS_OK;
+
+    if (scrub->walk == NULL) {
+        status = keydir_walk_open(&scrub->walk, store->keydir, &meta);
+        scrub->table = META + 1;
+    }
+    while (status == STATUS_OK && s->out->read < s->out->budget
+           && scrub->table < TABLE_COUNT) {
+        struct slice key = { 0 };
+        struct slice value = { 0 };
+        status = keydir_walk_next(scrub->walk, (enum keydir_table)scrub->table,
+                                  &key, &value);
+        if (status == STATUS_NOT_FOUND) {
+            scrub->table++;
+            status = STATUS_OK;
+        } else if (status == STATUS_CORRUPT && key.at != NULL) {
+            keydir_damaged(store);
+            status = STATUS_OK;
+        }
+        s->out->read += key.len + value.len;
+        figure_add(&store->figures.scrubbed_bytes, key.len + value.len);
+    }
+    if (status == STATUS_CORRUPT || status == STATUS_IO) {
+        keydir_damaged(store);
+        s->status = error_set(err, status, 0, "scrub: keydir");
+    }
+    if (status != STATUS_OK || scrub->table == TABLE_COUNT) {
+        end_pass(s);
+    }
+}
+
+/* ---- the whole ---- */
 
 enum status store_scrub(struct store *store, struct store_scrub *out,
                         struct error *err)
 {
     struct examine_visitor visitor = { .damage = on_damage, .arg = store };
     struct scrubbing s = { .store = store, .visitor = &visitor, .out = out };
-    struct scrub *scrub = &store->scrub;
 
     out->read = 0;
     out->done = false;
     while (out->read < out->budget && s.status == STATUS_OK && !out->done) {
-        if (scrub->memory == NULL) {
-            struct segment *next = segment_from(store, scrub->id + 1);
-            if (next == NULL) {
-                end_pass(&s);
-                break;
-            }
-            s.status = enter(&s, next, err);
-            if (s.status == STATUS_IO) {
-                scrub->id = next->header.id;
-            }
-        }
-        if (s.status == STATUS_OK && !go_on(&s, err)) {
-            leave(store);
+        switch (store->scrub.part) {
+        case SCRUB_LOG:
+            scrub_log(&s, err);
+            break;
+        case SCRUB_SNAPSHOT:
+            scrub_snapshot(&s, err);
+            break;
+        case SCRUB_KEYDIR:
+            scrub_keydir(&s, err);
+            break;
         }
     }
     return s.status;

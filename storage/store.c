@@ -274,6 +274,7 @@ static struct store *store_new(const struct store_config *config)
 static void store_free(struct store *store)
 {
     scrub_fini(store);
+    scrub_fini(store);
     keydir_close(store->keydir);
     keeper_fini(&store->keeper);
     seqset_fini(&store->gone);

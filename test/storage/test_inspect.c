@@ -8,7 +8,8 @@
 
 #include "proto/check.h"
 #include "storage/inspect.h"
-#include "storage/segment.h"
+#include "storage/internal.h"
+#include "storage/snapshot.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -420,6 +421,93 @@ Test(inspect, trimmed_messages_are_deleted_and_not_missing)
     cr_assert(eq(u64, totals.unbalanced, 0));
 }
 
+/* ---- removed segments ---- */
+
+static void write_snapshot(uint32_t gone_id)
+{
+    struct snapshot_writer *writer;
+    struct seqset gone = { 0 };
+    bool done = false;
+
+    CHECK(seqset_add(&gone, gone_id, gone_id, NULL) == STATUS_OK);
+    cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+    cr_assert(eq(int,
+                 snapshot_begin(&writer, vfs_system(), h.dir, h.store->keydir,
+                                &gone, &h.err),
+                 STATUS_OK));
+    while (!done) {
+        cr_assert(eq(int, snapshot_step(writer, 1 << 20, &done, NULL, &h.err),
+                     STATUS_OK));
+    }
+    snapshot_end(writer);
+    seqset_fini(&gone);
+}
+
+static void fill_segments(void)
+{
+    fill();
+    for (int i = 0; i < 30; i++) {
+        add_sized(&h, MAIL, 3000, 'x');
+        must_commit();
+    }
+}
+
+/* All that the first segment said, but its messages, is in the snapshot; of
+ * those two were moved, the others trimmed. */
+Test(inspect, a_snapshot_speaks_for_removed_segments)
+{
+    char path[600];
+
+    fill_segments();
+    move_trim(ORDERS, 7, 9);
+    move(ORDERS, 7);
+    move(ORDERS, 9);
+    move(ORDERS, 10);
+    move_trim(MAIL, 20, 20);
+    merge();
+    write_snapshot(1);
+    harness_close(&h);
+    segment_file(&h, 1, path, sizeof path);
+    cr_assert(eq(int, unlink(path), 0));
+    must_walk();
+    cr_assert(eq(u64, totals.missing_segments, 0));
+    cr_assert(eq(u64, totals.damages, 0));
+    cr_assert(totals.snapshot);
+    cr_assert(eq(str, accounts(),
+                 "orders: 10 = 3 present + 7 deleted + 0 missing\n"
+                 "mail: 34 = 15 present + 19 deleted + 0 missing\n"
+                 "billing/orders: 10 = 5 settled (1 gaps) + 2 deleted + "
+                 "0 missing + 3 unsettled (1 retries)\n"
+                 "audit/orders: 10 = 1 settled (0 gaps) + 7 deleted + "
+                 "0 missing + 2 unsettled (0 retries)\n"));
+    cr_assert(eq(u64, totals.unbalanced, 0));
+    snprintf(path, sizeof path, "%s/snapshot", h.dir);
+    flip_bit(path, find_in_file(path, "billing"), 1);
+    must_walk();
+    cr_assert(totals.snapshot_damaged);
+    cr_assert(eq(u64, totals.snapshot_damages, 1));
+    cr_assert(eq(u64, totals.damages, 1));
+    flip_bit(path, 100, 2);
+    flip_bit(path, 2148, 2); /* both halves of its head */
+    must_walk();
+    cr_assert(totals.snapshot_damaged);
+    cr_assert(eq(u64, totals.missing_segments, 1));
+}
+
+/* Broken off before the file was unlinked: the next start ends it. */
+Test(inspect, a_segment_that_is_as_good_as_removed_is_passed_by)
+{
+    fill_segments();
+    write_snapshot(1);
+    must_walk();
+    cr_assert(eq(u64, totals.missing_segments, 0));
+    cr_assert(eq(u32, told.segments[0].id, 2));
+    write_snapshot(h.store->journal.active->header.id); /* cannot be */
+    must_walk();
+    cr_assert(eq(u32, told.segments[0].id, 1));
+    cr_assert(eq(u64, totals.missing_segments, 0));
+}
+
 /* ---- damage ---- */
 
 static void flip_in_body(uint64_t number)
@@ -579,6 +667,47 @@ Test(inspect, a_torn_tail_is_told_from_damage)
     must_walk();
     cr_assert(silent());
     cr_assert(eq(str, accounts(), (char *)accounts_of_fill));
+}
+
+/* As if the file had a life before: what stands behind its end says nothing. */
+static void make_recycled(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    uint8_t block[BLOCK_LEN];
+
+    CHECK(pread(fd, block, sizeof block, 0) == (ssize_t)sizeof block);
+    put_u32(block + 56, 1);
+    block_close(block);
+    CHECK(pwrite(fd, block, sizeof block, 0) == (ssize_t)sizeof block);
+    memset(block, 0x5a, sizeof block);
+    CHECK(pwrite(fd, block, sizeof block, 40000) == (ssize_t)sizeof block);
+    close(fd);
+}
+
+/* The last batch's header is damaged, and its records tell that it was one. */
+Test(inspect, a_lost_end_of_a_recycled_file_is_told)
+{
+    struct inspect_segment segment;
+    char path[600];
+
+    fill();
+    add_message(&h, ORDERS, "the last one");
+    must_commit();
+    harness_close(&h);
+    segment_file(&h, 1, path, sizeof path);
+    make_recycled(path);
+    must_walk();
+    cr_assert(silent());
+    segment = told.segments[0];
+    for (int bit = 0; bit < BATCH_HEADER_LEN * 8; bit++) {
+        uint64_t header = find_in_file(path, "the last one") - RECORD_HEADER_LEN
+                          - BATCH_HEADER_LEN;
+        flip_bit(path, header + (uint64_t)bit / 8, bit % 8);
+        must_walk();
+        cr_assert(lt(u32, told.segments[0].end, segment.end));
+        cr_assert(not(silent()), "bit %d", bit);
+        flip_bit(path, header + (uint64_t)bit / 8, bit % 8);
+    }
 }
 
 Test(inspect, crashes_leave_no_damage)

@@ -9,6 +9,7 @@
 
 #include "storage/examine.h"
 #include "storage/internal.h"
+#include "storage/snapshot.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -516,6 +517,74 @@ Test(scrub, survives_a_restart_after_a_crash)
     scrub_all(SIZE_MAX);
     cr_assert(eq(u64, seen(&damage, 1), 0), "%s in segment %u at %u",
               store_damage_word(damage.kind), damage.segment, damage.offset);
+}
+
+/* ---- beside the log ---- */
+
+static void write_snapshot(void)
+{
+    struct snapshot_writer *writer;
+    struct seqset gone = { 0 };
+    bool done = false;
+
+    cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+    cr_assert(eq(int,
+                 snapshot_begin(&writer, vfs_system(), h.dir, h.store->keydir,
+                                &gone, &h.err),
+                 STATUS_OK));
+    while (!done) {
+        cr_assert(eq(int, snapshot_step(writer, 1 << 20, &done, NULL, &h.err),
+                     STATUS_OK));
+    }
+    snapshot_end(writer);
+}
+
+Test(scrub, the_snapshot_is_looked_at)
+{
+    struct store_damage damage[2];
+    char path[600];
+    uint64_t offset;
+    uint64_t without;
+
+    fill(8);
+    without = scrub_all(SIZE_MAX);
+    write_snapshot();
+    snprintf(path, sizeof path, "%s/snapshot", h.dir);
+    cr_assert(ge(u64, scrub_all(SIZE_MAX), without + file_len(path)));
+    cr_assert(eq(u64, seen(damage, 2), 0));
+    offset = find_in_file(path, "namevalue");
+    flip_bit(path, offset, 2);
+    scrub_all(SIZE_MAX);
+    cr_assert(eq(u64, seen(damage, 2), 1));
+    cr_assert(eq(int, (int)damage[0].kind, DAMAGE_SNAPSHOT));
+    cr_assert(wants_snapshot());
+    scrub_all(SIZE_MAX);
+    cr_assert(wants_snapshot(), "until there is a good one");
+    write_snapshot();
+    scrub_all(SIZE_MAX);
+    cr_assert(not(wants_snapshot()));
+    flip_bit(path, 100, 2);  /* its head, */
+    flip_bit(path, 2148, 2); /* twice */
+    scrub_all(SIZE_MAX);
+    cr_assert(wants_snapshot());
+}
+
+Test(scrub, the_keydirs_values_are_looked_at)
+{
+    struct store_damage damage[2];
+    char path[600];
+
+    fill(8);
+    cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+    scrub_all(1);
+    cr_assert(eq(u64, seen(damage, 2), 0));
+    snprintf(path, sizeof path, "%s/keydir/data.mdb", h.dir);
+    flip_bit(path, find_in_file(path, "namevalue"), 2);
+    scrub_all(SIZE_MAX);
+    cr_assert(eq(u64, seen(damage, 2), 1));
+    cr_assert(eq(int, (int)damage[0].kind, DAMAGE_KEYDIR));
+    snprintf(path, sizeof path, "%s/keydir.doubt", h.dir);
+    cr_assert(eq(int, access(path, F_OK), 0), "the next start makes it anew");
 }
 
 /* ---- the list ---- */
