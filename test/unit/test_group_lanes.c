@@ -727,13 +727,13 @@ static bool take_acked(void *arg, const struct effects *effects)
 Test(group_lanes, the_log_is_told_where_a_lane_begins)
 {
     struct member *m = join(7, 1);
-    uint64_t told = 0;
+    uint64_t told_count = 0;
 
     cr_assert(group_skip(group, TOPIC, 4) == STATUS_OK);
     audit();
     expect_books(4, 0, 6, 0, 0);
-    group_take_effects(group, take_acked, &told);
-    cr_assert_eq(told, 4);
+    group_take_effects(group, take_acked, &told_count);
+    cr_assert_eq(told_count, 4);
     expect_offer(5, 1);
     group_leave(group, m);
 }
