@@ -219,8 +219,8 @@ static bool take_sum(struct slice *text)
     }
     line = slice_of(text->at + text->len - len, len - 1);
     *text = slice_of(text->at, text->len - len);
-    return take_word(&line, "sum") && hexadecimal(line, &sum)
-           && sum == checksum(text->at, text->len);
+    return text->at[text->len + len - 1] == '\n' && take_word(&line, "sum")
+           && hexadecimal(line, &sum) && sum == checksum(text->at, text->len);
 }
 
 enum status manifest_read(struct slice text, struct manifest *out)
