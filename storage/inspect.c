@@ -24,6 +24,12 @@ enum { LOAD_CHUNK_LEN = 1024 * 1024, NAME_DIGITS = 10 };
 
 /* ---- what is found on the way ---- */
 
+/* Ids behind the snapshot's own place cannot have been removed. */
+static bool is_gone(const struct inspect_pass *p, uint64_t id)
+{
+    return id < place_segment(p->place) && seqset_has(&p->gone, id);
+}
+
 /* The first failure ends the walk. */
 static void fail(struct inspect_pass *p, enum status status)
 {
@@ -60,10 +66,24 @@ static void count_damage(struct inspect_totals *totals,
     }
 }
 
+/* A recovery cut here, and the segment behind, which said where, was removed
+ * since: what stands there is nobody's. */
+static bool is_end(const struct inspect_pass *p,
+                   const struct store_damage *damage)
+{
+    return damage->kind == DAMAGE_BATCH && p->open_end != 0
+           && damage->offset + damage->len == p->open_end
+           && is_gone(p, (uint64_t)p->file->header.id + 1)
+           && (p->data_end <= damage->offset || p->file->header.recycled);
+}
+
 static void on_damage(void *arg, const struct store_damage *damage)
 {
     struct inspect_pass *p = arg;
 
+    if (is_end(p, damage)) {
+        return;
+    }
     count_damage(p->totals, damage);
     p->segment.damages++;
     if (damage->kind == DAMAGE_MESSAGE && damage->seq != 0) {
@@ -467,12 +487,6 @@ static uint32_t id_of_name(const char *name)
                : 0;
 }
 
-/* Ids behind the snapshot's own place cannot have been removed. */
-static bool is_gone(const struct inspect_pass *p, uint64_t id)
-{
-    return id < place_segment(p->place) && seqset_has(&p->gone, id);
-}
-
 static void on_name(void *arg, const char *name)
 {
     struct inspect_pass *p = arg;
@@ -628,6 +642,10 @@ static enum status walk_segment(struct inspect_pass *p, uint64_t file_len,
     if (next != NULL && place_segment(next->header.previous_end) == h->id
         && place_offset(next->header.previous_end) < limit) {
         limit = place_offset(next->header.previous_end);
+    }
+    p->open_end = 0;
+    if (!last && limit == file_len) {
+        p->open_end = limit; /* unless it is sealed before */
     }
     status = last ? walk_last(p, limit, err) : walk_durable(p, limit, err);
     if (status == STATUS_OK) {

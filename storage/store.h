@@ -358,8 +358,8 @@ struct store_stats {
     uint64_t snapshots;   /* written since open */
     uint64_t scrubbed_bytes;
     uint64_t scrub_passes;
-    uint64_t damaged_records; /* found by a start, a reader or the scrub */
-    uint64_t damaged_batches;
+    uint64_t damaged_records; /* found by a reader or the scrub, each once */
+    uint64_t damaged_batches; /* headers, indexes, breaks between them */
     uint64_t keydir_bytes; /* of its file, at the last checkpoint */
 };
 void store_stats(const struct store *store, struct store_stats *out);

@@ -158,6 +158,11 @@ static void fill(void)
     must_commit();
 }
 
+static bool silent(void)
+{
+    return totals.damages == 0 && totals.torn_bytes == 0;
+}
+
 /* ---- accounts as text ---- */
 
 static char text[4096];
@@ -508,6 +513,26 @@ Test(inspect, a_segment_that_is_as_good_as_removed_is_passed_by)
     cr_assert(eq(u64, totals.missing_segments, 0));
 }
 
+/* The one behind it said where it ends, and is gone. */
+Test(inspect, a_segment_that_was_cut_ends_with_zeros)
+{
+    uint32_t id = h.store->journal.active->header.id;
+    char path[600];
+
+    fill();
+    harness_kill(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    fill_segments();
+    write_snapshot(id + 1);
+    segment_file(&h, id, path, sizeof path);
+    cr_assert(eq(int, truncate(path, 64 * 1024), 0));
+    must_walk();
+    cr_assert(eq(u32, told.segments[0].id, id));
+    cr_assert(eq(u32, told.segments[1].id, id + 2));
+    cr_assert(silent());
+    cr_assert(eq(u64, totals.missing_segments, 0));
+}
+
 /* ---- damage ---- */
 
 static void flip_in_body(uint64_t number)
@@ -549,11 +574,6 @@ Test(inspect, damage_below_the_floor_is_missing_too)
     must_walk();
     cr_assert(eq(u64, totals.missing, 1));
     cr_assert(eq(u64, totals.deleted, 1));
-}
-
-static bool silent(void)
-{
-    return totals.damages == 0 && totals.torn_bytes == 0;
 }
 
 /* Every n-th bit of the store's log in turn; how many nobody noticed. */

@@ -310,6 +310,68 @@ Test(scrub, a_reader_finds_it_first)
     cr_assert(eq(u64, stats.corrupt_reads, 2));
 }
 
+/* How many of the messages read as they were written; never one with other
+ * bytes. */
+static uint64_t count_good(uint64_t total)
+{
+    uint64_t good = 0;
+
+    for (uint64_t seq = 1; seq <= total; seq++) {
+        const char *got = message_text(&h, TOPIC, seq);
+        char body[64];
+        snprintf(body, sizeof body, "message number %d stands here", (int)seq);
+        cr_assert(strcmp(got, "?") == 0 || strcmp(got, body) == 0, "%d: %s",
+                  (int)seq, got);
+        good += strcmp(got, body) == 0;
+    }
+    return good;
+}
+
+static void note_messages(void *arg, const struct batch *batch,
+                          const struct record *record, uint32_t offset)
+{
+    bool *message = arg;
+
+    (void)batch;
+    if (record->kind == RECORD_MESSAGE) {
+        memset(message + offset, true, RECORD_HEADER_LEN + record->body.len);
+    }
+}
+
+/* A flipped bit in a message's record costs that message and is counted; any
+ * other costs none, whatever its header, batch or index. */
+Test(scrub, a_reader_notices_every_bit_of_a_message)
+{
+    struct examine_visitor visitor = { .record = note_messages };
+    struct examine e = { .visitor = &visitor, .at = SEGMENT_BEGIN };
+    bool *message;
+    uint8_t *bytes;
+
+    fill(8);
+    e.loaded = e.source.limit = load(FIRST, &bytes);
+    e.source.base = bytes;
+    e.source.segment = FIRST;
+    e.source.seed = h.store->log.store_id;
+    message = calloc(e.loaded, sizeof *message);
+    visitor.arg = message;
+    while (examine_next(&e) == EXAMINE_BATCH) {
+    }
+    for (uint64_t bit = SEGMENT_BEGIN * 8; bit < (uint64_t)e.loaded * 8;
+         bit += 11) {
+        uint64_t before = atomic_load(&h.store->figures.corrupt_reads);
+        char path[600];
+        path_of(FIRST, path);
+        flip_bit(path, bit / 8, (int)(bit % 8));
+        cr_assert(eq(u64, count_good(16), message[bit / 8] ? 15 : 16), "bit %d",
+                  (int)bit);
+        cr_assert(eq(u64, atomic_load(&h.store->figures.corrupt_reads) - before,
+                     message[bit / 8]));
+        flip_bit(path, bit / 8, (int)(bit % 8));
+    }
+    free(message);
+    free(bytes);
+}
+
 /* An ack that is damaged is known to the keydir: it asks for a snapshot. */
 Test(scrub, other_records_ask_for_a_snapshot)
 {
@@ -503,6 +565,33 @@ Test(scrub, a_segment_may_go_while_it_is_read)
         cr_assert(eq(int, store_scrub(h.store, &scrub, &h.err), STATUS_OK));
     }
     cr_assert(eq(u64, seen(&damage, 1), 0));
+}
+
+/* The segment behind it said where it ends. */
+Test(scrub, a_segment_that_was_cut_ends_with_zeros)
+{
+    struct store_damage damage;
+    uint64_t epoch;
+    uint32_t id;
+
+    fill(30);
+    id = h.store->journal.active->header.id;
+    harness_kill(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(gt(u32, h.store->journal.active->header.id, id));
+    fill(90);
+    cr_assert(gt(u32, h.store->journal.active->header.id, id + 1));
+    { /* as a start finds it that has it covered by the keydir */
+        struct segment *segment = log_segment(&h.store->log, id);
+        char path[600];
+        path_of(id, path);
+        cr_assert(eq(int, truncate(path, 64 * 1024), 0));
+        atomic_store(&segment->end, 64 * 1024);
+    }
+    segment_free(store_retire_begin(h.store, id + 1, &epoch), &h.store->log);
+    scrub_all(SIZE_MAX);
+    cr_assert(eq(u64, seen(&damage, 1), 0), "%s in segment %u at %u",
+              store_damage_word(damage.kind), damage.segment, damage.offset);
 }
 
 Test(scrub, survives_a_restart_after_a_crash)
