@@ -11,6 +11,7 @@ int cmd_topic(int argc, char **argv);
 int cmd_group(int argc, char **argv);
 int cmd_app(int argc, char **argv);
 int cmd_health(int argc, char **argv);
+int cmd_store(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_dump(int argc, char **argv);

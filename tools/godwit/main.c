@@ -15,6 +15,7 @@ static const struct command commands[] = {
     { "bench", "measure a broker: publish, endtoend, latency, fanout, idle",
       cmd_bench },
     { "health", "ask the broker how it is", cmd_health },
+    { "store", "figures of a broker's store, and damage found", cmd_store },
     { "verify", "read a data folder or backup and check all of it",
       cmd_verify },
     { "dump", "print the records of a data folder as JSON lines", cmd_dump },

@@ -378,6 +378,33 @@ int resource_show(const struct resource *r, int argc, char **argv)
     return code;
 }
 
+int resource_document(const char *path, const struct help *help, int argc,
+                      char **argv)
+{
+    struct session_options so;
+    bool json = false;
+    const struct arg table[] = {
+        { "json", ARG_FLAG, &json, NULL, "the broker's answer as JSON", 0, 0 },
+        { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
+    };
+    struct parsed parsed;
+    struct json *answer = NULL;
+    int code;
+
+    if (!command_parse(&parsed, help, table, session_args(&so), 0, 0, argc,
+                       argv)) {
+        return parsed.code;
+    }
+    code = call(&so, "GET", path, NULL, &answer);
+    if (code == EXIT_OK && json) {
+        code = print_document(answer);
+    } else if (code == EXIT_OK) {
+        print_members(answer);
+    }
+    json_free(answer);
+    return code;
+}
+
 int resource_delete(const struct resource *r, int argc, char **argv)
 {
     struct session_options so;

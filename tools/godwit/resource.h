@@ -27,6 +27,11 @@ int resource_list(const struct resource *r, int argc, char **argv);
 int resource_show(const struct resource *r, int argc, char **argv);
 int resource_delete(const struct resource *r, int argc, char **argv);
 
+/* Print the document of a path, `help` being the command's: for what there is
+ * one of. */
+int resource_document(const char *path, const struct help *help, int argc,
+                      char **argv);
+
 /* POST `body` to the resource's path. Returns an exit code; *answer (may be
  * NULL) is for json_free(). */
 int resource_post(const struct resource *r, struct session_options *so,
