@@ -21,7 +21,7 @@ enum {
     RESERVE_LEN_MAX = 4 * 1024 * 1024, /* of a segment, kept for acks */
     RESERVE_SHARE = 8,
     /* A start does not wait for a whole segment to be filled with zeros. */
-    FIRST_SEGMENT_LEN_MAX = 64 * 1024 * 1024,
+    FIRST_SEGMENT_LEN_MAX = 32 * 1024 * 1024,
     /* ... and no call of the keeper fills more than this. */
     PREPARE_STEP_LEN = 8 * 1024 * 1024,
     /* After a failure to make a segment the journal waits before it tries again
@@ -32,6 +32,7 @@ enum {
     SWEEP_BUDGET = 10000, /* keys removed for deleted things in a checkpoint */
     /* Disk space held for the keydir, by a file that is given up for it. */
     SPARE_LEN = 4 * 1024 * 1024,
+    OLD_FILES_MAX = 4, /* of the last run, that the keeper removes */
     SPARE_FREE_LEN_MIN = 4 * SPARE_LEN /* made only when so much is free */
 };
 
@@ -213,6 +214,12 @@ struct store {
     struct log log;
 
     bool spare_kept; /* the keeper's: the spare file is there */
+    /* The keeper's: files of the last run that are to be removed, by id. */
+    struct {
+        uint32_t id;
+        off_t len;
+    } old[OLD_FILES_MAX];
+    size_t old_count;
     /* The keeper's: ids of segments that were removed, or are about to be. */
     struct seqset gone;
 
@@ -257,6 +264,8 @@ MUST_CHECK enum status journal_topic(struct journal *journal, uint32_t topic,
 void store_freeze(struct store *store);
 
 /* prepare.c */
+/* The keeper removes the file "ID.old" of the log. False: at once, please. */
+bool store_note_old(struct store *store, uint32_t id);
 /* Have store->next at once; `after` is the id of the segment before it. */
 MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
                                        uint64_t now_us, struct error *err);

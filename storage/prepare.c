@@ -5,6 +5,10 @@
  * none. */
 #include "storage/internal.h"
 
+#include "storage/io.h"
+
+#include <fcntl.h>
+
 /* Full segments need no descriptor any more. They are left as long as they are,
  * so that their files can be used again; what is behind their seal is less than
  * a batch. One with more behind its end was left like that by a crash, and cut
@@ -34,6 +38,43 @@ static void let_go_of_sealed(struct store *store)
         if (segment != NULL) {
             let_go_of(store, segment);
         }
+    }
+}
+
+bool store_note_old(struct store *store, uint32_t id)
+{
+    const struct vfs *vfs = store->vfs;
+    char path[PATH_LEN_MAX];
+    off_t len;
+    int fd;
+
+    if (store->old_count == OLD_FILES_MAX) {
+        return false;
+    }
+    segment_path(&store->log, id, "old", path);
+    fd = io_open(vfs, path, O_RDONLY);
+    if (fd < 0) {
+        return false;
+    }
+    len = vfs->size(vfs, fd);
+    len = len < 0 ? 0 : len;
+    vfs->close(vfs, fd);
+    store->old[store->old_count].id = id;
+    store->old[store->old_count++].len = len;
+    log_disk(&store->log, len);
+    return true;
+}
+
+/* One at a call. */
+static void remove_old(struct store *store)
+{
+    char path[PATH_LEN_MAX];
+
+    if (store->old_count > 0) {
+        store->old_count--;
+        segment_path(&store->log, store->old[store->old_count].id, "old", path);
+        (void)store->vfs->unlink(store->vfs, path);
+        log_disk(&store->log, -store->old[store->old_count].len);
     }
 }
 
@@ -156,6 +197,7 @@ enum status store_prepare(struct store *store, struct error *err)
                           store->vfs->free_bytes(store->vfs, store->dir),
                           memory_order_relaxed);
     let_go_of_sealed(store);
+    remove_old(store);
     if (!next_ready(store)) {
         pthread_mutex_lock(&store->make_lock);
         if (!next_ready(store)) {

@@ -27,17 +27,45 @@ static uint32_t id_of_name(const char *name, const char *ending)
     return (uint32_t)id;
 }
 
+static void remove_file(struct store *store, uint32_t id, const char *ending)
+{
+    char path[PATH_LEN_MAX];
+
+    segment_path(&store->log, id, ending, path);
+    (void)store->vfs->unlink(store->vfs, path);
+}
+
+/* Unfinished ones are of no use. Where space is plenty they only get out of the
+ * way: to give back as much as they have takes longer than all of a start, and
+ * the keeper can do it. */
+static void on_unfinished(struct store *store, uint32_t id)
+{
+    char path[PATH_LEN_MAX];
+    char old[PATH_LEN_MAX];
+
+    segment_path(&store->log, id, "tmp", path);
+    segment_path(&store->log, id, "old", old);
+    if (store->vfs->free_bytes(store->vfs, store->dir) < 2 * store->capacity
+        || store->vfs->rename(store->vfs, path, old) != 0
+        || !store_note_old(store, id)) {
+        remove_file(store, id, "tmp");
+        remove_file(store, id, "old");
+    }
+}
+
 static void on_name(void *arg, const char *name)
 {
     struct recovery *r = arg;
     uint32_t made = id_of_name(name, ".tmp");
+    uint32_t old = id_of_name(name, ".old");
     uint32_t pooled = id_of_name(name, ".pool");
     uint32_t id = id_of_name(name, ".seg");
-    char path[PATH_LEN_MAX];
 
     if (made != 0) {
-        segment_path(&r->store->log, made, "tmp", path);
-        (void)r->store->vfs->unlink(r->store->vfs, path);
+        on_unfinished(r->store, made);
+    }
+    if (old != 0 && !store_note_old(r->store, old)) {
+        remove_file(r->store, old, "old");
     }
     if (pooled != 0) {
         pool_found(r->store, pooled, &r->epoch);

@@ -11,6 +11,7 @@
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -167,20 +168,86 @@ Test(reading, all_is_read_that_the_keydir_does_not_have)
     cr_assert(eq(u64, all_there(1, 50), 50));
 }
 
+/* ---- what is not waited for ---- */
+
+static bool there(uint32_t id, const char *ending)
+{
+    char path[600];
+
+    snprintf(path, sizeof path, "%s/log/%010u.%s", h.dir, id, ending);
+    return access(path, F_OK) == 0;
+}
+
+static void make_unfinished(uint32_t id)
+{
+    char path[600];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/log/%010u.tmp", h.dir, id);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(fd >= 0);
+    close(fd);
+}
+
+static int old_files(void)
+{
+    int count = 0;
+
+    for (uint32_t id = 10; id < 20; id++) {
+        cr_assert(not(there(id, "tmp")));
+        count += there(id, "old");
+    }
+    return count;
+}
+
+Test(reading, unfinished_files_are_removed_by_the_keeper)
+{
+    write_messages(1);
+    harness_kill(&h);
+    for (uint32_t id = 10; id <= 10 + OLD_FILES_MAX; id++) {
+        make_unfinished(id);
+    }
+    start_again();
+    cr_assert(eq(int, old_files(), OLD_FILES_MAX));
+    harness_kill(&h);
+    start_again(); /* found again */
+    cr_assert(eq(int, old_files(), OLD_FILES_MAX));
+    for (int i = 0; i < OLD_FILES_MAX; i++) {
+        cr_assert(eq(int, old_files(), OLD_FILES_MAX - i));
+        cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    }
+    cr_assert(eq(int, old_files(), 0));
+}
+
+/* A long rest of the last segment is cut by the keeper, a short one at once. */
+Test(reading, the_end_is_cut_in_time)
+{
+    char path[600];
+
+    segment_file(&h, 1, path, sizeof path);
+    write_messages(1);
+    harness_kill(&h);
+    start_again();
+    cr_assert(gt(u64, file_len(path), 30 * MIB));
+    cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    cr_assert(lt(u64, file_len(path), 2 * MIB));
+    cr_assert(eq(u64, all_there(1, 1), 1));
+}
+
 /* ---- what a disk loses ---- */
 
 /* Larger than the blank at which the reading ends: the looks behind it see that
  * there is more. */
 Test(reading, behind_a_large_hole_the_log_goes_on)
 {
-    write_messages(50);
+    write_messages(28);
     harness_kill(&h);
-    lose(1, 11, 40);
+    lose(1, 6, 19);
     start_again();
-    cr_assert(eq(u64, all_there(1, 10), 10));
-    cr_assert(eq(u64, all_there(41, 50), 10));
-    cr_assert(ge(u64, h.recovery.damaged_bytes, 30 * (uint64_t)BODY_LEN));
-    cr_assert(eq(u64, last_seq(&h, TOPIC), 50));
+    cr_assert(eq(u64, all_there(1, 5), 5));
+    cr_assert(eq(u64, all_there(20, 28), 9));
+    cr_assert(ge(u64, h.recovery.damaged_bytes, 14 * (uint64_t)BODY_LEN));
+    cr_assert(eq(u64, last_seq(&h, TOPIC), 28));
 }
 
 Test(reading, in_a_recycled_file_a_hole_of_seven_batches_is_stepped_over)
