@@ -25,6 +25,7 @@ struct journal {
     /* the journal's thread only */
     struct store_span spans[WORKER_COUNT_MAX];
     struct store_span merge;  /* the keeper's */
+    uint64_t merge_wait_us;   /* it found no room: not before then; 0: go on */
     uint64_t riding_since_us; /* 0: no acks wait for a ride */
     bool reported;            /* the failure it stands at was logged */
     bool stuck;               /* the last group found no room at all */
@@ -47,20 +48,36 @@ static void park(struct journal *j, int timeout_ms)
     }
 }
 
+/* The keeper's records are left alone for now. */
+static bool merge_waits(struct journal *j)
+{
+    if (j->merge_wait_us != 0 && clock_monotonic_us() >= j->merge_wait_us) {
+        j->merge_wait_us = 0;
+    }
+    return j->merge_wait_us != 0;
+}
+
 /* Sleep until a ring has something (for urgent_only: something urgent), or the
- * time is over. Each ring is told first, then looked at once more. */
+ * time is over (0: no time). Each ring is told first, then looked at once more.
+ */
 static void sleep_for_records(struct journal *j, bool urgent_only,
                               uint64_t timeout_us)
 {
     bool quiet = true;
     struct pollfd fd = { .fd = j->wake_fd, .events = POLLIN };
-    struct timespec ts = { .tv_sec = (time_t)(timeout_us / 1000000),
-                           .tv_nsec = (long)(timeout_us % 1000000) * 1000 };
+    struct timespec ts;
 
+    if (merge_waits(j) && timeout_us == 0) {
+        timeout_us = NO_SPACE_RETRY_MS * 1000;
+    }
+    ts = (struct timespec) { .tv_sec = (time_t)(timeout_us / 1000000),
+                             .tv_nsec = (long)(timeout_us % 1000000) * 1000 };
     for (size_t w = 0; w < j->config.worker_count; w++) {
         quiet &= submission_sleep(j->config.submissions[w], urgent_only);
     }
-    quiet &= submission_sleep(j->config.keeper, urgent_only);
+    if (j->merge_wait_us == 0) {
+        quiet &= submission_sleep(j->config.keeper, urgent_only);
+    }
     if (quiet && !atomic_load(&j->stopping)
         && ppoll(&fd, 1, timeout_us == 0 ? NULL : &ts, NULL) > 0) {
         drain_wakes(j);
@@ -89,7 +106,7 @@ static bool collect(struct journal *j, bool *urgent)
         any |= span->len > 0;
     }
     /* At the end what the keeper moves may as well stay where it is. */
-    j->merge.len = atomic_load(&j->stopping)
+    j->merge.len = atomic_load(&j->stopping) || merge_waits(j)
                        ? 0
                        : submission_peek(j->config.keeper, &j->merge.at);
     j->merge.taken = 0;
@@ -169,7 +186,7 @@ static void count_group(struct journal *j, const struct store_commit *commit,
 struct group {
     struct store_commit commit; /* of the workers' records; */
     struct store_commit merge;  /* of the keeper's; record_count 0: none */
-    bool no_space;              /* for one of them, or for both */
+    bool no_space;              /* for the workers' */
 };
 
 static bool workers_wait(const struct journal *j)
@@ -182,8 +199,26 @@ static bool workers_wait(const struct journal *j)
     return false;
 }
 
-/* The keeper's may find room where the workers' found none: it is what makes
- * room again. */
+/* It may find room where the workers' found none: it is what makes room again.
+ * Without any it waits, and nobody else for it. */
+static enum status append_merge(struct journal *j, struct group *group,
+                                struct error *err)
+{
+    struct error why = { 0 };
+    enum status status = store_append_merge(
+        j->config.store, &j->merge, clock_wall_us(), &group->merge, &why);
+
+    if (status == STATUS_NO_SPACE) {
+        j->merge_wait_us =
+            clock_monotonic_us() + UINT64_C(1000) * NO_SPACE_RETRY_MS;
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK) {
+        *err = why;
+    }
+    return status;
+}
+
 static enum status append(struct journal *j, struct group *group,
                           struct error *err)
 {
@@ -193,15 +228,12 @@ static enum status append(struct journal *j, struct group *group,
         status = store_append(j->config.store, j->spans, j->config.worker_count,
                               clock_wall_us(), &group->commit, err);
     }
-    if (j->merge.len > 0
-        && (status == STATUS_OK || status == STATUS_NO_SPACE)) {
-        group->no_space = status == STATUS_NO_SPACE;
-        status = store_append_merge(j->config.store, &j->merge, clock_wall_us(),
-                                    &group->merge, err);
-    }
     if (status == STATUS_NO_SPACE) {
         group->no_space = true;
         status = STATUS_OK;
+    }
+    if (j->merge.len > 0 && status == STATUS_OK) {
+        status = append_merge(j, group, err);
     }
     return status;
 }
