@@ -202,6 +202,7 @@ struct message *get_message(struct history *h, size_t index, uint64_t *id);
 /* What one client has of one message: deliveries it has not settled,
  * settlements on their way that are acks, and others, in one number. */
 enum { PENDING_ACK = 1, PENDING_OTHER = 1 << 10, PENDING_GOT = 1 << 20 };
+#define PENDING_MIXED (UINT64_C(1) << 40) /* both were on their way at once */
 uint64_t pending_key(uint32_t file, uint32_t lane, uint64_t seq);
 
 struct file *this_file(struct history *h);

@@ -79,7 +79,7 @@ void on_settle(struct history *h)
     }
     for (uint64_t seq = at.first; seq <= at.last; seq++) {
         uint64_t *pending = pending_of(h, at.lane, seq);
-        if (pending == NULL || *pending < PENDING_GOT) {
+        if (pending == NULL || (*pending & ~PENDING_MIXED) < PENDING_GOT) {
             fault(h, RULE_LEDGER,
                   "%llu was not delivered to this client, or "
                   "was settled before",
@@ -142,6 +142,12 @@ static void answer(struct history *h, const struct stretch *at, uint64_t seq,
         return;
     }
     this_file(h)->pending--;
+    if (acks > 0 && others > 0) {
+        *pending |= PENDING_MIXED; /* which of them this is nobody knows */
+    }
+    if ((*pending & PENDING_MIXED) != 0 && acks > 0) {
+        outcome = OUTCOME_UNSURE;
+    }
     if (others > 0) {
         *pending -= PENDING_OTHER;
         if (acks == 0 && others == 1) { /* else it may be another's */
@@ -151,7 +157,7 @@ static void answer(struct history *h, const struct stretch *at, uint64_t seq,
         *pending -= PENDING_ACK;
         acked(h, c, outcome);
     }
-    if (*pending == 0) {
+    if ((*pending & ~PENDING_MIXED) == 0) {
         table_remove(&h->pending, pending_key(h->event.file, at->lane, seq));
     }
 }
