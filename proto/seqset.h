@@ -48,7 +48,7 @@ static inline size_t seqset_range_count(const struct seqset *set)
 
 static inline const struct seq_range *seqset_ranges(const struct seqset *set)
 {
-    return set->ranges + set->begin;
+    return set->ranges == NULL ? NULL : set->ranges + set->begin;
 }
 
 /* How many numbers are in it. */

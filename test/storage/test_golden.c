@@ -171,11 +171,6 @@ static void is_deleted(char **words)
     }
 }
 
-static bool same(struct slice have, const char *want)
-{
-    return have.len == strlen(want) && memcmp(have.at, want, have.len) == 0;
-}
-
 /* "COUNT*TEXT" */
 static bool is_repeated(struct slice body, const char *words)
 {
@@ -228,8 +223,8 @@ static void is_message(char **words)
         return;
     }
     expect(record.seq == seq, "seq", words);
-    expect(same(message.key, strcmp(words[3], "-") == 0 ? "" : words[3]), "key",
-           words);
+    expect(slice_is(message.key, strcmp(words[3], "-") == 0 ? "" : words[3]),
+           "key", words);
     expect(has_headers(&message, words[4]), "headers", words);
     expect(is_repeated(message.body, words[5]), "body", words);
 }
