@@ -130,11 +130,10 @@ def a_disk_filled_by_others_up_to_the_last_byte(env):
     http.make_group("work", "orders")
     session = broker.session()
     session.publish("orders", ["before"] * 100)
-    with open(os.path.join(disk, "ballast"), "wb") as file:
+    with open(os.path.join(disk, "ballast"), "wb", buffering=0) as file:
         try:
             while True:
                 file.write(bytes(65536))
-                file.flush()
         except OSError:
             pass
     session.attach("work")
