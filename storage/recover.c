@@ -53,10 +53,18 @@ static enum status write_again(struct recovery *r, struct segment *segment,
     struct batch batch;
     struct batch_header header;
     uint8_t *bytes;
+    int result;
+    int sys;
 
     CHECK(recovery_batch_at(r, from, true, &batch));
-    bytes = r->memory + from;
     header = batch.header;
+    /* In a copy: when there is no room for this segment another is tried. */
+    bytes = malloc(header.len);
+    if (bytes == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "segment %u: the tail",
+                         segment->header.id);
+    }
+    memcpy(bytes, r->memory + from, header.len);
     shift_index(bytes + BATCH_HEADER_LEN + header.records_len, &batch, from,
                 to);
     header.segment = segment->header.id;
@@ -70,8 +78,10 @@ static enum status write_again(struct recovery *r, struct segment *segment,
                         header.index_len, store->log.store_id);
     header.records_hash = batch_records_hash(&batch, store->log.store_id);
     batch_header_write(bytes, &header, store->log.store_id);
-    if (io_write(store->vfs, segment->fd, bytes, header.len, to) != 0) {
-        int sys = errno;
+    result = io_write(store->vfs, segment->fd, bytes, header.len, to);
+    sys = errno;
+    free(bytes);
+    if (result != 0) {
         return error_set(err, status_of_errno(sys), sys,
                          "segment %u: write the tail again",
                          segment->header.id);
@@ -163,6 +173,9 @@ static enum status make_epoch(struct recovery *r,
     }
     if (status == STATUS_OK) {
         status = log_add(&store->log, segment);
+        if (status != STATUS_OK) {
+            error_set(err, status, 0, "segment %u", header->id);
+        }
     }
     if (status != STATUS_OK) {
         pool_discard(store, segment);
@@ -426,7 +439,12 @@ static enum status open_keydir(struct recovery *r, bool create,
     if (status == STATUS_OK) {
         status = keydir_check(store->keydir, err);
     }
-    return status == STATUS_OK ? keeper_load(store) : status;
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = keeper_load(store);
+    return status == STATUS_OK ? status
+                               : error_set(err, status, 0, "keydir: load");
 }
 
 static enum status new_keydir(struct recovery *r, struct keydir_meta *meta,
@@ -466,6 +484,9 @@ static enum status choose_keydir(struct recovery *r, bool doubtful,
         return error_set(err, STATUS_CORRUPT, 0,
                          "the log is gone: the snapshot knows %u segments",
                          place_segment(r->snapshot.place));
+    }
+    if (status == STATUS_OK && meta->place < r->snapshot.place) {
+        status = STATUS_CORRUPT; /* older than the snapshot, somehow */
     }
     if (status == STATUS_OK && r->found_count > 0 && is_place(meta->place)) {
         look_at_place(r, meta->place);
@@ -725,6 +746,9 @@ static enum status settle(struct recovery *r, struct error *err)
     }
     if (status == STATUS_OK) {
         status = keeper_teach(store);
+        if (status != STATUS_OK) {
+            error_set(err, status, 0, "what the log holds");
+        }
     }
     if (status == STATUS_OK) {
         cut_ends(r);
