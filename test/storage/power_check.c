@@ -40,6 +40,7 @@ static const char *const bug_names[POWER_BUGS] = {
     [BUG_LMDB_NO_SYNC] = "lmdb-no-sync",
     [BUG_NO_SNAPSHOT] = "no-snapshot",
     [BUG_REUSE_UNCHECKED] = "reuse-unchecked",
+    [BUG_CONFIRM_FAILED] = "confirm-failed",
 };
 
 enum power_bug power_bug_named(const char *name)
@@ -376,6 +377,18 @@ static struct trial *begin_trial(struct power *power, const struct life *life,
     t->h.now_us = life->h.now_us;
     power->images++;
     return t;
+}
+
+void power_restart(struct power *power, struct life *life)
+{
+    uint64_t state = life->state;
+    struct trial *t = begin_trial(power, life, SIZE_MAX - 1, &state);
+
+    harness_fini(&t->h);
+    t->h = life->h;
+    t->keydir_gone = true; /* how much there is to do depends on the fault */
+    check_image(t, SIZE_MAX - 1);
+    life->h = t->h;
 }
 
 static void delete_keydir(struct trial *t)

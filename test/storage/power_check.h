@@ -30,6 +30,9 @@ void power_image(struct power *power, const struct life *life,
                  const struct disk *disk, const struct disk_cut *cut,
                  uint64_t *state);
 
+/* A life that was ended by a fault: its folder, opened again without faults. */
+void power_restart(struct power *power, struct life *life);
+
 enum power_bug power_bug_named(const char *name);
 
 #endif

@@ -210,6 +210,39 @@ static void add_some_fact(struct life *life)
     }
 }
 
+/* ---- calls that may fail ---- */
+
+static void note_inside(struct life *life, bool store)
+{
+    if (life->inside != NULL) {
+        life->inside(store);
+    }
+}
+
+/* A store that is full says so and goes on; one that cannot know what the disk
+ * has does nothing any more. */
+static bool went_well(struct life *life, enum status status)
+{
+    if (status == STATUS_OK) {
+        return true;
+    }
+    if (!life->faulty) {
+        fprintf(stderr, "%s: %s\n", status_word(status), life->h.err.text);
+    }
+    CHECK(life->faulty);
+    life->failures++;
+    if (store_frozen(life->h.store)) {
+        life->stopped = true;
+    } else {
+        CHECK(status == STATUS_NO_SPACE || status == STATUS_NOMEM);
+    }
+    return false;
+}
+
+#define IN_STORE(life, call)                                                   \
+    (note_inside(life, true), (life)->status = (call),                         \
+     note_inside(life, false), (life)->status)
+
 /* ---- the log ---- */
 
 static void note_event(struct life *life, const struct event *event)
@@ -227,8 +260,19 @@ static void note_records(struct life *life, size_t len, size_t *done)
         const uint8_t *record = life->h.buffer + at;
         const struct event *event = &life->adding[*done];
         bool duplicate = life->expect_duplicate[(*done)++];
-        CHECK(record_flags_at(record) == (duplicate ? RECORD_DUPLICATE : 0));
-        if (duplicate) {
+        uint8_t flags = record_flags_at(record);
+        if (life->faulty && flags == RECORD_REFUSED
+            && event->kind == EVENT_MESSAGE) {
+            life->refused++;
+            continue;
+        }
+        if (life->faulty && duplicate && flags == 0) {
+            /* what was to be known is forgotten, for want of memory */
+            CHECK(life->inside != NULL);
+        } else {
+            CHECK(flags == (duplicate ? RECORD_DUPLICATE : 0));
+        }
+        if (flags == RECORD_DUPLICATE) {
             continue;
         }
         CHECK(event->kind != EVENT_MESSAGE
@@ -256,19 +300,42 @@ static void confirm(struct life *life)
     }
 }
 
+/* A write failed: nobody knows whether these are in the log. */
+static void note_doubtful(struct life *life, size_t done)
+{
+    static const struct store_commit none;
+
+    for (; done < life->added; done++) {
+        if (!life->expect_duplicate[done]) {
+            note_event(life, &life->adding[done]);
+        }
+    }
+    note_batch(life, &none, life->trace.count);
+    life->waiting_count--;
+}
+
 /* The buffer into the log, in as many batches as it takes. */
 static void append(struct life *life)
 {
     struct harness *h = &life->h;
     size_t done = 0;
 
-    while (h->len > 0) {
+    while (h->len > 0 && !life->stopped) {
         struct store_span span = { .at = h->buffer, .len = h->len };
         struct store_commit commit;
         size_t tried = life->trace.count;
         h->now_us += 1000;
-        CHECK(store_append(h->store, &span, 1, h->now_us, &commit, &h->err)
-              == STATUS_OK);
+        if (!went_well(
+                life, IN_STORE(life, store_append(h->store, &span, 1, h->now_us,
+                                                  &commit, &h->err)))) {
+            if (life->stopped) {
+                note_doubtful(life, done);
+                if (life->bug == BUG_CONFIRM_FAILED) {
+                    confirm(life);
+                }
+            }
+            break;
+        }
         CHECK(span.taken > 0);
         note_records(life, span.taken, &done);
         if (commit.record_count > 0) {
@@ -277,7 +344,8 @@ static void append(struct life *life)
         memmove(h->buffer, h->buffer + span.taken, h->len - span.taken);
         h->len -= span.taken;
     }
-    CHECK(done == life->added);
+    CHECK(done == life->added || life->failures > 0);
+    h->len = 0;
     life->added = 0;
 }
 
@@ -291,22 +359,58 @@ static void note_checkpoint(struct life *life)
 
 static void checkpoint(struct life *life)
 {
-    CHECK(store_checkpoint(life->h.store, &life->h.err) == STATUS_OK);
-    note_checkpoint(life);
+    if (!life->stopped
+        && went_well(life, IN_STORE(life, store_checkpoint(life->h.store,
+                                                           &life->h.err)))) {
+        note_checkpoint(life);
+    }
+}
+
+static enum status apply_one(struct life *life,
+                             const struct store_commit *commit)
+{
+    enum status status = IN_STORE(life, store_apply(life->h.store, commit));
+
+    if (status == STATUS_AGAIN) {
+        checkpoint(life);
+        status = IN_STORE(life, store_apply(life->h.store, commit));
+    }
+    return status;
+}
+
+/* What a view cannot take in now it can a little later. */
+static void show(struct life *life, const struct store_commit *commit)
+{
+    enum status status =
+        IN_STORE(life, store_view_commit(life->h.view, commit, NULL));
+
+    if (status != STATUS_OK) {
+        CHECK(life->faulty && (status == STATUS_NOMEM || status == STATUS_IO));
+        life->failures++;
+        status = store_view_commit(life->h.view, commit, NULL);
+    }
+    CHECK(status == STATUS_OK);
 }
 
 static void apply_waiting(struct life *life)
 {
     for (size_t i = 0; i < life->waiting_count; i++) {
-        CHECK(store_view_commit(life->h.view, &life->waiting[i], NULL)
-              == STATUS_OK);
-        CHECK(store_apply(life->h.store, &life->waiting[i]) == STATUS_OK);
+        show(life, &life->waiting[i]);
+    }
+    for (size_t i = 0; i < life->waiting_count && !life->stopped; i++) {
+        while (!went_well(life, apply_one(life, &life->waiting[i]))
+               && !life->stopped) {
+            CHECK(life->failures < 1000);
+        }
     }
     life->waiting_count = 0;
 }
 
 static void sync_all(struct life *life)
 {
+    if (life->stopped) {
+        return;
+    }
     if (life->bug == BUG_CONFIRM_EARLY) {
         confirm(life);
     }
@@ -314,9 +418,11 @@ static void sync_all(struct life *life)
         apply_waiting(life);
         checkpoint(life);
     }
-    CHECK(store_sync(life->h.store, &life->h.err) == STATUS_OK);
-    confirm(life);
-    apply_waiting(life);
+    if (went_well(life,
+                  IN_STORE(life, store_sync(life->h.store, &life->h.err)))) {
+        confirm(life);
+        apply_waiting(life);
+    }
 }
 
 /* ---- open, close, die ---- */
@@ -338,33 +444,50 @@ static void check_self(struct life *life)
 
 static void open_store(struct life *life)
 {
-    enum status status = harness_open(&life->h);
+    enum status status = IN_STORE(life, harness_open(&life->h));
 
     if (status != STATUS_OK) {
-        fprintf(stderr, "open: %s\n", life->h.err.text);
+        if (!life->faulty) {
+            fprintf(stderr, "open: %s\n", life->h.err.text);
+        }
+        if (life->h.err.text[0] == '\0') {
+            fprintf(stderr, "open: %s, and no text\n", status_word(status));
+        }
+        CHECK(life->faulty && life->h.err.text[0] != '\0');
+        life->failures++;
+        life->stopped = true;
+        return;
     }
-    CHECK(status == STATUS_OK);
     confirm(life); /* all that the log holds is durable */
     life->waiting_count = 0;
     note_checkpoint(life);
-    check_self(life);
+    if (!life->faulty) {
+        check_self(life);
+    }
+}
+
+static void close_store(struct life *life)
+{
+    note_inside(life, true);
+    harness_close(&life->h);
+    note_inside(life, false);
 }
 
 /* Without a clean end. */
 static void die(struct life *life)
 {
     store_freeze(life->h.store);
-    harness_close(&life->h);
+    close_store(life);
     open_store(life);
 }
 
 static void reopen(struct life *life)
 {
-    harness_close(&life->h);
+    close_store(life);
     open_store(life);
 }
 
-struct life *life_begin(uint64_t seed, enum power_bug bug)
+static struct life *new_life(uint64_t seed, enum power_bug bug)
 {
     struct life *life = calloc(1, sizeof *life);
 
@@ -374,13 +497,18 @@ struct life *life_begin(uint64_t seed, enum power_bug bug)
     model_init(&life->tried);
     harness_init(&life->h);
     life->h.config.segment_len = SEGMENT_LEN;
-    life->trace.forget_syncs = bug == BUG_NO_SYNC;
-    life->trace.forget_dir_syncs = bug == BUG_NO_DIR_SYNC;
     calls_be_cheap(true);
     calls_seed(seed | 1);
     power_bug_set(bug);
-    disk_trace_start(&life->trace, life->h.dir);
+    return life;
+}
+
+static void begin(struct life *life)
+{
     open_store(life);
+    if (life->stopped) {
+        return;
+    }
     for (uint32_t i = 1; i <= FIRST_TOPICS; i++) {
         add_fact_of(life, CATALOG_TOPIC, i, false);
     }
@@ -389,12 +517,32 @@ struct life *life_begin(uint64_t seed, enum power_bug bug)
     }
     append(life);
     sync_all(life);
+}
+
+struct life *life_begin(uint64_t seed, enum power_bug bug)
+{
+    struct life *life = new_life(seed, bug);
+
+    life->trace.forget_syncs = bug == BUG_NO_SYNC;
+    life->trace.forget_dir_syncs = bug == BUG_NO_DIR_SYNC;
+    disk_trace_start(&life->trace, life->h.dir);
+    begin(life);
+    return life;
+}
+
+struct life *life_new_faulty(uint64_t seed, enum power_bug bug,
+                             void (*inside)(bool store))
+{
+    struct life *life = new_life(seed, bug);
+
+    life->faulty = true;
+    life->inside = inside;
     return life;
 }
 
 void life_end(struct life *life)
 {
-    harness_close(&life->h);
+    close_store(life);
     disk_trace_stop(&life->trace);
     calls_seed(0);
     power_bug_set(BUG_NONE);
@@ -412,8 +560,32 @@ void life_free(struct life *life)
 
 /* ---- steps ---- */
 
+/* A good part of a segment. */
+static void fill(struct life *life)
+{
+    char body[MODEL_BODY_LEN];
+
+    for (int i = 0; i < 10; i++) {
+        uint32_t topic = 1 + (uint32_t)i % 2;
+        struct event *event;
+        uint64_t seq = next_seq(life, topic);
+        event = adding(life, false);
+        *event = (struct event) { .kind = EVENT_MESSAGE,
+                                  .topic = topic,
+                                  .first = seq,
+                                  .salt = 17 * ++life->salt };
+        (void)model_body(topic, seq, event->salt, body);
+        add_message(&life->h, topic, body);
+    }
+    append(life);
+    sync_all(life);
+}
+
 void life_step(struct life *life, enum life_step step)
 {
+    if (life->stopped) {
+        return;
+    }
     switch (step) {
     case STEP_PUBLISH:
         add_one(life, some_topic(life), 0, false);
@@ -427,8 +599,12 @@ void life_step(struct life *life, enum life_step step)
     case STEP_FACT:
         add_some_fact(life);
         break;
+    case STEP_FILL:
+        fill(life);
+        return;
     case STEP_PREPARE:
-        CHECK(store_prepare(life->h.store, &life->h.err) == STATUS_OK);
+        (void)went_well(
+            life, IN_STORE(life, store_prepare(life->h.store, &life->h.err)));
         return;
     case STEP_CHECKPOINT:
         checkpoint(life);
@@ -469,7 +645,7 @@ static void work(struct life *life)
 
 void life_live(struct life *life, int steps)
 {
-    for (int i = 0; i < steps; i++) {
+    for (int i = 0; i < steps && !life->stopped; i++) {
         work(life);
         if (draw(life, 4) == 0) {
             life_step(life, STEP_PREPARE);
@@ -480,6 +656,72 @@ void life_live(struct life *life, int steps)
         }
         if (draw(life, 30) == 0) {
             life_step(life, draw(life, 2) == 0 ? STEP_REOPEN : STEP_DIE);
+        }
+    }
+}
+
+void life_cycle(struct life *life)
+{
+    static const enum life_step steps[] = {
+        STEP_PUBLISH_BIG, STEP_SETTLE,     STEP_PREPARE, STEP_FILL,
+        STEP_CHECKPOINT,  STEP_FACT,       STEP_SETTLE,  STEP_FILL,
+        STEP_PUBLISH_BIG, STEP_DIE,        STEP_SETTLE,  STEP_PREPARE,
+        STEP_FILL,        STEP_CHECKPOINT, STEP_FILL,    STEP_REOPEN,
+        STEP_PUBLISH,     STEP_SETTLE,
+    };
+
+    begin(life);
+    for (size_t i = 0; i < COUNT_OF(steps) && !life->stopped; i++) {
+        life_step(life, steps[i]);
+    }
+}
+
+/* ---- frozen ---- */
+
+static void check_readable(struct life *life, const struct event *event,
+                           bool keydir_dead)
+{
+    struct record record;
+    char body[MODEL_BODY_LEN];
+    size_t len = model_body(event->topic, event->first, event->salt, body);
+    enum status status =
+        message_at(&life->h, event->topic, event->first, &record, NULL);
+
+    if (status == STATUS_NOT_FOUND
+        && (life->tried.facts[CATALOG_TOPIC][event->topic] == FACT_DELETED
+            || model_may_go(&life->tried, event->topic, event->first))) {
+        return;
+    }
+    if (keydir_dead && status == STATUS_IO) {
+        return;
+    }
+    if (status != STATUS_OK) {
+        fprintf(stderr, "frozen: topic %u seq %llu: %s\n", event->topic,
+                (unsigned long long)event->first, status_word(status));
+    }
+    CHECK(status == STATUS_OK && record.body.len == len
+          && memcmp(record.body.at, body, len) == 0);
+}
+
+void life_check_frozen(struct life *life, bool keydir_dead)
+{
+    struct harness *h = &life->h;
+    struct store_commit commit;
+    size_t stop = life->confirmed_count == 0
+                      ? 0
+                      : life->batches[life->confirmed_count - 1].event_stop;
+
+    if (h->store == NULL || !store_frozen(h->store)) {
+        return;
+    }
+    add_message(h, 1, "after");
+    CHECK(harness_append(h, &commit) == STATUS_FROZEN);
+    CHECK(store_sync(h->store, &h->err) == STATUS_FROZEN);
+    CHECK(store_prepare(h->store, &h->err) == STATUS_FROZEN);
+    CHECK(store_checkpoint(h->store, &h->err) == STATUS_FROZEN);
+    for (size_t i = 0; i < stop; i++) {
+        if (life->events[i].kind == EVENT_MESSAGE) {
+            check_readable(life, &life->events[i], keydir_dead);
         }
     }
 }

@@ -19,6 +19,7 @@ enum power_bug {
     BUG_LMDB_NO_SYNC,    /* MDB_NOSYNC */
     BUG_NO_SNAPSHOT,     /* segments go before there is one */
     BUG_REUSE_UNCHECKED, /* recycled bytes may pass as batches */
+    BUG_CONFIRM_FAILED,  /* what a failed write was to store */
     POWER_BUGS
 };
 
@@ -52,6 +53,14 @@ struct life {
     /* not synced, or not applied */
     struct store_commit waiting[64];
     size_t waiting_count;
+    /* With faults a call may fail; whether it may do so in this way is checked.
+     * `stopped`: the store has frozen, or did not open. */
+    bool faulty;
+    bool stopped;
+    enum status status;
+    unsigned failures;
+    unsigned refused;           /* messages */
+    void (*inside)(bool store); /* told when a call begins and ends; or NULL */
     size_t added; /* events of the records in the buffer, not yet appended */
     struct event adding[512];
     bool expect_duplicate[512];
@@ -64,6 +73,7 @@ enum life_step {
     STEP_PUBLISH_BIG,
     STEP_SETTLE,
     STEP_FACT,
+    STEP_FILL, /* a good part of a segment */
     STEP_PREPARE,
     STEP_CHECKPOINT,
     STEP_REOPEN,
@@ -72,7 +82,17 @@ enum life_step {
 };
 
 struct life *life_begin(uint64_t seed, enum power_bug bug);
+/* Without a trace, where calls may fail; life_cycle() opens the store. */
+struct life *life_new_faulty(uint64_t seed, enum power_bug bug,
+                             void (*inside)(bool store));
+/* What a frozen store still has to do: nothing new, all that was. With
+ * `keydir_dead` not even that: LMDB takes no reader after its own head could
+ * not be written. */
+void life_check_frozen(struct life *life, bool keydir_dead);
 void life_step(struct life *life, enum life_step step);
+/* Everything a store does, once: open, append, sync, fill segments, checkpoint,
+ * recover, close. */
+void life_cycle(struct life *life);
 /* So many steps as chance will have it. */
 void life_live(struct life *life, int steps);
 /* Close and stop the trace; the ledger stays. */
