@@ -60,6 +60,19 @@ static void write_runs(struct store *store)
     }
 }
 
+/* Removed segments leave the tally. */
+static void untell(struct store *store)
+{
+    const struct seqset *untold = &store->keeper.untold;
+
+    for (size_t i = 0; i < seqset_range_count(untold); i++) {
+        const struct seq_range *range = &seqset_ranges(untold)[i];
+        for (uint64_t id = range->first; id <= range->last; id++) {
+            keydir_remove_tally(store->keydir, (uint32_t)id);
+        }
+    }
+}
+
 static void write_tally(struct store *store)
 {
     const struct tally *tally = &store->keeper.tally;
@@ -106,6 +119,10 @@ static enum status write_notes(struct store *store, enum checkpoint kind,
     }
     write_runs(store);
     write_tally(store);
+    untell(store);
+    if (kind == CHECKPOINT_ERASE) { /* after the runs that were moved */
+        merge_erase(store);
+    }
     write_topics(store);
     write_producers(store);
     status = write_lanes(store);

@@ -8,6 +8,7 @@
 #include "storage/examine.h"
 #include "storage/keydir.h"
 #include "storage/lanes.h"
+#include "storage/merge.h"
 #include "storage/producers.h"
 #include "storage/segment.h"
 #include "storage/store.h"
@@ -118,9 +119,11 @@ struct keeper {
     struct log_end applied;
     uint64_t known; /* what the log says below came out of a snapshot, apart
                      * from where its messages are */
-    uint64_t pending_len; /* bytes applied since the last checkpoint */
+    uint64_t pending_len; /* bytes applied since the last checkpoint, */
+    uint64_t applied_len; /* and since the start */
     uint64_t moves_owed;  /* records for merge batches, not applied yet */
     struct tally tally;
+    struct seqset untold; /* removed segments that the keydir still tallies */
     struct run_note *runs;
     size_t run_count;
     size_t run_capacity;
@@ -222,6 +225,7 @@ struct store {
     size_t old_count;
     /* The keeper's: ids of segments that were removed, or are about to be. */
     struct seqset gone;
+    struct merge merge; /* the keeper's */
 
     /* between journal and keeper */
     pthread_mutex_t make_lock;      /* whoever makes the next segment */
@@ -278,8 +282,9 @@ MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
  * it, the segment is freed; STATUS_IO: its file may still have its name. */
 MUST_CHECK enum status
 store_recycle(struct store *store, struct segment *segment, struct error *err);
-/* The rest under make_lock, or at a start. A segment as segment_make() gives it, of full capacity and with nothing left
- * to be filled with zeros. STATUS_NOT_FOUND: the pool is empty. */
+/* The rest under make_lock, or at a start. A segment as segment_make() gives
+ * it, of full capacity and with nothing left to be filled with zeros.
+ * STATUS_NOT_FOUND: the pool is empty. */
 MUST_CHECK enum status pool_make(struct store *store, struct segment **out,
                                  const struct segment_header *header,
                                  struct error *err);
@@ -374,6 +379,7 @@ void keeper_forget_notes(struct keeper *keeper); /* they are written */
 enum checkpoint {
     CHECKPOINT_NOTES, /* when there is something to write */
     CHECKPOINT_MARK,  /* always: it takes a clean mark away */
+    CHECKPOINT_ERASE, /* always: and forget what is erased of a merge's victim */
     CHECKPOINT_CLEAN  /* always, with a clean mark */
 };
 MUST_CHECK enum status

@@ -72,6 +72,7 @@ void keeper_fini(struct keeper *keeper)
     free(keeper->gone);
     lanes_fini(&keeper->lanes);
     tally_fini(&keeper->tally);
+    seqset_fini(&keeper->untold);
     producers_fini(&keeper->producers);
     *keeper = (struct keeper) { 0 };
 }
@@ -592,6 +593,7 @@ enum status keeper_apply_batch(struct store *store, const struct batch *batch,
     keeper->applied.number = batch->header.number;
     keeper->applied.hash = batch->header.hash;
     keeper->pending_len += batch->header.len;
+    keeper->applied_len += batch->header.len;
     return STATUS_OK;
 }
 
@@ -658,6 +660,7 @@ void keeper_forget_notes(struct keeper *keeper)
         keeper->topics[i].dirty = false;
     }
     clean_tally(&keeper->tally);
+    seqset_clear(&keeper->untold);
     for (uint32_t i = 0; i < keeper->producers.count; i++) {
         keeper->producers.entries[i].dirty = false;
     }

@@ -158,15 +158,10 @@ static int walk_segment(MDB_txn *txn, MDB_dbi table,
     return rc;
 }
 
-struct erase {
-    struct keydir *keydir;
-};
-
 static int erase_one(void *arg, MDB_cursor *cursor, MDB_val value,
                      const struct store_run *run)
 {
-    struct erase *erase = arg;
-    int rc = keydir_forget(erase->keydir, RUNS, value);
+    int rc = keydir_forget(arg, RUNS, value);
 
     (void)run;
     return rc != 0 ? rc : mdb_cursor_del(cursor, 0);
@@ -176,12 +171,13 @@ void keydir_erase_runs(struct keydir *keydir,
                        const struct keydir_stretch *stretch, uint64_t *next_seq,
                        size_t *budget)
 {
-    struct erase erase = { keydir };
-
     if (keydir->failed == 0) {
         keydir->failed =
             walk_segment(keydir->txn, keydir->tables[RUNS], stretch, next_seq,
-                         budget, erase_one, &erase);
+                         budget, erase_one, keydir);
+    }
+    if (keydir->failed != 0) {
+        *budget = 0;
     }
 }
 

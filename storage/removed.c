@@ -84,11 +84,31 @@ static enum status look_at_hole(struct recovery *r, uint32_t id)
     return seqset_add(&store->gone, id, id, NULL);
 }
 
+/* A removal that was broken off may have left its tally. */
+static enum status forget_tallies(struct recovery *r)
+{
+    struct keeper *keeper = &r->store->keeper;
+
+    for (size_t i = keeper->tally.count; i-- > 0;) {
+        uint32_t id = keeper->tally.segments[i].id;
+        if (is_gone(r, id)) {
+            if (seqset_add(&keeper->untold, id, id, NULL) != STATUS_OK) {
+                return STATUS_NOMEM;
+            }
+            tally_drop(&keeper->tally, id);
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status recovery_count_missing(struct recovery *r, struct error *err)
 {
     uint32_t id = 1;
     bool holes = false;
 
+    if (forget_tallies(r) != STATUS_OK) {
+        return error_set(err, STATUS_NOMEM, 0, "list of segments");
+    }
     for (size_t i = 0; i < r->found_count; i++) {
         for (; id < r->found[i].id; id++) {
             holes = true;

@@ -267,6 +267,7 @@ static struct store *store_new(const struct store_config *config)
     views_init(&store->views);
     damages_init(&store->damages);
     scrub_init(&store->scrub);
+    merge_init(&store->merge);
     atomic_store(&store->now_us, config->now_us);
     return store;
 }
@@ -274,7 +275,7 @@ static struct store *store_new(const struct store_config *config)
 static void store_free(struct store *store)
 {
     scrub_fini(store);
-    scrub_fini(store);
+    merge_fini(store);
     keydir_close(store->keydir);
     keeper_fini(&store->keeper);
     seqset_fini(&store->gone);

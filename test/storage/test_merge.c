@@ -1,0 +1,308 @@
+/* links: godwit_storage godwit_proto */
+/* with: test/storage/upkeep.c test/storage/harness.c test/lib/tmpdir.c */
+
+/* One old message keeps no segment: what must stay is moved, the rest leaves
+ * the disk, and nobody notices. */
+#include "test/lib/tmpdir.h"
+#include "test/storage/upkeep.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+enum { BODY_LEN = 1000, PER_SEGMENT = 55, SEGMENTS = 20 };
+enum { MESSAGES = PER_SEGMENT * SEGMENTS };
+
+static struct harness h;
+static struct upkeep_bed bed;
+
+static void set_up(void)
+{
+    harness_init(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    upkeep_bed_init(&bed, &h);
+}
+
+static void tear_down(void)
+{
+    upkeep_bed_fini(&bed);
+    harness_fini(&h);
+}
+
+TestSuite(merge, .init = set_up, .fini = tear_down, .timeout = 120);
+
+static char *body_of(uint64_t seq)
+{
+    static char body[BODY_LEN + 1];
+
+    memset(body, 'a' + (int)(seq % 26), BODY_LEN);
+    snprintf(body, 32, "message %" PRIu64 " ", seq);
+    body[strlen(body)] = '.';
+    body[BODY_LEN] = '\0';
+    return body;
+}
+
+/* `count` messages of topic 1, a few to a batch. */
+static void publish(uint64_t count)
+{
+    uint64_t last = last_seq(&h, 1);
+
+    for (uint64_t i = 1; i <= count; i++) {
+        add_sent(&h, 1, body_of(last + i), 9, last + i);
+        if (i % 5 == 0 || i == count) {
+            cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+        }
+    }
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+}
+
+static void ack(uint64_t first, uint64_t last)
+{
+    add_ack(&h, 1, 1, first, last);
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+}
+
+static bool is_old_one(uint64_t seq)
+{
+    return seq % PER_SEGMENT == 1;
+}
+
+static void ack_all_but_old_ones(void)
+{
+    for (uint64_t seq = 1; seq <= MESSAGES; seq += PER_SEGMENT) {
+        ack(seq + 1, seq + PER_SEGMENT - 1);
+    }
+}
+
+static void check_old_ones(void)
+{
+    for (uint64_t seq = 1; seq <= MESSAGES; seq++) {
+        if (is_old_one(seq)) {
+            cr_assert(eq(str, (char *)message_text(&h, 1, seq), body_of(seq)),
+                      "message %" PRIu64, seq);
+        }
+    }
+}
+
+static uint64_t count_readable(void)
+{
+    uint64_t count = 0;
+
+    for (uint64_t seq = 1; seq <= MESSAGES; seq++) {
+        count += message_text(&h, 1, seq)[0] != '\0';
+    }
+    return count;
+}
+
+static uint64_t disk(void)
+{
+    uint64_t segments;
+    uint64_t pool;
+
+    log_files(&h, ".seg", &segments);
+    log_files(&h, ".pool", &pool);
+    return segments + pool;
+}
+
+static void fill(void)
+{
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    publish(MESSAGES);
+    ack_all_but_old_ones();
+}
+
+static void upkeep(void)
+{
+    enum status status = upkeep_all(&bed, NULL);
+
+    cr_assert(eq(int, status, STATUS_OK), "%s", h.err.text);
+}
+
+Test(merge, one_old_message_keeps_no_segment)
+{
+    struct store_stats stats;
+    uint64_t before;
+    uint64_t after;
+
+    fill();
+    before = disk();
+    upkeep();
+    after = disk();
+    store_stats(h.store, &stats);
+    printf("%d messages of %d bytes, one in %d not acked: %" PRIu64
+           " bytes on disk without merge, %" PRIu64
+           " with; write amplification %.4f; keydir %.1f bytes a message\n",
+           MESSAGES, BODY_LEN, PER_SEGMENT, before, after,
+           1.0 + (double)stats.moved_bytes / (double)stats.log_bytes,
+           (double)stats.keydir_bytes / MESSAGES);
+    cr_assert(lt(u64, after * 4, before));
+    check_old_ones();
+    cr_assert(le(u64, count_readable(), SEGMENTS + 2 * PER_SEGMENT));
+    cr_assert(gt(u64, stats.freed_bytes, before / 2));
+}
+
+Test(merge, what_was_moved_is_there_after_each_kind_of_start)
+{
+    fill();
+    upkeep();
+    harness_reopen(&h);
+    check_old_ones();
+    harness_kill(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    check_old_ones();
+    harness_close(&h);
+    harness_delete_keydir(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(h.recovery.keydir_rebuilt);
+    cr_assert(eq(u64, h.recovery.missing_segments, 0));
+    cr_assert(eq(u64, h.recovery.damaged_batches, 0));
+    check_old_ones();
+    cr_assert(eq(u64, last_seq(&h, 1), MESSAGES));
+}
+
+Test(merge, an_idle_store_has_no_work)
+{
+    bool more;
+
+    fill();
+    upkeep();
+    for (int i = 0; i < 5; i++) {
+        uint64_t moved = bed.moved_records;
+        cr_assert(eq(int, upkeep_once(&bed, &more), STATUS_OK));
+        cr_assert(not(more));
+        cr_assert(eq(u64, bed.moved_records, moved));
+    }
+}
+
+Test(merge, what_a_merge_wrote_is_merged_again)
+{
+    fill();
+    upkeep();
+    for (uint64_t seq = 1; seq <= MESSAGES; seq += PER_SEGMENT) {
+        if (seq != 1) {
+            ack(seq, seq);
+        }
+    }
+    for (int round = 0; round < 4; round++) {
+        publish(PER_SEGMENT * 2);
+        ack(MESSAGES + 1, last_seq(&h, 1));
+        upkeep();
+    }
+    cr_assert(eq(str, (char *)message_text(&h, 1, 1), body_of(1)));
+    cr_assert(lt(u64, disk(), UINT64_C(6) * 64 * 1024));
+}
+
+Test(merge, settled_state_and_numbers_outlive_the_segments_that_held_them)
+{
+    struct store_commit commit;
+    char lane[256];
+
+    add_fact(&h, CATALOG_TOPIC, 1, "orders", "kept", false);
+    add_fact(&h, CATALOG_TOPIC, 5, "old", "", false);
+    add_fact(&h, CATALOG_TOPIC, 5, "old", "", true);
+    add_gap(&h, 1, 1, 3, 4);
+    fill();
+    add_retry(&h, 1, 1, (struct retry) { 56, 4, 777 });
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    publish(PER_SEGMENT * 3);
+    ack(MESSAGES + 1, MESSAGES + PER_SEGMENT * 3);
+    upkeep();
+    snprintf(lane, sizeof lane, "%s", lane_text(&h, 1, 1));
+    cr_assert(not(eq(ptr, strstr(lane, "gaps 3-4"), NULL)), "%s", lane);
+    cr_assert(not(eq(ptr, strstr(lane, "56x4@777"), NULL)), "%s", lane);
+    harness_close(&h);
+    harness_delete_keydir(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(str, (char *)lane_text(&h, 1, 1), lane));
+    cr_assert(eq(str, (char *)facts_text(&h), "2:1:orders=kept "));
+    cr_assert(eq(u64, last_seq(&h, 1), MESSAGES + PER_SEGMENT * 3));
+    add_sent(&h, 1, "known", 9, 7);
+    add_sent(&h, 1, "new", 9, MESSAGES + PER_SEGMENT * 3 + 1);
+    cr_assert(eq(int, harness_append(&h, &commit), STATUS_OK));
+    cr_assert(eq(u32, commit.record_count, 1));
+    cr_assert(eq(int, record_flags_at(h.buffer), RECORD_DUPLICATE));
+}
+
+Test(merge, a_view_that_does_not_rest_keeps_the_file)
+{
+    struct store_cursor cursor = { 0 };
+    struct record record;
+    uint64_t files;
+    uint64_t bytes;
+
+    fill();
+    cr_assert(eq(int, store_view_message(h.view, &cursor, 1, 1, &record, NULL),
+                 STATUS_OK));
+    files = log_files(&h, ".seg", &bytes);
+    bed.views_rest = false;
+    for (int i = 0; i < 400; i++) {
+        bool more;
+        struct store_upkeep call = {
+            .policy = &bed.policy, .now_us = h.now_us, .to = bed.to, .room = 0
+        };
+        h.now_us += 2000000;
+        cr_assert(eq(int, store_upkeep(h.store, &call, &h.err), STATUS_OK));
+        more = call.more;
+        (void)more;
+    }
+    cr_assert(eq(u64, log_files(&h, ".seg", &bytes), files));
+    cr_assert(eq(int, memcmp(record.body.at, body_of(1), BODY_LEN), 0));
+    bed.views_rest = true;
+    upkeep();
+    cr_assert(lt(u64, log_files(&h, ".seg", &bytes), files));
+    cr_assert(eq(int, store_view_message(h.view, &cursor, 1, 1, &record, NULL),
+                 STATUS_OK));
+    cr_assert(eq(int, memcmp(record.body.at, body_of(1), BODY_LEN), 0));
+}
+
+Test(merge, a_backup_holds_the_files)
+{
+    char path[600];
+    uint64_t files;
+    uint64_t bytes;
+    int fd;
+
+    fill();
+    snprintf(path, sizeof path, "%s/store.hold", h.dir);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(eq(int, flock(fd, LOCK_SH), 0));
+    files = log_files(&h, ".seg", &bytes);
+    upkeep();
+    cr_assert(ge(u64, log_files(&h, ".seg", &bytes), files));
+    close(fd);
+    upkeep();
+    cr_assert(lt(u64, log_files(&h, ".seg", &bytes), files));
+    check_old_ones();
+}
+
+/* Full rate with the default retention: nothing is copied, all is freed. */
+Test(merge, dead_segments_are_freed_without_copying)
+{
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    for (int round = 0; round < 10; round++) {
+        uint64_t from = last_seq(&h, 1) + 1;
+        publish(PER_SEGMENT * 4);
+        ack(from, last_seq(&h, 1));
+        h.now_us += 2000000;
+        for (int i = 0; i < 40; i++) {
+            bool more;
+            cr_assert(eq(int, upkeep_once(&bed, &more), STATUS_OK), "%s",
+                      h.err.text);
+        }
+    }
+    upkeep();
+    {
+        struct store_stats stats;
+        store_stats(h.store, &stats);
+        cr_assert(eq(u64, stats.moved_bytes, 0));
+        cr_assert(lt(u64, disk(), UINT64_C(6) * 64 * 1024));
+    }
+}
