@@ -145,6 +145,20 @@ static enum status sync_active(struct store *store, struct error *err)
     return STATUS_OK;
 }
 
+/* Whoever appends and does not sync is made to, now and then. */
+static enum status bound_unsynced(struct store *store, struct error *err)
+{
+    const struct journal *journal = &store->journal;
+    uint32_t synced =
+        place_segment(journal->durable) == journal->active->header.id
+            ? place_offset(journal->durable)
+            : SEGMENT_BEGIN;
+
+    return journal->unsynced && journal->offset - synced > UNSYNCED_LEN_MAX
+               ? sync_active(store, err)
+               : STATUS_OK;
+}
+
 static enum status write_at_end(struct store *store, struct iovec *iov,
                                 size_t count, uint32_t len, struct error *err)
 {
@@ -600,8 +614,12 @@ static enum status write_batch(struct store *store, uint64_t now_us,
     struct journal *journal = &store->journal;
     struct build *b = journal->build;
     struct batch_header header = next_header(store, now_us);
-    enum status status;
+    enum status status = bound_unsynced(store, err);
 
+    if (status != STATUS_OK) {
+        return status;
+    }
+    header.durable = journal->durable;
     header.kind = b->kind;
     header.records_len = b->records_len;
     header.record_count = b->record_count;

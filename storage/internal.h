@@ -28,6 +28,9 @@ enum {
     /* After a failure to make a segment the journal waits before it tries again
      * by itself; the keeper tries whenever it is asked to. */
     MAKE_PAUSE_US = 100 * 1000,
+    /* Appended and not synced: at most so much and one batch more. A start may
+     * look for the end of the log no further. */
+    UNSYNCED_LEN_MAX = BATCH_LEN_MAX,
     /* records of one batch, by their least size */
     BATCH_RECORDS_MAX = BATCH_LEN_MAX / RECORD_HEADER_LEN,
     SWEEP_BUDGET = 10000, /* keys removed for deleted things in a checkpoint */
@@ -288,6 +291,8 @@ store_recycle(struct store *store, struct segment *segment, struct error *err);
 MUST_CHECK enum status pool_make(struct store *store, struct segment **out,
                                  const struct segment_header *header,
                                  struct error *err);
+/* The disk is full: remove a file that is not needed for the next segment. */
+void pool_shrink(struct store *store);
 /* segment_discard(); a file of the pool goes back there. */
 void pool_discard(struct store *store, struct segment *segment);
 /* A start has found such a file: takes it or removes it; raises *epoch to its.

@@ -16,11 +16,13 @@
 #include <errno.h>
 #include <fcntl.h>
 
-/* What the pool keeps: less when the disk is full, but never nothing, because
- * it is what messages can go on in. */
+/* What the pool keeps: when the disk is full only what messages can go on in. */
 static uint32_t wanted(const struct store *store)
 {
-    return store_space_low(store) ? 1 : SEGMENT_POOL_MAX;
+    if (!store_space_low(store)) {
+        return SEGMENT_POOL_MAX;
+    }
+    return atomic_load_explicit(&store->next, memory_order_acquire) == NULL;
 }
 
 static void count(struct store *store)
@@ -136,6 +138,16 @@ enum status pool_make(struct store *store, struct segment **out,
     }
     count(store);
     return status;
+}
+
+void pool_shrink(struct store *store)
+{
+    pthread_mutex_lock(&store->make_lock);
+    if (store->pool_count > wanted(store)) {
+        drop(store, store->pool[--store->pool_count]);
+        count(store);
+    }
+    pthread_mutex_unlock(&store->make_lock);
 }
 
 void pool_discard(struct store *store, struct segment *segment)

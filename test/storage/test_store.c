@@ -627,6 +627,26 @@ static void open_large(uint64_t segment_len)
     cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
 }
 
+/* What a start has to look through for the log's end is bounded, whoever
+ * forgets to sync. */
+Test(store, what_waits_for_a_sync_is_bounded)
+{
+    struct store_stats stats;
+    struct store_commit commit;
+    uint64_t unsynced = 0;
+
+    open_large(64 * 1024 * 1024);
+    for (int i = 0; i < 60; i++) {
+        add_sized(&h, 1, 900 * 1024, 'x');
+        cr_assert(eq(int, harness_append(&h, &commit), STATUS_OK));
+        store_stats(h.store, &stats);
+        unsynced = stats.syncs == 0 ? unsynced + commit.len : 0;
+        cr_assert(le(u64, unsynced, 2 * BATCH_LEN_MAX));
+    }
+    cr_assert(ge(u64, stats.syncs, 60 * 900 / (2 * 4096) - 1));
+    cr_assert(le(u64, stats.syncs, 60 * 900 / 4096));
+}
+
 /* Every second one is dropped: more pieces than one pwritev() takes. */
 Test(store, many_dropped_records_between_kept_ones)
 {
