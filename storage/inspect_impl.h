@@ -1,4 +1,4 @@
-/* The insides of struct inspect, for inspect.c and inspect_find.c alone. */
+/* The insides of struct inspect, for the files inspect*.c alone. */
 #ifndef GODWIT_STORAGE_INSPECT_IMPL_H
 #define GODWIT_STORAGE_INSPECT_IMPL_H
 
@@ -51,5 +51,26 @@ MUST_CHECK enum status inspect_pass(struct inspect *inspect,
                                     const struct inspect_visitor *visitor,
                                     struct inspect_totals *totals,
                                     struct error *err);
+
+/* Count and tell it. */
+void inspect_damage(struct inspect_pass *p, const struct store_damage *damage);
+
+/* ---- inspect_segment.c: of p->file, whose first `limit` bytes count ---- */
+
+/* What its batches say of where the log was known to be durable. */
+struct tide {
+    uint32_t segment;
+    uint32_t durable; /* offset */
+    bool any;         /* there is a batch */
+};
+MUST_CHECK enum status inspect_tide(struct inspect_pass *p, uint32_t limit,
+                                    struct tide *tide, struct error *err);
+/* A segment with others behind it: all in it was durable. */
+MUST_CHECK enum status inspect_durable(struct inspect_pass *p, uint32_t limit,
+                                       struct error *err);
+MUST_CHECK enum status inspect_last(struct inspect_pass *p, uint32_t limit,
+                                    struct error *err);
+/* Give back the memory; accepts that there is none. */
+void inspect_unload(struct inspect_pass *p);
 
 #endif

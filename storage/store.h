@@ -198,8 +198,8 @@ struct store_scrub {
 };
 
 /* Read the next bytes of the log from the disk and verify them. What is damaged
- * is counted (see store_stats) and named by store_damage_seen(). STATUS_IO: some
- * did not read; the next call goes on behind them. */
+ * is counted (see store_stats) and named by store_damage_seen(). STATUS_IO:
+ * some did not read; the next call goes on behind them. */
 MUST_CHECK enum status
 store_scrub(struct store *store, struct store_scrub *scrub, struct error *err);
 
@@ -360,7 +360,7 @@ struct store_stats {
     uint64_t scrub_passes;
     uint64_t damaged_records; /* found by a reader or the scrub, each once */
     uint64_t damaged_batches; /* headers, indexes, breaks between them */
-    uint64_t keydir_bytes; /* of its file, at the last checkpoint */
+    uint64_t keydir_bytes;    /* of its file, at the last checkpoint */
 };
 void store_stats(const struct store *store, struct store_stats *out);
 
