@@ -5,6 +5,12 @@
 
 /* ---- sessions ---- */
 
+/* What is told between a kill and the next start was done before the kill. */
+static uint32_t life_now(const struct history *h)
+{
+    return h->up || h->life == 0 ? h->life : h->life - 1;
+}
+
 /* S GROUP TENANT push|pull */
 void on_attach(struct history *h)
 {
@@ -32,13 +38,11 @@ void on_attach(struct history *h)
     *s = (struct session) { .file = h->event.file,
                             .group = group,
                             .tenant = get_name(h, 2),
-                            .life = h->life,
+                            .life = life_now(h),
                             .since_us = h->event.us,
                             .leaves = h->groups[group].leaves,
                             .pull = field_is(&h->event.fields[3], "pull") };
-    if (!h->up && h->life > 0) {
-        s->life--; /* made just before the kill, told just after */
-    } else if (!h->up) {
+    if (!h->up && h->life == 0) {
         fault(h, RULE_LEDGER, "the broker does not run");
     }
     file->open_sessions++;
@@ -104,7 +108,7 @@ void on_pull(struct history *h)
     s->pulling = true;
     s->pulled = 0;
     s->since_us = h->event.us;
-    s->life = h->life;
+    s->life = life_now(h);
 }
 
 /* S COUNT */
@@ -352,8 +356,11 @@ static bool read_got(struct history *h, struct got *got)
     if (got->lane != 0 && got->message == NULL) {
         fault(h, RULE_INVENTED, "nobody published it");
     }
-    /* A pull that was asked before a kill may be answered after it. */
-    got->life = s->pull && h->kill_us >= s->since_us ? LIFE_UNKNOWN : s->life;
+    /* A pull that was asked in one life may be answered in the next. */
+    got->life =
+        s->pull && (h->kill_us >= s->since_us || h->up_us >= s->since_us)
+            ? LIFE_UNKNOWN
+            : s->life;
     return got->lane != 0 && got->message != NULL;
 }
 

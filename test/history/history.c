@@ -297,6 +297,7 @@ static void on_up(struct history *h)
         fault(h, RULE_LEDGER, "the broker runs already");
     }
     h->up = true;
+    h->up_us = h->event.us;
 }
 
 static void on_kill(struct history *h)

@@ -174,7 +174,7 @@ struct history {
 
     bool up;
     uint32_t life;
-    uint64_t kill_us, cut_us; /* the last ones */
+    uint64_t up_us, kill_us, cut_us; /* the last ones */
     uint64_t drain_us, drained_us;
 
     struct suspicion *suspicions; /* first in, first out */
