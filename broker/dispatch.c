@@ -292,7 +292,7 @@ static bool miss(struct dispatch *d, struct group_run *run,
     uint64_t looks;
 
     if (may_be_deleted(d, offer)) {
-        dispatch_mark_ready(d, run);
+        run->behind = true;
         return false;
     }
     last = lost_until(d, offer, status, next_seq);
@@ -346,7 +346,7 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
     return false;
 }
 
-/* True: it used up its share and may have more. */
+/* True: it used up its share and may have more, in the next turn. */
 static bool pump_group(struct dispatch *d, struct group_run *run,
                        uint64_t now_us)
 {
@@ -355,6 +355,7 @@ static bool pump_group(struct dispatch *d, struct group_run *run,
     bool more = true;
 
     d->look_for_congestion = true;
+    run->behind = false;
     while (budget > 0 && more && group_next(run->group, now_us, &offer)) {
         budget--;
         more = pump_one(d, run, &offer, now_us, &budget);
@@ -363,7 +364,7 @@ static bool pump_group(struct dispatch *d, struct group_run *run,
     d->gathered_member = NULL;
     dispatch_mark_changed(d, run);
     note_due(d, run);
-    return budget == 0;
+    return budget == 0 || run->behind;
 }
 
 void dispatch_pump(struct dispatch *d, uint64_t now_us)
