@@ -434,7 +434,7 @@ Test(recycle, a_lost_seal_among_old_bytes_is_damage_and_no_more)
  * for the next segment. */
 Test(recycle, a_full_disk_takes_the_pools_files)
 {
-    struct faulty_vfs faulty;
+    static struct faulty_vfs faulty;
     uint32_t ids[SEGMENT_POOL_MAX];
 
     faulty_vfs_init(&faulty);
@@ -464,7 +464,7 @@ Test(recycle, a_full_disk_takes_the_pools_files)
  * pool: the next one, which finds less of the tail, gives out another epoch. */
 Test(recycle, an_epoch_is_given_out_once)
 {
-    struct faulty_vfs faulty;
+    static struct faulty_vfs faulty;
     struct store_commit commits[3];
     char path[600];
     uint64_t epoch;

@@ -206,7 +206,7 @@ Test(versions, a_store_of_1_that_was_killed_is_recovered)
  * nothing of version 2 was written before the format file says so. */
 Test(versions, raising_the_format_may_fail_anywhere)
 {
-    struct faulty_vfs faulty;
+    static struct faulty_vfs faulty;
     unsigned raised = 0;
     bool fired = true;
 
