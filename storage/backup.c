@@ -25,7 +25,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { HOLD_TRIES = 200, HOLD_PAUSE_MS = 50, SPACE_MARGIN = 1024 * 1024 };
 
@@ -181,7 +183,19 @@ static enum status wait_for_hold(struct backup *b, int fd)
                      b->job->from);
 }
 
-/* *fd is -1 when there is no such file: nobody removes anything there. */
+/* The broker makes the file when it first needs it; ours must not keep it out
+ * when another user makes the backup. */
+static void give_to_owner(struct backup *b, int fd)
+{
+    struct stat st;
+
+    if (stat(b->job->from, &st) == 0 && st.st_uid != geteuid()
+        && fchown(fd, st.st_uid, st.st_gid) != 0) {
+        errno = 0; /* only root can, and only root had to */
+    }
+}
+
+/* *fd is -1 where nothing can be written: then nothing is removed either. */
 static enum status take_hold(struct backup *b, int *fd)
 {
     char path[PATH_LEN_MAX];
@@ -189,8 +203,14 @@ static enum status take_hold(struct backup *b, int *fd)
 
     path_in(b, "store.hold", path);
     *fd = io_open(b->vfs, path, O_RDONLY);
+    if (*fd < 0 && errno == ENOENT) {
+        *fd = io_open(b->vfs, path, O_RDWR | O_CREAT);
+        if (*fd >= 0) {
+            give_to_owner(b, *fd);
+        }
+    }
     if (*fd < 0) {
-        return errno == ENOENT ? STATUS_OK : backup_fail(b, "open", path);
+        return errno == EROFS ? STATUS_OK : backup_fail(b, "open", path);
     }
     status = wait_for_hold(b, *fd);
     if (status != STATUS_OK) {
@@ -250,6 +270,34 @@ static int by_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static enum status went_away(struct backup *b, const char *path)
+{
+    return error_set(b->err, STATUS_AGAIN, 0,
+                     "%.300s went away meanwhile: is a broker starting there? "
+                     "Try again",
+                     path);
+}
+
+/* A start removes segments without asking for the lock, and one that was
+ * removed may be written over by the next. */
+enum status backup_still_there(struct backup *b, const struct source *s, int fd)
+{
+    struct landing_name name;
+    char path[PATH_LEN_MAX];
+    struct stat opened;
+    struct stat named;
+
+    backup_name_of(s->id, &name);
+    path_in(b, name.text, path);
+    if (fstat(fd, &opened) != 0) {
+        return backup_fail(b, "look at", path);
+    }
+    return stat(path, &named) == 0 && named.st_ino == opened.st_ino
+                   && named.st_dev == opened.st_dev
+               ? STATUS_OK
+               : went_away(b, path);
+}
+
 enum status backup_open_source(struct backup *b, const struct source *s,
                                int *fd)
 {
@@ -260,10 +308,7 @@ enum status backup_open_source(struct backup *b, const struct source *s,
     path_in(b, name.text, path);
     *fd = io_open(b->vfs, path, O_RDONLY);
     if (*fd < 0 && errno == ENOENT) {
-        return error_set(b->err, STATUS_AGAIN, 0,
-                         "%.300s went away meanwhile: is a broker starting "
-                         "there? Try again",
-                         path);
+        return went_away(b, path);
     }
     return *fd < 0 ? backup_fail(b, "open", path) : STATUS_OK;
 }

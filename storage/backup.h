@@ -1,8 +1,9 @@
 /* A copy of a store's log, consistent while a broker writes to it, and the way
  * back. The copy is a folder like a store's, with the file `backup` (see
  * manifest.h) and without the keydir, which the first start on a restored
- * folder makes again from the log and the snapshot. Nothing in the source is
- * changed. One thread; no logging. */
+ * folder makes again from the log and the snapshot. In the source
+ * nothing is changed; the empty file store.hold is made when it is not there.
+ * One thread; no logging. */
 #ifndef GODWIT_STORAGE_BACKUP_H
 #define GODWIT_STORAGE_BACKUP_H
 

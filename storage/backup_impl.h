@@ -59,6 +59,9 @@ void backup_tell(struct backup *b, uint32_t id, uint64_t offset, uint64_t len,
                  const char *text);
 MUST_CHECK enum status backup_open_source(struct backup *b,
                                           const struct source *s, int *fd);
+/* What was read from it is what it held: it is still there. STATUS_AGAIN. */
+MUST_CHECK enum status backup_still_there(struct backup *b,
+                                          const struct source *s, int fd);
 /* The landing's file is whole: into the manifest with it. */
 MUST_CHECK enum status backup_end_file(struct backup *b, const char *name);
 

@@ -313,6 +313,9 @@ enum status backup_segment(struct backup *b, size_t i)
     if (status == STATUS_OK && !sealed && i < b->last) {
         status = copy_lost_end(b, i, at);
     }
+    if (status == STATUS_OK) {
+        status = backup_still_there(b, &b->sources[i], b->reading.fd);
+    }
     return status == STATUS_OK ? backup_end_file(b, name.text) : status;
 }
 

@@ -431,6 +431,37 @@ def a_receipt_of_a_deleted_topic_says_so(env):
     check_in("deleted", text, "the answer")
 
 
+@case(short=True, timeout=120)
+def a_receipt_follows_its_message(env):
+    """A merge moves one and retention deletes another: both receipts are honoured."""
+    broker = env.broker(config={"store": {"segment_mib": 16, "checkpoint_ms": 100}})
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("idle", "orders")
+    http.must(http.post("/v1/topics", {"name": "junk", "keep": "limit", "keep_count_max": "20"}))
+    kept = receipts_of(broker, "orders", "one\ntwo\nthree\n")[0]
+    gone = receipts_of(broker, "junk", "soon deleted\n")[0]
+    answers = {}
+
+    def ask():
+        session = broker.session()
+        session.publish("junk", ["j" * 200000] * 40)
+        session.close()
+        for line in (kept, gone):
+            answers[line] = json.loads(godwit(env, "verify", broker.data_dir, "--receipt", line,
+                                              "--json")[0])
+        return answers[kept].get("moved") and answers[gone]["verdict"] == "deleted"
+
+    wait_until(ask, 100, "one moved, the other deleted")
+    check_equal(answers[kept]["verdict"], "good", "the one that was moved")
+    check((answers[kept]["segment"], answers[kept]["offset"])
+          != tuple(int(n) for n in kept.split(":")[3:5]), f"{answers[kept]}: the old place")
+    text, _ = godwit(env, "verify", broker.data_dir, "--receipt", kept, "--receipt", gone)
+    check_in("moved there by a merge", text, "the text")
+    check_in("deleted by the topic's retention", text, "the text")
+    check(verify(env, broker.data_dir)["fine"], "the whole")
+
+
 # --- dump ---
 
 @case(short=True)
@@ -539,14 +570,14 @@ def a_backup_comes_back_as_it_was(env):
 class Load:
     """Publishes and acks until told to stop; knows what was confirmed, and when."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, junk=False):
         self.broker = broker
         self.confirmed = {}  # seq: body
         self.acked = set()
         self.stop = False
         self.failure = None
-        self.threads = [threading.Thread(target=self.run, args=(work,))
-                        for work in (self.publish, self.ack)]
+        works = [self.publish, self.ack] + ([self.publish_junk] if junk else [])
+        self.threads = [threading.Thread(target=self.run, args=(work,)) for work in works]
         for thread in self.threads:
             thread.start()
 
@@ -565,6 +596,13 @@ class Load:
             number += 20
             for confirm, body in zip(session.publish("load", bodies), bodies):
                 self.confirmed[confirm.seq] = body
+        session.close()
+
+    def publish_junk(self):
+        """What fills the segments and is soon deleted, so that the rest has to be moved."""
+        session = self.broker.session()
+        while not self.stop:
+            session.publish("junk", ["j" * 200000] * 10)
         session.close()
 
     def ack(self):
@@ -592,13 +630,16 @@ class Load:
             raise Failed(f"the load: {self.failure!r}")
 
 
-def with_load(env, **options):
-    broker = env.broker(config={"store": {"segment_mib": 16, "checkpoint_ms": 300}, **options})
+def with_load(env, junk=False):
+    broker = env.broker(config={"store": {"segment_mib": 16, "checkpoint_ms": 100}})
     http = broker.http()
+    if junk:
+        http.must(http.post("/v1/topics", {"name": "junk", "keep": "limit",
+                                           "keep_count_max": "20"}))
     http.make_topic("load")
     http.make_group("eater", "load", lease_ms="600000")
     http.make_group("witness", "load")
-    load = Load(broker)
+    load = Load(broker, junk)
     env.at_end(load.finish)
     return broker, load
 
@@ -640,6 +681,38 @@ def a_hot_backup_has_all_that_was_confirmed_before(env):
         again = env.path(f"again-{number}")
         godwit(env, "restore", folder, again)
         check_restored(env, again, confirmed, acked)
+
+
+@case(short=True, timeout=180)
+def a_hot_backup_while_segments_are_merged_and_removed(env):
+    broker, load = with_load(env, junk=True)
+    http = broker.http()
+    taken = []
+    for number in range(3):
+        want = (number + 1) * (48 << 20)
+        wait_until(lambda: figures(http)["freed_bytes"] > want or load.failure, 90, "merges")
+        check(load.failure is None, f"the load: {load.failure!r}")
+        known = load.snapshot()
+        folder = env.path(f"copy-{number}")
+        godwit(env, "backup", broker.data_dir, folder)
+        taken.append((folder, known))
+    check(figures(http)["moved_bytes"] > 0, "nothing was moved")
+    load.finish()
+    broker.stop()
+    for number, (folder, (confirmed, acked)) in enumerate(taken):
+        report = verify(env, folder)
+        check(report["fine"] and report["totals"]["snapshot"], f"verify of {folder}")
+        again = env.path(f"again-{number}")
+        godwit(env, "restore", folder, again)
+        check_restored(env, again, confirmed, acked)
+    moved = [line for line in dump(env, taken[-1][0], "--kind", "message", "--topic", "load",
+                                   "--no-bodies") if line.get("moved")]
+    check(moved, "no moved message in the backup")
+
+
+def figures(http):
+    return {name: int(value) for name, value in http.get("/v1/store").json.items()
+            if isinstance(value, str) and value.isdigit() or type(value) is int}
 
 
 @case(short=True, timeout=120)
