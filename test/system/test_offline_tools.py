@@ -445,7 +445,8 @@ def a_receipt_follows_its_message(env):
 
     def ask():
         session = broker.session()
-        session.publish("junk", ["j" * 200000] * 40)
+        for _ in range(4):
+            session.publish("junk", ["j" * 200000] * 10)
         session.close()
         for line in (kept, gone):
             answers[line] = json.loads(godwit(env, "verify", broker.data_dir, "--receipt", line,
