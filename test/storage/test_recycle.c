@@ -373,6 +373,114 @@ Test(recycle, a_start_after_a_kill_uses_what_was_prepared)
     cr_assert(eq(u64, stats().disk_bytes, bytes_on_disk()));
 }
 
+/* ---- when calls fail ---- */
+
+static enum status take_in(const struct store_commit *commit)
+{
+    enum status status = store_sync(h.store, &h.err);
+
+    if (status == STATUS_OK) {
+        confirmed = tried;
+        status = store_view_commit(h.view, commit, NULL);
+    }
+    if (status == STATUS_OK) {
+        status = store_apply(h.store, commit);
+    }
+    if (status == STATUS_OK) {
+        status = store_prepare(h.store, &h.err);
+    }
+    return status == STATUS_NO_SPACE ? STATUS_OK : status;
+}
+
+/* Remove the segment, and write until its file has its next life. */
+static enum status go_round(uint32_t id)
+{
+    struct segment *segment;
+    uint64_t epoch;
+    enum status status;
+
+    store_view_rest(h.view);
+    segment = store_retire_begin(h.store, id, &epoch);
+    status = store_recycle(h.store, segment, &h.err);
+    while (status == STATUS_OK && h.store->journal.active->header.id < id + 3) {
+        struct store_commit commit;
+        char text[BATCH_ROOM + 1];
+        text_of(++tried, BATCH_ROOM, text);
+        add_message(&h, TOPIC, text);
+        status = harness_append(&h, &commit);
+        if (status == STATUS_OK && commit.record_count == 0) {
+            tried--; /* refused: no space for another segment */
+            break;
+        }
+        if (status == STATUS_OK) {
+            status = take_in(&commit);
+        }
+    }
+    return status;
+}
+
+/* Whichever call fails, once or all from then on: what was confirmed after the
+ * removed segment is there when the store is opened again. False: no call was
+ * left to fail. */
+static bool goes_round(struct faulty_plan plan)
+{
+    static struct faulty_vfs faulty;
+    uint64_t kept;
+    uint32_t id;
+    bool fired;
+
+    harness_close(&h);
+    tmpdir_remove(h.dir);
+    faulty_vfs_init(&faulty);
+    h.config.vfs = &faulty.vfs;
+    tried = confirmed = 0;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    id = fill_segment();
+    kept = tried;
+    cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+    faulty_vfs_arm(&faulty, plan);
+    (void)!go_round(id);
+    fired = faulty.fired > 0;
+    harness_close(&h);
+    faulty_vfs_disarm(&faulty);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "call %u: %s", plan.nth,
+              h.err.text);
+    cr_assert(ge(u64, last_seq(&h, TOPIC), confirmed), "call %u", plan.nth);
+    cr_assert(le(u64, last_seq(&h, TOPIC), tried), "call %u", plan.nth);
+    for (uint64_t seq = kept; seq <= last_seq(&h, TOPIC); seq++) {
+        cr_assert(is_text_of(seq, message_text(&h, TOPIC, seq)),
+                  "call %u: message %" PRIu64, plan.nth, seq);
+    }
+    cr_assert(eq(u64, stats().disk_bytes, bytes_on_disk()));
+    return fired;
+}
+
+static void sweep(int error, bool sticky)
+{
+    unsigned nth = 0;
+
+    while (
+        goes_round((struct faulty_plan) { FAULTY_ALL, ++nth, sticky, error })) {
+    }
+    cr_assert(gt(u32, nth, 50));
+}
+
+Test(recycle, may_fail_at_any_call)
+{
+    sweep(EIO, false);
+}
+
+Test(recycle, may_fail_from_any_call_on)
+{
+    sweep(EIO, true);
+}
+
+Test(recycle, may_find_no_space_at_any_call)
+{
+    sweep(ENOSPC, true);
+}
+
 /* ---- what stands behind the end ---- */
 
 /* The end lies right before whole batches of an earlier life. */
