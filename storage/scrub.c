@@ -81,6 +81,16 @@ static struct segment *segment_from(struct store *store, uint32_t id)
     return NULL;
 }
 
+/* Was the segment before this one looked at to its end, or has it grown since?
+ * Only then is it known what the first batch here has to follow. */
+static bool was_all(struct store *store, const struct examine *before)
+{
+    struct segment *segment = log_segment(&store->log, before->source.segment);
+
+    return segment != NULL
+           && durable_end(store, segment) == before->source.limit;
+}
+
 static enum status enter(struct scrubbing *s, struct segment *segment,
                          struct error *err)
 {
@@ -112,7 +122,7 @@ static enum status enter(struct scrubbing *s, struct segment *segment,
         .epoch = segment->header_lost ? 0 : segment->header.epoch,
         .at = SEGMENT_BEGIN,
     };
-    if (id == scrub->id + 1) {
+    if (id == scrub->id + 1 && was_all(store, &before)) {
         scrub->examine.last = before.last;
         scrub->examine.unsealed = before.unsealed;
     }
