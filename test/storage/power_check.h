@@ -10,9 +10,10 @@ struct power {
     uint64_t seed; /* of the life */
     enum power_bug bug;
     int steps;
-    unsigned images;     /* made and opened */
-    unsigned recoveries; /* of which cut again */
-    unsigned opened;     /* stores, in all */
+    unsigned images;         /* made and opened */
+    unsigned recoveries;     /* of which cut again */
+    unsigned opened;         /* stores, in all */
+    struct store_stats done; /* by the life */
     unsigned violations;
     char what[1024];  /* the first one */
     char replay[256]; /* the command that shows it again */

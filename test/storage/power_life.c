@@ -9,7 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIRST_TOPICS = 3, FIRST_GROUPS = 2, SEGMENT_LEN = 32 * 1024 };
+enum {
+    FIRST_TOPICS = 3,
+    FIRST_GROUPS = 2,
+    SEGMENT_LEN = 32 * 1024,
+    UPKEEP_ROOM = 1024 * 1024,
+    UPKEEP_CALLS_MAX = 12,
+    SCRUB_LEN = 20000,
+    KEPT_COUNT = 25 /* messages of the topics that are kept by count */
+};
 
 static uint64_t draw(struct life *life, uint64_t below)
 {
@@ -157,6 +165,25 @@ static void add_settling(struct life *life)
     }
 }
 
+static void add_settling_of_all(struct life *life)
+{
+    uint32_t topic = some_topic(life);
+    uint64_t last = life->tried.topics[topic].last;
+    uint64_t kept = draw(life, 6);
+
+    for (uint32_t group = 1; group < MODEL_GROUPS && last > kept; group++) {
+        if (life->tried.facts[CATALOG_GROUP][group] == FACT_LIVE) {
+            struct event *event = adding(life, false);
+            *event = (struct event) { .kind = EVENT_ACK,
+                                      .topic = topic,
+                                      .group = group,
+                                      .first = 1,
+                                      .last = last - kept };
+            add_ack(&life->h, group, topic, 1, event->last);
+        }
+    }
+}
+
 static void add_fact_of(struct life *life, enum catalog_class class,
                         uint32_t id, bool deleted)
 {
@@ -207,6 +234,17 @@ static void add_some_fact(struct life *life)
     if (count_live(life, class, ids) > 2) {
         uint32_t id = kind == 0 ? some_topic(life) : some_group(life);
         add_fact_of(life, class, id, true);
+    }
+}
+
+/* The events of the next batch are applied. */
+static void note_applied(struct life *life)
+{
+    size_t batch = life->applied_count++;
+    size_t from = batch == 0 ? 0 : life->batches[batch - 1].event_stop;
+
+    for (size_t i = from; i < life->batches[batch].event_stop; i++) {
+        model_apply(&life->applied, &life->events[i]);
     }
 }
 
@@ -402,7 +440,11 @@ static void apply_waiting(struct life *life)
                && !life->stopped) {
             CHECK(life->failures < 1000);
         }
+        if (!life->stopped) {
+            note_applied(life);
+        }
     }
+    store_view_rest(life->h.view);
     life->waiting_count = 0;
 }
 
@@ -422,6 +464,116 @@ static void sync_all(struct life *life)
                   IN_STORE(life, store_sync(life->h.store, &life->h.err)))) {
         confirm(life);
         apply_waiting(life);
+    }
+}
+
+/* ---- upkeep ---- */
+
+static bool policy_topic(void *arg, uint32_t topic, struct store_retention *out)
+{
+    struct life *life = arg;
+    const struct model *now = &life->applied;
+
+    if (topic >= MODEL_TOPICS
+        || now->facts[CATALOG_TOPIC][topic] != FACT_LIVE) {
+        return false;
+    }
+    *out = (struct store_retention) { .keep = STORE_KEEP_UNTIL_SETTLED,
+                                      .owed = life->owed };
+    if (topic % 3 == 2) {
+        out->keep = STORE_KEEP_UNTIL_LIMIT;
+        out->count = KEPT_COUNT;
+    }
+    for (uint32_t group = 1; group < MODEL_GROUPS; group++) {
+        if (now->facts[CATALOG_GROUP][group] == FACT_LIVE) {
+            life->owed[out->owed_count++] =
+                (struct store_owed) { group, now->after[group][topic] };
+        }
+    }
+    return true;
+}
+
+/* Trims are news; moved messages are what they were. */
+static void note_moved(struct life *life, const uint8_t *at, size_t len)
+{
+    for (size_t done = 0; done < len; done += record_size_at(at + done)) {
+        struct record record;
+        struct record_trim trim;
+        record_fields_at(at + done, &record);
+        if (record.kind == RECORD_TRIM) {
+            uint32_t body_len = get_u32(at + done) - RECORD_HEADER_LEN;
+            CHECK(trim_read(slice_of(at + done + RECORD_HEADER_LEN, body_len),
+                            &trim)
+                  == STATUS_OK);
+            note_event(life, &(struct event) { .kind = EVENT_TRIM,
+                                               .topic = trim.topic,
+                                               .first = trim.first_seq,
+                                               .last = trim.floor_seq });
+        }
+    }
+}
+
+static void append_moved(struct life *life, uint8_t *at, size_t len)
+{
+    struct harness *h = &life->h;
+
+    while (len > 0 && !life->stopped) {
+        struct store_span span = { .at = at, .len = len };
+        struct store_commit commit;
+        size_t tried = life->trace.count;
+        bool taken = went_well(
+            life, IN_STORE(life, store_append_merge(h->store, &span, h->now_us,
+                                                    &commit, &h->err)));
+        if (!taken) {
+            if (life->stopped) {
+                note_moved(life, at, len);
+                note_doubtful(life, 0);
+            }
+            CHECK(life->failures < 1000);
+            continue;
+        }
+        note_moved(life, at, span.taken);
+        note_batch(life, &commit, tried);
+        at += span.taken;
+        len -= span.taken;
+    }
+}
+
+static void upkeep(struct life *life)
+{
+    struct store_policy policy = { policy_topic, life };
+    bool more = true;
+
+    sync_all(life);
+    for (int i = 0; i < UPKEEP_CALLS_MAX && more && !life->stopped; i++) {
+        struct store_upkeep asked = { .policy = &policy,
+                                      .now_us = life->h.now_us,
+                                      .to = life->moving,
+                                      .room = UPKEEP_ROOM };
+        if (!went_well(life, IN_STORE(life, store_upkeep(life->h.store, &asked,
+                                                         &life->h.err)))) {
+            return;
+        }
+        more = asked.more;
+        append_moved(life, life->moving, asked.len);
+        sync_all(life);
+    }
+}
+
+/* Nothing here is damaged. */
+static void scrub(struct life *life)
+{
+    struct store_scrub asked = { .budget = SCRUB_LEN };
+    struct store_damage damage;
+    uint64_t next = 0;
+
+    if (went_well(life, IN_STORE(life, store_scrub(life->h.store, &asked,
+                                                   &life->h.err)))
+        && store_damage_seen(life->h.store, &next, &damage, 1) > 0) {
+        fprintf(stderr, "scrub: %s in segment %u at %u, %u bytes\n",
+                store_damage_word(damage.kind), damage.segment, damage.offset,
+                damage.len);
+        CHECK(!"damage");
     }
 }
 
@@ -459,6 +611,9 @@ static void open_store(struct life *life)
         return;
     }
     confirm(life); /* all that the log holds is durable */
+    while (life->applied_count < life->batch_count) {
+        note_applied(life);
+    }
     life->waiting_count = 0;
     note_checkpoint(life);
     if (!life->faulty) {
@@ -466,8 +621,24 @@ static void open_store(struct life *life)
     }
 }
 
+static void add_stats(struct life *life)
+{
+    struct store_stats stats;
+
+    if (life->h.store != NULL) {
+        store_stats(life->h.store, &stats);
+        life->sums.log_bytes += stats.log_bytes;
+        life->sums.checkpoints += stats.checkpoints;
+        life->sums.moved_bytes += stats.moved_bytes;
+        life->sums.freed_bytes += stats.freed_bytes;
+        life->sums.snapshots += stats.snapshots;
+        life->sums.scrub_passes += stats.scrub_passes;
+    }
+}
+
 static void close_store(struct life *life)
 {
+    add_stats(life);
     note_inside(life, true);
     harness_close(&life->h);
     note_inside(life, false);
@@ -495,6 +666,9 @@ static struct life *new_life(uint64_t seed, enum power_bug bug)
     life->state = seed;
     life->bug = bug;
     model_init(&life->tried);
+    model_init(&life->applied);
+    life->moving = malloc(UPKEEP_ROOM);
+    CHECK(life->moving != NULL);
     harness_init(&life->h);
     life->h.config.segment_len = SEGMENT_LEN;
     calls_be_cheap(true);
@@ -552,6 +726,7 @@ void life_free(struct life *life)
 {
     harness_fini(&life->h);
     disk_trace_fini(&life->trace);
+    free(life->moving);
     free(life->events);
     free(life->batches);
     free(life->checkpoints);
@@ -601,6 +776,15 @@ void life_step(struct life *life, enum life_step step)
         break;
     case STEP_FILL:
         fill(life);
+        return;
+    case STEP_SETTLE_ALL:
+        add_settling_of_all(life);
+        break;
+    case STEP_UPKEEP:
+        upkeep(life);
+        return;
+    case STEP_SCRUB:
+        scrub(life);
         return;
     case STEP_PREPARE:
         (void)went_well(
@@ -654,6 +838,18 @@ void life_live(struct life *life, int steps)
             sync_all(life);
             life_step(life, STEP_CHECKPOINT);
         }
+        if (draw(life, 4) == 0) {
+            life_step(life, STEP_SETTLE_ALL);
+        }
+        if (draw(life, 3) == 0) {
+            life_step(life, STEP_UPKEEP);
+        }
+        if (draw(life, 8) == 0) {
+            life_step(life, STEP_SCRUB);
+        }
+        if (draw(life, 6) == 0) {
+            life_step(life, STEP_FILL);
+        }
         if (draw(life, 30) == 0) {
             life_step(life, draw(life, 2) == 0 ? STEP_REOPEN : STEP_DIE);
         }
@@ -663,11 +859,13 @@ void life_live(struct life *life, int steps)
 void life_cycle(struct life *life)
 {
     static const enum life_step steps[] = {
-        STEP_PUBLISH_BIG, STEP_SETTLE,     STEP_PREPARE, STEP_FILL,
-        STEP_CHECKPOINT,  STEP_FACT,       STEP_SETTLE,  STEP_FILL,
-        STEP_PUBLISH_BIG, STEP_DIE,        STEP_SETTLE,  STEP_PREPARE,
-        STEP_FILL,        STEP_CHECKPOINT, STEP_FILL,    STEP_REOPEN,
-        STEP_PUBLISH,     STEP_SETTLE,
+        STEP_PUBLISH_BIG, STEP_SETTLE,     STEP_PREPARE,    STEP_FILL,
+        STEP_CHECKPOINT,  STEP_FACT,       STEP_SETTLE,     STEP_FILL,
+        STEP_PUBLISH_BIG, STEP_DIE,        STEP_SETTLE,     STEP_PREPARE,
+        STEP_SETTLE_ALL,  STEP_FILL,       STEP_CHECKPOINT, STEP_FILL,
+        STEP_SETTLE_ALL,  STEP_SETTLE_ALL, STEP_UPKEEP,     STEP_SCRUB,
+        STEP_UPKEEP,      STEP_PREPARE,    STEP_FILL,       STEP_REOPEN,
+        STEP_PUBLISH,     STEP_SETTLE,     STEP_UPKEEP,
     };
 
     begin(life);
@@ -689,6 +887,7 @@ static void check_readable(struct life *life, const struct event *event,
 
     if (status == STATUS_NOT_FOUND
         && (life->tried.facts[CATALOG_TOPIC][event->topic] == FACT_DELETED
+            || model_is_gone(&life->tried, event->topic, event->first)
             || model_may_go(&life->tried, event->topic, event->first))) {
         return;
     }

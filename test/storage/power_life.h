@@ -42,14 +42,19 @@ struct life {
     enum power_bug bug;
     uint64_t state; /* of random_next() */
     struct model tried;
+    struct model applied; /* what store_apply() was given: for the policy */
+    size_t applied_count; /* batches */
+    struct store_owed owed[MODEL_GROUPS];
+    uint8_t *moving; /* where store_upkeep() writes */
     struct event *events;
     size_t event_count, event_capacity;
     struct life_batch *batches;
     size_t batch_count, batch_capacity;
     struct life_checkpoint *checkpoints;
     size_t checkpoint_count, checkpoint_capacity;
-    size_t confirmed_count; /* batches */
-    uint64_t bytes;         /* of the log, appended */
+    size_t confirmed_count;  /* batches */
+    uint64_t bytes;          /* of the log, appended */
+    struct store_stats sums; /* of what was done, over all openings */
     /* not synced, or not applied */
     struct store_commit waiting[64];
     size_t waiting_count;
@@ -73,7 +78,10 @@ enum life_step {
     STEP_PUBLISH_BIG,
     STEP_SETTLE,
     STEP_FACT,
-    STEP_FILL, /* a good part of a segment */
+    STEP_FILL,       /* a good part of a segment */
+    STEP_SETTLE_ALL, /* nearly all of a topic, by every group */
+    STEP_UPKEEP,
+    STEP_SCRUB,
     STEP_PREPARE,
     STEP_CHECKPOINT,
     STEP_REOPEN,

@@ -69,6 +69,12 @@ static void note_message(struct model *model, const struct event *event)
 
 static void note_fact(struct model *model, const struct event *event)
 {
+    if (event->class == CATALOG_GROUP
+        && model->facts[CATALOG_GROUP][event->id] == FACT_NONE) {
+        for (uint32_t topic = 0; topic < MODEL_TOPICS; topic++) {
+            model->after[event->id][topic] = model->topics[topic].floor - 1;
+        }
+    }
     model->facts[event->class][event->id] =
         event->deleted ? FACT_DELETED : FACT_LIVE;
     model->values[event->class][event->id] = event->value;
@@ -136,6 +142,7 @@ bool model_may_go(const struct model *model, uint32_t topic, uint64_t seq)
     }
     for (uint32_t group = 1; group < MODEL_GROUPS; group++) {
         if (model->facts[CATALOG_GROUP][group] == FACT_LIVE
+            && seq > model->after[group][topic]
             && !settled(&model->lanes[group][topic], seq)) {
             return false;
         }

@@ -58,6 +58,8 @@ struct model {
     struct model_lane lanes[MODEL_GROUPS][MODEL_TOPICS];
     enum fact_state facts[4][MODEL_IDS];
     uint32_t values[4][MODEL_IDS];
+    /* Groups begin at the floor of their day: owed nothing up to here. */
+    uint64_t after[MODEL_GROUPS][MODEL_TOPICS];
     uint64_t numbers[MODEL_PRODUCERS]; /* the last of each producer, */
     uint32_t number_topics[MODEL_PRODUCERS];
     uint64_t number_seqs[MODEL_PRODUCERS]; /* and which message it is */
@@ -73,7 +75,7 @@ void store_text(struct harness *h, char text[MODEL_TEXT_LEN]);
 
 /* May message `seq` be gone, because nobody is owed it any more? */
 bool model_may_go(const struct model *model, uint32_t topic, uint64_t seq);
-/* Is it gone, even if its bytes are still there? */
+/* Is it deleted for everybody? The store may still have it. */
 bool model_is_gone(const struct model *model, uint32_t topic, uint64_t seq);
 
 /* The text of a message; returns its length. */

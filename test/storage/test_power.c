@@ -26,20 +26,44 @@ static unsigned long setting(const char *name, unsigned long otherwise)
     return text == NULL ? otherwise : strtoul(text, NULL, 10);
 }
 
+static void add(struct store_stats *sums, const struct store_stats *done)
+{
+    sums->log_bytes += done->log_bytes;
+    sums->checkpoints += done->checkpoints;
+    sums->moved_bytes += done->moved_bytes;
+    sums->freed_bytes += done->freed_bytes;
+    sums->snapshots += done->snapshots;
+}
+
 static void survive(uint64_t seed, unsigned lives)
 {
+    struct store_stats sums = { 0 };
     unsigned images = 0;
+    unsigned opened = 0;
 
     for (unsigned i = 0; i < lives; i++) {
         struct power power = { .seed = seed + i, .steps = STEPS };
         power_run(&power, IMAGES);
         images += power.images;
+        opened += power.opened;
+        add(&sums, &power.done);
         cr_assert(gt(u32, power.images, IMAGES / 2));
         cr_assert(eq(u32, power.violations, 0), "%s\nagain: %s", power.what,
                   power.replay);
     }
-    fprintf(stderr, "%u images of %u lives from seed %llu\n", images, lives,
-            (unsigned long long)seed);
+    fprintf(stderr,
+            "%u images of %u lives from seed %llu, %u starts; the lives: %llu "
+            "KiB of log, %llu checkpoints, %llu KiB moved, %llu KiB freed, "
+            "%llu snapshots\n",
+            images, lives, (unsigned long long)seed, opened,
+            (unsigned long long)sums.log_bytes / 1024,
+            (unsigned long long)sums.checkpoints,
+            (unsigned long long)sums.moved_bytes / 1024,
+            (unsigned long long)sums.freed_bytes / 1024,
+            (unsigned long long)sums.snapshots);
+    cr_assert(gt(u64, sums.moved_bytes, 0));
+    cr_assert(gt(u64, sums.freed_bytes, 0));
+    cr_assert(gt(u64, sums.snapshots, 0));
 }
 
 Test(power, nothing_confirmed_is_lost)
