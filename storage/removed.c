@@ -101,12 +101,35 @@ static enum status forget_tallies(struct recovery *r)
     return STATUS_OK;
 }
 
+/* A segment that the keydir covers and tallies nothing of is one whose removal
+ * was broken off, with the snapshot lost that named it: nothing is needed of it.
+ */
+static enum status tally_forgotten(struct recovery *r, uint64_t place)
+{
+    for (size_t i = 0; i < r->found_count; i++) {
+        uint32_t id = r->found[i].id;
+        struct keeper *keeper = &r->store->keeper;
+        struct tally_entry *entry;
+        if (id >= place_segment(place) || r->found[i].segment == NULL
+            || tally_find(&keeper->tally, id) != NULL) {
+            continue;
+        }
+        entry = tally_at(&keeper->tally, id, 0);
+        if (entry == NULL) {
+            return STATUS_NOMEM;
+        }
+        tally_message(entry, r->found[i].file_len, 0);
+    }
+    return STATUS_OK;
+}
+
 enum status recovery_count_missing(struct recovery *r, struct error *err)
 {
     uint32_t id = 1;
     bool holes = false;
 
-    if (forget_tallies(r) != STATUS_OK) {
+    if (forget_tallies(r) != STATUS_OK
+        || tally_forgotten(r, r->store->keeper.applied.place) != STATUS_OK) {
         return error_set(err, STATUS_NOMEM, 0, "list of segments");
     }
     for (size_t i = 0; i < r->found_count; i++) {

@@ -59,6 +59,27 @@ static enum status note_gone(struct store *store)
     return status;
 }
 
+/* Before their files go: what the keydir tallies and is not on the disk counts
+ * as missing. Without memory or space it is told later. */
+static enum status leave_tally(struct store *store, struct error *err)
+{
+    struct merge *merge = &store->merge;
+    struct keeper *keeper = &store->keeper;
+    enum status status;
+
+    for (size_t i = 0; i < merge->done_count; i++) {
+        tally_drop(&keeper->tally, merge->done[i]);
+        if (seqset_add(&keeper->untold, merge->done[i], merge->done[i], NULL)
+            != STATUS_OK) {
+            return STATUS_OK;
+        }
+    }
+    status = merge->done_count == 0
+                 ? STATUS_OK
+                 : keeper_checkpoint(store, CHECKPOINT_MARK, err);
+    return status == STATUS_NO_SPACE ? STATUS_OK : status;
+}
+
 enum status snapshot_stage(struct store *store, bool *done, struct error *err)
 {
     struct merge *merge = &store->merge;
@@ -75,6 +96,9 @@ enum status snapshot_stage(struct store *store, bool *done, struct error *err)
     if (status == STATUS_OK && *done) {
         status = note_gone(store);
         figure_add(&store->figures.snapshots, 1);
+    }
+    if (status == STATUS_OK && *done) {
+        status = leave_tally(store, err);
     }
     if (status != STATUS_OK || *done) {
         end_snapshot(merge);
@@ -148,7 +172,6 @@ enum status empty_stage(struct store *store, bool *done)
 enum status unmap_stage(struct store *store, bool *done, struct error *err)
 {
     struct merge *merge = &store->merge;
-    struct keeper *keeper = &store->keeper;
     size_t last = merge->done_count;
     enum status status = STATUS_OK;
 
@@ -159,13 +182,9 @@ enum status unmap_stage(struct store *store, bool *done, struct error *err)
         return STATUS_OK;
     }
     merge->done_count = --last;
-    tally_drop(&keeper->tally, merge->done[last]);
-    status =
-        seqset_add(&keeper->untold, merge->done[last], merge->done[last], NULL);
     if (merge->retiring[last] != NULL) {
-        enum status recycled = store_recycle(store, merge->retiring[last], err);
+        status = store_recycle(store, merge->retiring[last], err);
         merge->retiring[last] = NULL;
-        status = recycled != STATUS_OK ? recycled : status;
     }
     return status;
 }
