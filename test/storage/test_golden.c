@@ -151,6 +151,29 @@ static void is_group(char **words)
     expect(id_of(CATALOG_GROUP, words[1]) != 0, "group", words);
 }
 
+struct first {
+    uint32_t topic;
+    uint64_t seq;
+};
+
+static void on_topic(void *arg, const struct store_topic *topic)
+{
+    struct first *first = arg;
+
+    if (topic->topic == first->topic) {
+        first->seq = topic->first_seq;
+    }
+}
+
+static void begins_at(uint32_t topic, uint64_t wanted, char **words)
+{
+    struct first first = { .topic = topic, .seq = 1 };
+
+    expect(store_each_topic(h.store, on_topic, &first) == STATUS_OK
+               && first.seq == wanted,
+           "first seq", words);
+}
+
 static void is_topic(char **words)
 {
     uint32_t id = id_of(CATALOG_TOPIC, words[1]);
@@ -161,6 +184,7 @@ static void is_topic(char **words)
     expect(last_seq(&h, id) == last, "last seq", words);
     expect(message_at(&h, id, last + 1, &record, NULL) == STATUS_NOT_FOUND,
            "end", words);
+    begins_at(id, words[3] != NULL ? strtoull(words[3], NULL, 10) : 1, words);
 }
 
 static void is_deleted(char **words)
@@ -380,6 +404,16 @@ Test(golden, version_1_that_was_killed)
 static void none(char **words)
 {
     (void)words;
+}
+
+Test(golden, version_2_that_ended_cleanly)
+{
+    survives("v2-clean");
+}
+
+Test(golden, version_2_that_was_killed)
+{
+    survives("v2-killed");
 }
 
 /* The check itself: each line that says something else is found to be wrong. */

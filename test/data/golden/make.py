@@ -7,7 +7,7 @@ Each is DIR of a broker's data in NAME.tar.xz, and NAME.txt, which says what a
 client was told that it holds: lines of words with tabs between them.
 
     app NAME                     each app
-    topic NAME LAST              and its last seq
+    topic NAME LAST [FIRST]      and its last seq; those below FIRST are deleted
     deleted topic|group|app NAME
     group NAME
     message TOPIC SEQ KEY HEADERS BODY
@@ -54,10 +54,12 @@ class Place:
 class Golden:
     def __init__(self, place, name):
         self.name = name
+        self.retention = not name.startswith("v1-")
         self.broker = Broker(place, config={"store": {"segment_mib": 16}, "workers": 1},
                              data_dir=place.path(name))
         self.lines = []
         self.last = {}
+        self.first = {}
         self.lanes = {}
         self.broker.start()
         self.http = self.broker.http()
@@ -117,9 +119,18 @@ class Golden:
         self.http.settle(group, lease, topic, "release", seqs=rest)
         self.lanes.setdefault((group, topic), (set(), {}))[0].update(acks)
 
+    def keeps(self, topic, count):
+        """Wait until only so many are left."""
+        first = self.last[topic] - count + 1
+        wait_until(lambda: int(self.http.get(f"/v1/topics/{topic}").json["first_seq"]) == first,
+                   30, f"{topic} begins at {first}")
+        self.first[topic] = first
+
     def finish(self, kill):
         for topic, last in self.last.items():
-            self.tell("topic", topic, last)
+            first = self.first.get(topic, 1)
+            self.tell("topic", topic, last, *([first] if first > 1 else []))
+            self.lines = [line for line in self.lines if not below(line, topic, first)]
         for (group, topic), (settled, retries) in self.lanes.items():
             shown = ",".join(f"{seq}x{times}" for seq, times in sorted(retries.items()))
             self.tell("lane", group, topic, ranges_text(settled), shown or "-")
@@ -128,6 +139,13 @@ class Golden:
         with open(os.path.join(HERE, self.name + ".txt"), "w") as file:
             file.write("\n".join(self.lines) + "\n")
         pack(self.broker.data_dir, os.path.join(HERE, self.name + ".tar.xz"))
+
+
+def below(line, topic, first):
+    """Is it about a message that is deleted?"""
+    words = line.split("\t")
+    at = {"message": 1, "producer": 4}.get(words[0])
+    return at is not None and words[at] == topic and int(words[at + 1]) < first
 
 
 def ranges_text(numbers):
@@ -158,7 +176,7 @@ def fill(g):
     for topic in ("orders", "trade.eu", "trade.us", "bulk", "gone"):
         g.http.make_topic(topic)
         g.last[topic] = 0
-    for group, topics in (("billing", ["orders"]), ("stock", ["orders", "trade.*"]),
+    for group, topics in (("billing", ["orders"]), ("stock", ["orders", "trade.*", "bulk"]),
                           ("idle", ["bulk"]), ("leaver", ["orders"])):
         g.http.make_group(group, topics)
         if group != "leaver":
@@ -189,6 +207,29 @@ def more(g):
     g.publish("orders", [(f"order-{i}", {}, 1, f"order number {i}") for i in range(33, 41)])
 
 
+def trim(g):
+    """A topic that keeps its last three messages; trims are in the log."""
+    g.http.must(g.http.post("/v1/topics", {"name": "audit", "keep": "limit",
+                                           "keep_count_max": "3"}))
+    g.publish("audit", [(None, {}, 1, f"audit {i}") for i in range(1, 11)])
+    g.keeps("audit", 3)
+
+
+def merge(g):
+    """Segments that are nearly dead: what lives in them is moved, they are removed."""
+    g.http.must(g.http.post("/v1/topics", {"name": "junk", "keep": "limit",
+                                           "keep_count_max": "2"}))
+
+    def merged():
+        for _ in range(10):
+            g.publish("junk", [(None, {}, 20000, "junk 4567.")] * 10)
+        shown = g.http.get("/v1/store").json
+        return int(shown["freed_bytes"]) > 0 and int(shown["moved_bytes"]) > 0
+
+    wait_until(merged, 60, "a merge")
+    g.keeps("junk", 2)
+
+
 def clean(place, name):
     """Ended in order, with a segment that is full and sealed."""
     g = Golden(place, name)
@@ -198,6 +239,9 @@ def clean(place, name):
     for i in range(20):
         g.publish("bulk", [(None, {}, 100000, f"bulk {i:04}.")])
     g.settle("idle", "bulk", acks=[1])
+    if g.retention:
+        trim(g)
+        merge(g)
     g.again(kill=False)
     g.publish("trade.us", [(None, {}, 1, "the last")])
     g.finish(kill=False)
@@ -209,6 +253,8 @@ def killed(place, name):
     fill(g)
     g.again()
     more(g)
+    if g.retention:
+        trim(g)
     g.http.pull("stock", 4, 5)
     g.publish("trade.us", [(None, {}, 1, "the last")])
     g.finish(kill=True)
