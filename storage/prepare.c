@@ -1,8 +1,7 @@
 /* The segments before and behind the active one: the next is made ahead of
  * time, of a file of the pool or a bit at each call so that the keeper's other
- * work goes on, and full ones are let go of. The journal
- * takes the next one as far as it has come, or makes it by itself when there is
- * none. */
+ * work goes on, and full ones are let go of. The journal takes the next one as
+ * far as it has come, or makes it by itself when there is none. */
 #include "storage/internal.h"
 
 #include "storage/io.h"

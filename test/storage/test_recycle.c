@@ -5,6 +5,7 @@
  * left in them stands exactly where the new one writes: same offsets, same
  * lengths, sectors that begin with whole records. None of it may ever be read
  * as part of the new one, whichever sectors a power cut kept. */
+#include "storage/inspect.h"
 #include "storage/internal.h"
 #include "test/lib/faulty_vfs.h"
 #include "test/lib/tmpdir.h"
@@ -119,6 +120,7 @@ static void make_file(uint32_t id, const char *ending, size_t len)
 /* As far as the messages got. */
 static uint64_t tried;
 static uint64_t confirmed;
+static uint64_t first_kept; /* the first that is in no removed segment */
 
 enum { MESSAGES = PER_BATCH - 1, BATCH_ROOM = PER_BATCH * SECTOR_LEN + 2048 };
 
@@ -233,6 +235,7 @@ static void live(int lives)
 
     while (lives-- > 0) {
         last = fill_segment();
+        first_kept = tried;
         remove_segment(last);
         cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
     }
@@ -605,6 +608,51 @@ Test(recycle, an_epoch_is_given_out_once)
     h.config.vfs = NULL;
 }
 
+/* ---- who reads the files without the store ---- */
+
+static bool count_old(void *arg, const struct inspect_record *record)
+{
+    unsigned *old = arg;
+
+    *old += record->record.kind == RECORD_MESSAGE
+            && record->record.seq < first_kept;
+    return true;
+}
+
+/* How many records of earlier lives the offline reader takes for records. */
+static unsigned inspect_old(struct inspect_totals *totals)
+{
+    unsigned old = 0;
+    struct inspect_visitor visitor = { .record = count_old, .arg = &old };
+    struct inspect *inspect = NULL;
+
+    cr_assert(eq(int, inspect_open(&inspect, h.dir, NULL, &h.err), STATUS_OK));
+    cr_assert(
+        eq(int, inspect_walk(inspect, &visitor, totals, &h.err), STATUS_OK),
+        "%s", h.err.text);
+    inspect_close(inspect);
+    return old;
+}
+
+Test(recycle, scrub_and_offline_reader_see_this_life_only)
+{
+    struct store_scrub scrub = { .budget = SIZE_MAX };
+    struct inspect_totals totals;
+
+    live(LIVES);
+    while (!scrub.done) {
+        cr_assert(eq(int, store_scrub(h.store, &scrub, &h.err), STATUS_OK));
+    }
+    cr_assert(eq(u64, stats().damaged_records, 0));
+    cr_assert(eq(u64, stats().damaged_batches, 0));
+    harness_kill(&h);
+    cr_assert(eq(u32, inspect_old(&totals), 0));
+    cr_assert(eq(u64, totals.damages, 0));
+    cr_assert(eq(u64, totals.torn_batches, 0));
+    cr_assert(eq(u64, totals.torn_bytes, 0));
+    cr_assert(eq(u64, totals.messages, tried - first_kept + 1));
+}
+
 /* ---- torn batches over old ones ---- */
 
 struct sectors {
@@ -685,6 +733,7 @@ static unsigned count_violations(void)
 static unsigned try_image(struct sectors *s, const bool *kept)
 {
     static uint8_t image[SEGMENT_LEN];
+    struct inspect_totals totals;
     unsigned violations;
 
     harness_close(&h);
@@ -699,10 +748,11 @@ static unsigned try_image(struct sectors *s, const bool *kept)
         }
     }
     write_file(s->path, image);
+    violations = inspect_old(&totals);
     if (harness_open(&h) != STATUS_OK) {
         return 1;
     }
-    violations = count_violations();
+    violations += count_violations();
     return violations + (h.recovery.damaged_bytes != 0);
 }
 
