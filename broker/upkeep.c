@@ -13,7 +13,7 @@ enum {
     IDLE_US = 5000 * 1000,      /* and when nothing comes in either */
     WAIT_US = 2000, /* between two calls that wait for a sync or a reader */
     BUSY_SHARE = 4, /* with traffic: a fifth of the time; else half of it */
-    NO_SPACE_US = 5 * 1000 * 1000, /* until it is tried again */
+    NO_SPACE_US = 1000 * 1000,     /* without space or memory: until the next */
     SCRUB_BEGIN_US = 1000 * 1000,  /* after the start */
     SCRUB_SLICE_LEN = 1024 * 1024, /* at most in one call, */
     SCRUB_SLICE_US = 100 * 1000,   /* or what the rate gives in this time */
@@ -29,7 +29,7 @@ struct upkeep {
     /* retention and merge */
     uint64_t due_us;
     bool commits;            /* there were some since the last call */
-    bool no_space;           /* the last call found none */
+    bool waits;              /* the last call found no space or memory */
     struct store_stats told; /* figures as of the last line in the log */
     /* the scrub */
     uint64_t scrub_due_us;
@@ -147,17 +147,17 @@ static void tell_progress(struct upkeep *u)
     u->told = now;
 }
 
-static void tell_no_space(struct upkeep *u, bool none, const struct error *err)
+static void tell_waits(struct upkeep *u, bool waits, const struct error *err)
 {
-    if (none && !u->no_space) {
+    if (waits && !u->waits) {
         log_warn("upkeep waits reason=\"%s\" effect=\"no space is freed for "
                  "now\"",
                  err->text);
-    } else if (!none && u->no_space) {
+    } else if (!waits && u->waits) {
         log_info("upkeep goes on");
     }
-    u->no_space = none;
-    metric_set(&u->config.metrics->upkeep_waits, none);
+    u->waits = waits;
+    metric_set(&u->config.metrics->upkeep_waits, waits);
 }
 
 static void hand_over(struct upkeep *u, const struct store_upkeep *done)
@@ -199,6 +199,7 @@ static enum status keep_up(struct upkeep *u, uint64_t now_us, bool busy,
     struct store_upkeep call = { .policy = &u->answers,
                                  .now_us = clock_wall_us() };
     enum status status;
+    bool waits;
 
     submission_release(u->config.to, submission_durable(u->config.to));
     if (submission_room(u->config.to) < ROOM_LEN) {
@@ -208,14 +209,14 @@ static enum status keep_up(struct upkeep *u, uint64_t now_us, bool busy,
     call.to = submission_reserve(u->config.to, ROOM_LEN);
     call.room = ROOM_LEN;
     status = store_upkeep(u->config.store, &call, err);
-    if (status != STATUS_OK && status != STATUS_NO_SPACE) {
+    waits = status == STATUS_NO_SPACE || status == STATUS_NOMEM;
+    if (status != STATUS_OK && !waits) {
         return status;
     }
     hand_over(u, &call);
-    u->due_us = status == STATUS_NO_SPACE ? now_us + NO_SPACE_US
-                                          : next_due(u, &call, now_us, busy);
+    u->due_us = waits ? now_us + NO_SPACE_US : next_due(u, &call, now_us, busy);
     u->commits = false;
-    tell_no_space(u, status == STATUS_NO_SPACE, err);
+    tell_waits(u, waits, err);
     tell_progress(u);
     metric_set(&u->config.metrics->nothing_deleted,
                policy_keeps_all(u->policy));
