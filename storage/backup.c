@@ -523,6 +523,12 @@ static enum status copy_snapshot(struct backup *b, int fd)
         status = snapshot_read(b->vfs, b->job->to, b->store_id, &visitor, &head,
                                &b->gone, &damaged, b->err);
     }
+    if (status == STATUS_NEWER) {
+        return error_prefix(b->err, status,
+                            "%.300s was written by a newer "
+                            "version",
+                            b->job->from);
+    }
     if (status == STATUS_CORRUPT) {
         tell(b, "snapshot", 0, 0, "its head is damaged");
         status = STATUS_OK;

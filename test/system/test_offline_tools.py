@@ -214,31 +214,64 @@ def a_broker_goes_on_with_a_golden_store(env):
 
 # --- newer versions ---
 
-def newer_line(text, name):
+def newer_line(text, found, name):
     check_in("newer", text, f"{name}: the line")
-    check_in("3", text, f"{name}: the version found")
-    check_in("2", text, f"{name}: the version it can read")
+    check_in(str(found), text, f"{name}: the version found")
+    check_in("up to", text, f"{name}: the version it can read")
 
 
 @case(short=True)
 def a_newer_store_is_refused_by_everybody(env):
-    broker = stopped(env)
-    paths = [os.path.join(broker.data_dir, "format"),
-             *glob.glob(os.path.join(broker.data_dir, "log", "*1.seg"))]
-    for path in paths:
+    """The format file, the head of a segment, the snapshot."""
+    folder = Golden(env, "v2-clean").folder
+    broker = env.broker(start=False, data_dir=folder)
+    for path in (os.path.join(folder, "format"), os.path.join(folder, "snapshot"),
+                 blocks.segments(folder)[0]):
         name = os.path.basename(path)
         kept = blocks.make_version(path, 3)
-        before = content(broker.data_dir)
+        before = content(folder)
         for words in (["verify"], ["dump"], ["backup", env.path("never")]):
-            _, err = godwit(env, words[0], broker.data_dir, *words[1:], code=FAILED)
-            newer_line(err, f"{words[0]} of {name}")
+            _, err = godwit(env, words[0], folder, *words[1:], code=FAILED)
+            newer_line(err, 3, f"{words[0]} of {name}")
         check(not os.path.exists(env.path("never")), "a backup was begun")
         broker.spawn()
         check(broker.wait_exit() > 0, f"{name}: the broker started")
-        newer_line(broker.log(), f"godwitd of {name}")
-        check_equal(content(broker.data_dir), before, f"{name}: the folder afterwards")
+        newer_line(broker.log(), 3, f"godwitd of {name}")
+        check_equal(content(folder), before, f"{name}: the folder afterwards")
         blocks.put_back(path, kept)
     broker.start()
+
+
+@case(short=True)
+def a_keydir_of_another_version_is_made_again(env):
+    golden = Golden(env, "v2-clean")
+    path = os.path.join(golden.folder, "keydir", "data.mdb")
+    with open(path, "r+b") as file:
+        whole = file.read()
+        at = whole.find(b"GDWTKEY1")
+        while at >= 0:
+            file.seek(at + 8)
+            file.write(struct.pack("<I", 99))
+            at = whole.find(b"GDWTKEY1", at + 1)
+    broker = on(env, golden.folder)
+    settled, failed = golden.lanes["billing", "orders"]
+    delivered(broker, "billing", golden.topics["orders"][0] - len(settled) - len(failed))
+
+
+@case(short=True)
+def a_newer_backup_is_refused(env):
+    broker = stopped(env, count=10)
+    copy = env.path("copy")
+    godwit(env, "backup", broker.data_dir, copy)
+    path = os.path.join(copy, "backup")
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.replace("godwit backup 1", "godwit backup 2"))
+    for words in (["restore", copy, env.path("again")], ["verify", copy]):
+        _, err = godwit(env, *words, code=FAILED)
+        check_in("newer", err, f"{words[0]}")
+    check(not os.path.exists(env.path("again")), "something was restored")
 
 
 # --- verify ---
