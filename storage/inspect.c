@@ -200,9 +200,8 @@ static enum status list(struct inspect_pass *p, struct error *err)
     return p->status;
 }
 
-/* The next file of the log after `id` that can be opened; NULL: none is left.
- * Foreign ones are counted by the first pass over them. */
-static enum status open_after(struct inspect_pass *p, uint32_t id, bool count,
+/* The next file of the log after `id` that can be opened; NULL: none is left. */
+static enum status open_after(struct inspect_pass *p, uint32_t id,
                               struct segment **out, uint64_t *file_len,
                               struct error *err)
 {
@@ -222,9 +221,14 @@ static enum status open_after(struct inspect_pass *p, uint32_t id, bool count,
             || status == STATUS_NOMEM) {
             return status;
         }
-        *out = NULL; /* foreign, or not to be opened */
-        p->totals->foreign_files += count && status == STATUS_CORRUPT;
-        p->totals->missing_segments += count;
+        *out = NULL;
+        p->totals->missing_segments++;
+        if (status == STATUS_CORRUPT) {
+            p->totals->foreign_files++;
+        } else {
+            inspect_damage(p, &(struct store_damage) { .kind = DAMAGE_READ,
+                                                       .segment = id });
+        }
     }
     return STATUS_OK;
 }
@@ -245,42 +249,46 @@ static enum status has_batches(struct inspect_pass *p, struct segment *file,
     status = inspect_tide(
         p, file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX : (uint32_t)file_len,
         &tide, err);
-    *out = tide.any;
+    *out = tide.any || p->unread;
     return status;
 }
 
-/* The id of the last one that has batches in it. */
+/* Is it the last one that matters? One that does not open may be. */
+static enum status is_last(struct inspect_pass *p, uint32_t id, bool *out,
+                           struct error *err)
+{
+    struct segment *file = NULL;
+    uint64_t file_len;
+    bool damaged;
+    enum status status =
+        segment_open(&file, p->log, id, &file_len, &damaged, err);
+
+    if (status == STATUS_OK) {
+        status = has_batches(p, file, file_len, out, err);
+        segment_free(file, p->log);
+        return status;
+    }
+    *out = status != STATUS_CORRUPT; /* else it is foreign */
+    return STATUS_OK;
+}
+
+/* The id of the last segment with something in it; of the first if none has. */
 static enum status find_last(struct inspect_pass *p, uint32_t *last,
                              struct error *err)
 {
     size_t count = seqset_range_count(&p->ids);
     uint32_t id =
         count == 0 ? 0 : (uint32_t)seqset_ranges(&p->ids)[count - 1].last;
-    bool any = false;
+    enum status status = STATUS_OK;
+    bool found = false;
 
-    for (*last = 0; id > 0 && !any; id--) {
-        struct segment *file = NULL;
-        uint64_t file_len;
-        bool damaged;
-        enum status status;
-        if (!seqset_has(&p->ids, id)
-            || segment_open(&file, p->log, id, &file_len, &damaged, err)
-                   != STATUS_OK) {
-            continue;
-        }
-        if (*last == 0) {
+    for (*last = id; id > 0 && !found && status == STATUS_OK; id--) {
+        if (seqset_has(&p->ids, id)) {
+            status = is_last(p, id, &found, err);
             *last = id;
-        }
-        status = has_batches(p, file, file_len, &any, err);
-        if (any) {
-            *last = id;
-        }
-        segment_free(file, p->log);
-        if (status != STATUS_OK) {
-            return status;
         }
     }
-    return STATUS_OK;
+    return status;
 }
 
 /* ---- the whole ---- */
@@ -341,7 +349,7 @@ static enum status walk_segments(struct inspect_pass *p, uint32_t last,
     struct segment *next = NULL;
     uint64_t next_len = 0;
     uint32_t before = 0;
-    enum status status = open_after(p, 0, true, &next, &next_len, err);
+    enum status status = open_after(p, 0, &next, &next_len, err);
 
     while (status == STATUS_OK && next != NULL && next->header.id <= last) {
         uint64_t len = next_len;
@@ -351,7 +359,7 @@ static enum status walk_segments(struct inspect_pass *p, uint32_t last,
             p->last = p->unsealed = (struct examine_link) { 0 };
         }
         before = p->file->header.id;
-        status = open_after(p, before, true, &next, &next_len, err);
+        status = open_after(p, before, &next, &next_len, err);
         if (status == STATUS_OK) {
             status = walk_segment(p, len, next, before == last, err);
         }

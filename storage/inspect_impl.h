@@ -37,10 +37,13 @@ struct inspect_pass {
     /* the segment being looked at */
     struct segment *file;
     struct inspect_segment segment;
+    uint32_t cached; /* id of the one that was read from the disk a moment ago:
+                      * another time the page cache is as good */
     uint8_t *memory;
     size_t memory_len;
     uint32_t limit;
     uint32_t loaded;
+    bool unread; /* some of it could not be read */
     uint32_t forgotten;
     uint32_t open_end; /* nothing says where its batches end; else 0 */
     uint32_t data_end; /* one past the last byte read that was not 0 */

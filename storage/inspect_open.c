@@ -33,6 +33,43 @@ static int open_to_read(const struct vfs *vfs, const char *path, int flags,
     return base->open(base, path, O_RDONLY | O_CLOEXEC, mode);
 }
 
+static int close_file(const struct vfs *vfs, int fd)
+{
+    const struct vfs *base = inspect_of(vfs)->base;
+
+    return base->close(base, fd);
+}
+
+static ssize_t read_file(const struct vfs *vfs, int fd, void *into, size_t len,
+                         off_t at)
+{
+    const struct vfs *base = inspect_of(vfs)->base;
+
+    return base->pread(base, fd, into, len, at);
+}
+
+static int drop_cache(const struct vfs *vfs, int fd, off_t at, off_t len)
+{
+    const struct vfs *base = inspect_of(vfs)->base;
+
+    return base->drop_cache(base, fd, at, len);
+}
+
+static off_t size_of_file(const struct vfs *vfs, int fd)
+{
+    const struct vfs *base = inspect_of(vfs)->base;
+
+    return base->size(base, fd);
+}
+
+static int list_folder(const struct vfs *vfs, const char *path,
+                       void (*entry)(void *arg, const char *name), void *arg)
+{
+    const struct vfs *base = inspect_of(vfs)->base;
+
+    return base->list(base, path, entry, arg);
+}
+
 static int refuse(void)
 {
     errno = EROFS;
@@ -100,18 +137,41 @@ static int no_make_dir(const struct vfs *vfs, const char *path, mode_t mode)
     return refuse();
 }
 
+static int no_sync(const struct vfs *vfs, int fd)
+{
+    (void)vfs;
+    (void)fd;
+    return refuse();
+}
+
+static int no_sync_dir(const struct vfs *vfs, const char *path)
+{
+    (void)vfs;
+    (void)path;
+    return refuse();
+}
+
+/* Nothing here maps files or asks for free space. */
 static void make_read_only(struct inspect *inspect, const struct vfs *base)
 {
     inspect->base = base;
-    inspect->vfs = *base;
-    inspect->vfs.open = open_to_read;
-    inspect->vfs.allocate = no_allocate;
-    inspect->vfs.pwrite = no_pwrite;
-    inspect->vfs.pwritev = no_pwritev;
-    inspect->vfs.truncate = no_truncate;
-    inspect->vfs.rename = no_rename;
-    inspect->vfs.unlink = no_unlink;
-    inspect->vfs.make_dir = no_make_dir;
+    inspect->vfs = (struct vfs) {
+        .open = open_to_read,
+        .close = close_file,
+        .pread = read_file,
+        .drop_cache = drop_cache,
+        .size = size_of_file,
+        .list = list_folder,
+        .allocate = no_allocate,
+        .pwrite = no_pwrite,
+        .pwritev = no_pwritev,
+        .sync = no_sync,
+        .truncate = no_truncate,
+        .rename = no_rename,
+        .unlink = no_unlink,
+        .sync_dir = no_sync_dir,
+        .make_dir = no_make_dir,
+    };
 }
 
 /* ---- opening ---- */

@@ -36,6 +36,7 @@ static enum status make_room(struct inspect_pass *p, uint32_t limit,
     }
     p->memory = memory;
     p->loaded = p->forgotten = p->data_end = 0;
+    p->unread = false;
     p->limit = limit;
     return STATUS_OK;
 }
@@ -59,8 +60,10 @@ static void load(struct inspect_pass *p, bool quiet)
     uint32_t len = left < LOAD_CHUNK_LEN ? left : LOAD_CHUNK_LEN;
     ssize_t have;
 
-    (void)inspect->vfs.drop_cache(&inspect->vfs, p->file->fd, (off_t)at,
-                                  (off_t)len);
+    if (p->file->header.id != p->cached) {
+        (void)inspect->vfs.drop_cache(&inspect->vfs, p->file->fd, (off_t)at,
+                                      (off_t)len);
+    }
     have = io_read(&inspect->vfs, p->file->fd, p->memory + at, len, (off_t)at);
     if (have < 0 && !quiet) {
         inspect_damage(p,
@@ -69,6 +72,7 @@ static void load(struct inspect_pass *p, bool quiet)
                                                 .offset = at,
                                                 .len = len });
     }
+    p->unread = p->unread || have < 0;
     note_data(p, at, len);
     p->loaded += len;
     if (!quiet) {
@@ -155,6 +159,7 @@ enum status inspect_tide(struct inspect_pass *p, uint32_t limit,
         forget_done(p, p->loaded);
         load(p, true);
     }
+    p->cached = p->file->header.id;
     if (tide->durable > limit) { /* the file was cut */
         tide->durable = limit;
     }

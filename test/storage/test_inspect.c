@@ -1,8 +1,9 @@
 /* links: godwit_storage godwit_proto */
-/* with: test/storage/harness.c test/lib/tmpdir.c */
+/* with: test/storage/harness.c test/lib/tmpdir.c test/lib/faulty_vfs.c */
 
 /* A data folder read offline: what it holds, whose it is, what is damaged, and
  * that nothing in it is changed. */
+#include "test/lib/faulty_vfs.h"
 #include "test/lib/tmpdir.h"
 #include "test/storage/harness.h"
 
@@ -13,6 +14,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -659,6 +661,45 @@ Test(inspect, missing_and_foreign_segments_are_counted)
     cr_assert(gt(u64, totals.missing, 0));
 }
 
+/* Fail the 1st, 2nd, 3rd... call in turn, once or from then on, until one pass
+ * goes untouched. Whatever does not read is told, or ends the walk. */
+static void fail_each(bool sticky)
+{
+    struct inspect_visitor visitor = { .damage = on_damage };
+    struct faulty_vfs faulty;
+    unsigned fired = 1;
+
+    faulty_vfs_init(&faulty);
+    for (unsigned nth = 1; fired > 0; nth++) {
+        enum status status;
+        inspect_close(inspect);
+        inspect = NULL;
+        faulty_vfs_arm(&faulty, (struct faulty_plan) { .calls = FAULTY_ALL,
+                                                       .nth = nth,
+                                                       .sticky = sticky,
+                                                       .error = EIO });
+        status = inspect_open(&inspect, h.dir, &faulty.vfs, &h.err);
+        if (status == STATUS_OK) {
+            status = inspect_walk(inspect, &visitor, &totals, &h.err);
+        }
+        fired = faulty.fired;
+        faulty_vfs_disarm(&faulty);
+        cr_assert(status != STATUS_OK || !silent()
+                      || totals.missing_segments > 0 || totals.present == 44,
+                  "call %u", nth);
+        cr_assert(lt(u32, nth, 1000));
+    }
+    cr_assert(silent());
+}
+
+Test(inspect, what_does_not_read_is_told)
+{
+    fill_segments();
+    harness_close(&h);
+    fail_each(false);
+    fail_each(true);
+}
+
 /* ---- the end of the log ---- */
 
 Test(inspect, a_torn_tail_is_told_from_damage)
@@ -768,6 +809,12 @@ Test(inspect, says_why_it_cannot_open)
 
 Test(inspect, an_empty_store_is_no_failure)
 {
+    char path[600];
+
+    segment_file(&h, 2, path, sizeof path);
+    while (access(path, F_OK) != 0) { /* one is ready for later */
+        cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    }
     must_walk();
     cr_assert(silent());
     cr_assert(eq(u64, totals.records, 0));
