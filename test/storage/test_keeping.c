@@ -1,0 +1,303 @@
+/* links: godwit_storage godwit_proto */
+/* with: test/storage/upkeep.c test/storage/harness.c test/lib/tmpdir.c */
+
+/* How long messages are kept: until all groups have settled them, or until a
+ * limit, whichever the topic asks for. */
+#include "test/storage/upkeep.h"
+
+#include <criterion/criterion.h>
+#include <criterion/new/assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { COUNT = 400, BODY_LEN = 900, SECOND = 1000 * 1000 };
+
+static struct harness h;
+static struct upkeep_bed bed;
+
+static void set_up(void)
+{
+    harness_init(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    upkeep_bed_init(&bed, &h);
+}
+
+static void tear_down(void)
+{
+    upkeep_bed_fini(&bed);
+    harness_fini(&h);
+}
+
+TestSuite(keeping, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static void publish(uint32_t topic, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        add_sized(&h, topic, BODY_LEN, 'x');
+        if (i % 5 == 4 || i + 1 == count) {
+            cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+        }
+    }
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+}
+
+static void ack(uint32_t group, uint32_t topic, uint64_t first, uint64_t last)
+{
+    add_ack(&h, group, topic, first, last);
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+}
+
+static void upkeep(void)
+{
+    enum status status = upkeep_all(&bed, NULL);
+
+    cr_assert(eq(int, status, STATUS_OK), "%s", h.err.text);
+}
+
+static bool is_there(uint32_t topic, uint64_t seq)
+{
+    return message_text(&h, topic, seq)[0] == 'x';
+}
+
+static uint64_t segments(void)
+{
+    uint64_t bytes;
+
+    return log_files(&h, ".seg", &bytes);
+}
+
+/* ---- until settled ---- */
+
+Test(keeping, settled_messages_in_full_segments_go)
+{
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    publish(1, COUNT);
+    ack(1, 1, 1, COUNT);
+    upkeep();
+    cr_assert(not(is_there(1, 1)));
+    cr_assert(is_there(1, COUNT)); /* its segment is not full */
+    cr_assert(le(u64, segments(), 2));
+    cr_assert(eq(u64, first_seq(&h, 1), floor_seq(&h, 1)));
+    cr_assert(gt(u64, first_seq(&h, 1), COUNT / 2));
+    cr_assert(eq(u64, last_seq(&h, 1), COUNT));
+}
+
+Test(keeping, the_slowest_group_decides)
+{
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    owe(&bed, 1, 2, 0);
+    publish(1, COUNT);
+    ack(1, 1, 1, COUNT);
+    ack(2, 1, 1, 99);
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), 100));
+    for (uint64_t seq = 100; seq <= COUNT; seq++) {
+        cr_assert(is_there(1, seq), "message %" PRIu64, seq);
+    }
+    owe_no_more(&bed, 1, 2);
+    upkeep();
+    cr_assert(gt(u64, first_seq(&h, 1), COUNT / 2));
+}
+
+Test(keeping, what_a_group_was_never_to_get_is_not_owed_to_it)
+{
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    owe(&bed, 1, 2, 200);
+    publish(1, COUNT);
+    ack(1, 1, 1, 300);
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), 201));
+}
+
+Test(keeping, a_topic_owed_to_nobody_keeps_everything)
+{
+    keep_until_settled(&bed, 1, 0);
+    publish(1, COUNT);
+    upkeep();
+    cr_assert(is_there(1, 1));
+    cr_assert(eq(u64, floor_seq(&h, 1), 1));
+}
+
+Test(keeping, a_topic_the_policy_does_not_know_yet_keeps_everything)
+{
+    publish(1, COUNT);
+    ack(1, 1, 1, COUNT);
+    upkeep();
+    cr_assert(is_there(1, 1));
+    cr_assert(eq(u64, floor_seq(&h, 1), 1));
+}
+
+Test(keeping, settled_messages_stay_for_their_age)
+{
+    uint64_t age = UINT64_C(3600) * SECOND;
+
+    keep_until_settled(&bed, 1, age);
+    owe(&bed, 1, 1, 0);
+    publish(1, COUNT);
+    ack(1, 1, 1, COUNT);
+    upkeep();
+    cr_assert(is_there(1, 1));
+    cr_assert(eq(u64, floor_seq(&h, 1), 1));
+    h.now_us += age;
+    upkeep();
+    cr_assert(not(is_there(1, 1)));
+}
+
+/* A group that is made after the floor has risen and before anything is gone
+ * begins at the floor; one that is made before it is in the policy. */
+Test(keeping, a_group_made_between_trim_and_removal_loses_nothing)
+{
+    bool more = true;
+    uint64_t floor = 1;
+
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    publish(1, COUNT);
+    ack(1, 1, 1, COUNT);
+    h.now_us += 60 * SECOND;
+    while (floor <= 1 && more) {
+        cr_assert(eq(int, upkeep_once(&bed, &more), STATUS_OK));
+        cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
+        floor = floor_seq(&h, 1);
+    }
+    cr_assert(gt(u64, floor, 1));
+    cr_assert(eq(u64, first_seq(&h, 1), 1));
+    owe(&bed, 1, 2, floor - 1);
+    owe(&bed, 1, 3, 50); /* made before the trim stood in the log */
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), 51));
+    for (uint64_t seq = 51; seq <= COUNT; seq++) {
+        cr_assert(is_there(1, seq), "message %" PRIu64, seq);
+    }
+}
+
+Test(keeping, a_deleted_topic_goes_and_a_deleted_group_holds_nothing)
+{
+    uint64_t before;
+
+    keep_until_settled(&bed, 1, 0);
+    keep_until_settled(&bed, 2, 0);
+    owe(&bed, 1, 1, 0);
+    owe(&bed, 2, 1, 0);
+    add_fact(&h, CATALOG_TOPIC, 1, "one", "", false);
+    add_fact(&h, CATALOG_TOPIC, 2, "two", "", false);
+    publish(1, COUNT);
+    publish(2, 20);
+    before = segments();
+    upkeep();
+    cr_assert(eq(u64, segments(), before));
+    add_fact(&h, CATALOG_TOPIC, 1, "one", "", true);
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    forget_topic(&bed, 1);
+    upkeep();
+    cr_assert(le(u64, segments(), 3));
+    for (uint64_t seq = 1; seq <= 20; seq++) {
+        cr_assert(is_there(2, seq));
+    }
+    harness_close(&h);
+    harness_delete_keydir(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(str, (char *)facts_text(&h), "2:2:two= "));
+    cr_assert(not(is_there(1, COUNT)));
+    cr_assert(is_there(2, 20));
+}
+
+/* ---- until a limit ---- */
+
+Test(keeping, at_most_so_many)
+{
+    keep_until_limit(&bed, 1, 0, 0, 100);
+    owe(&bed, 1, 1, 0);
+    publish(1, 100);
+    upkeep();
+    cr_assert(le(u64, first_seq(&h, 1), 1));
+    publish(1, 1);
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), 2));
+    cr_assert(eq(u64, floor_seq(&h, 1), 2));
+    publish(1, COUNT);
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), COUNT + 2));
+    cr_assert(not(is_there(1, 300)));
+    cr_assert(is_there(1, COUNT + 2));
+    cr_assert(lt(u64, segments(), 5));
+}
+
+Test(keeping, at_most_so_old)
+{
+    uint64_t age = UINT64_C(100) * SECOND;
+
+    keep_until_limit(&bed, 1, age, 0, 0);
+    publish(1, 150);
+    h.now_us += 50 * SECOND;
+    publish(1, 150);
+    upkeep();
+    cr_assert(le(u64, first_seq(&h, 1), 1));
+    h.now_us += 52 * SECOND;
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), 151));
+    cr_assert(is_there(1, 151));
+    h.now_us += age;
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), 301));
+    cr_assert(eq(u64, last_seq(&h, 1), 300));
+}
+
+Test(keeping, at_most_so_many_bytes_by_whole_segments)
+{
+    enum { LIMIT = 200 * 1000 };
+    uint64_t kept;
+
+    keep_until_limit(&bed, 1, 0, LIMIT, 0);
+    publish(1, 150);
+    upkeep();
+    cr_assert(le(u64, first_seq(&h, 1), 1));
+    publish(1, 1000);
+    upkeep();
+    kept = last_seq(&h, 1) - first_seq(&h, 1) + 1;
+    cr_assert(ge(u64, kept * (BODY_LEN + 64), LIMIT));
+    cr_assert(lt(u64, kept * (BODY_LEN + 64), LIMIT + 2 * 64 * 1024));
+    cr_assert(is_there(1, first_seq(&h, 1)));
+}
+
+Test(keeping, a_limit_does_not_ask_who_has_settled)
+{
+    keep_until_limit(&bed, 1, 0, 0, 300);
+    owe(&bed, 1, 1, 0);
+    publish(1, COUNT);
+    ack(1, 1, 1, COUNT);
+    upkeep();
+    for (uint64_t seq = COUNT - 299; seq <= COUNT; seq++) {
+        cr_assert(is_there(1, seq), "message %" PRIu64, seq);
+    }
+}
+
+Test(keeping, no_limit_keeps_everything)
+{
+    keep_until_limit(&bed, 1, 0, 0, 0);
+    publish(1, COUNT);
+    upkeep();
+    cr_assert(is_there(1, 1));
+}
+
+/* Trims only rise, over every kind of start. */
+Test(keeping, what_was_trimmed_stays_so)
+{
+    keep_until_limit(&bed, 1, 0, 0, 100);
+    publish(1, COUNT);
+    upkeep();
+    harness_kill(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK));
+    cr_assert(eq(u64, first_seq(&h, 1), COUNT - 99));
+    harness_close(&h);
+    harness_delete_keydir(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK));
+    cr_assert(eq(u64, first_seq(&h, 1), COUNT - 99));
+    keep_until_limit(&bed, 1, 0, 0, 200);
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), COUNT - 99));
+}
