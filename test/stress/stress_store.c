@@ -3,8 +3,9 @@
 
 /* Journal, keeper and readers on one store at once, over many segments and
  * checkpoints, while the oldest segment is moved to the log's end and removed
- * again and again: every reader must see every message, whole and in order, and
- * what it has read must stay good until it rests. Also run under
+ * again and again, and its file becomes the next one: every reader must see
+ * every message, whole and in order, and what it has read must stay good until
+ * it rests. Also run under
  * ThreadSanitizer.
  *
  * The planted bug (--plant): segments are unmapped without waiting for the
@@ -30,6 +31,7 @@ enum {
     READER_COUNT = 3,
     LAG_MAX = 64,
     HELD = 4, /* messages a reader keeps until it rests */
+    SEGMENT_LEN = 512 * 1024,
     MERGE_LEN_MAX = 1024 * 1024,
     MERGES_MAX = 25
 };
@@ -219,11 +221,22 @@ static void take_out(struct removing *r)
     r->id++;
 }
 
+static void drop_segment(struct segment *segment)
+{
+    struct error err;
+
+    if (planted) { /* a file with the same bytes in its place would hide it */
+        segment_free(segment, &store->log);
+    } else {
+        CHECK(store_recycle(store, segment, &err) == STATUS_OK);
+    }
+}
+
 static void step_removal(struct removing *r)
 {
     if (r->segment != NULL) {
         if (planted || store_retire_rested(store, r->epoch)) {
-            segment_free(r->segment, &store->log);
+            drop_segment(r->segment);
             r->segment = NULL;
             r->count++;
         }
@@ -373,7 +386,7 @@ static void *reader(void *arg)
 static void must_open(const char *dir)
 {
     struct store_config config = { .dir = dir,
-                                   .segment_len = 512 * 1024,
+                                   .segment_len = SEGMENT_LEN,
                                    .keydir_len_max = UINT64_C(1) << 30,
                                    .now_us = 1 };
     struct store_recovery recovery;
@@ -383,6 +396,17 @@ static void must_open(const char *dir)
         fprintf(stderr, "open: %s\n", err.text);
         abort();
     }
+}
+
+static unsigned count_recycled(void)
+{
+    unsigned count = 0;
+
+    for (uint32_t id = 1; id <= store->journal.active->header.id; id++) {
+        const struct segment *segment = log_segment(&store->log, id);
+        count += segment != NULL && segment->header.recycled;
+    }
+    return count;
 }
 
 static void run(const char *dir)
@@ -405,6 +429,8 @@ static void run(const char *dir)
     CHECK(stats.records >= (uint64_t)GROUP_COUNT * PER_GROUP);
     CHECK(stats.corrupt_reads == 0);
     CHECK(removed >= 5);
+    CHECK(stats.freed_bytes >= (uint64_t)removed * SEGMENT_LEN / 2);
+    CHECK(count_recycled() > 0);
     printf("%llu records, %llu read, %llu segments, %u removed, "
            "%llu checkpoints\n",
            (unsigned long long)stats.records,
