@@ -120,6 +120,11 @@ static bool live_with_fault(struct sweep *s, unsigned nth)
     s->nth = fired > 0 && s->plan.sticky ? 1 : 0; /* while closing too */
     life_end(s->life);
     s->nth = 0;
+    if (fired == 0) { /* it was a whole life */
+        cr_assert(gt(u64, s->life->sums.moved_bytes, 0));
+        cr_assert(gt(u64, s->life->sums.freed_bytes, 0));
+        cr_assert(gt(u64, s->life->sums.snapshots, 0));
+    }
     check_restart(s, s->plan.what, nth);
     life_free(s->life);
     return fired > 0;
