@@ -785,6 +785,40 @@ static unsigned try_all(struct sectors *s)
     return bad;
 }
 
+/* A disk that confirmed a write and lost it: what it shows instead are whole
+ * records, of another time. Known to have been durable, so it is damage. */
+Test(recycle, a_lost_write_that_was_confirmed_is_damage)
+{
+    static struct sectors s;
+    struct store_commit commit;
+    uint64_t seq;
+
+    live(LIVES);
+    segment_file(&h, h.store->journal.active->header.id, s.path, sizeof s.path);
+    read_file(s.path, s.old);
+    seq = tried + 2; /* the first that fills a sector */
+    commit = commit_one();
+    for (int i = 0; i < 3; i++) {
+        (void)commit_one();
+    }
+    harness_kill(&h);
+    harness_delete_keydir(&h);
+    read_file(s.path, s.new);
+    s.first = (commit.offset + BATCH_HEADER_LEN) / SECTOR_LEN + 1;
+    memcpy(s.new + (size_t)s.first *SECTOR_LEN,
+           s.old + (size_t)s.first * SECTOR_LEN, SECTOR_LEN);
+    write_file(s.path, s.new);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(u64, h.recovery.damaged_batches, 1));
+    cr_assert(gt(u64, h.recovery.damaged_bytes, 0));
+    cr_assert(eq(u64, last_seq(&h, TOPIC), tried));
+    for (uint64_t i = first_kept; i <= tried; i++) {
+        const char *text = message_text(&h, TOPIC, i);
+        cr_assert(i == seq ? strcmp(text, "?") == 0 : is_text_of(i, text),
+                  "message %" PRIu64 ": %.30s", i, text);
+    }
+}
+
 static unsigned torn_over_old(bool at_begin, bool planted)
 {
     static struct sectors s;
