@@ -197,6 +197,15 @@ static enum status look_for_end(struct recovery *r, struct reading *reading,
     return status;
 }
 
+/* What is known to be nothing need not be searched. */
+static void leave_zeros(struct recovery *r, const struct reading *reading)
+{
+    uint32_t end =
+        reading->zeros > reading->found ? reading->zeros : reading->found;
+
+    r->limit = end < reading->at ? end : reading->at;
+}
+
 static enum status read_from(struct recovery *r, struct reading *reading,
                              struct error *err)
 {
@@ -217,6 +226,7 @@ static enum status read_from(struct recovery *r, struct reading *reading,
         }
     }
     free(reading->step);
+    leave_zeros(r, reading);
     return status;
 }
 
