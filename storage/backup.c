@@ -16,6 +16,7 @@
  * again before anybody calls it damaged, and it was not confirmed before. */
 #include "storage/backup_impl.h"
 
+#include "storage/hold.h"
 #include "storage/io.h"
 #include "storage/snapshot.h"
 
@@ -24,10 +25,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { HOLD_TRIES = 200, HOLD_PAUSE_MS = 50, SPACE_MARGIN = 1024 * 1024 };
 
@@ -156,68 +154,9 @@ static enum status read_format(struct backup *b, uint8_t block[BLOCK_LEN])
     return check_format(b, block);
 }
 
-/* ---- the lock against removal ---- */
-
-/* A removal that is on its way ends soon. */
-static enum status wait_for_hold(struct backup *b, int fd)
+static bool may_wait(void *arg)
 {
-    const struct timespec pause = { .tv_nsec = HOLD_PAUSE_MS * 1000L * 1000 };
-
-    for (int i = 0; i < HOLD_TRIES; i++) {
-        enum status status;
-        if (flock(fd, LOCK_SH | LOCK_NB) == 0) {
-            return STATUS_OK;
-        }
-        if (errno != EWOULDBLOCK && errno != EINTR) {
-            return backup_fail(b, "lock store.hold in", b->job->from);
-        }
-        nanosleep(&pause, NULL);
-        status = backup_go_on(b, 0);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return error_set(b->err, STATUS_BUSY, 0,
-                     "%.300s: somebody holds the lock on store.hold and does "
-                     "not let go",
-                     b->job->from);
-}
-
-/* The broker makes the file when it first needs it; ours must not keep it out
- * when another user makes the backup. */
-static void give_to_owner(struct backup *b, int fd)
-{
-    struct stat st;
-
-    if (stat(b->job->from, &st) == 0 && st.st_uid != geteuid()
-        && fchown(fd, st.st_uid, st.st_gid) != 0) {
-        errno = 0; /* only root can, and only root had to */
-    }
-}
-
-/* *fd is -1 where nothing can be written: then nothing is removed either. */
-static enum status take_hold(struct backup *b, int *fd)
-{
-    char path[PATH_LEN_MAX];
-    enum status status;
-
-    path_in(b, "store.hold", path);
-    *fd = io_open(b->vfs, path, O_RDONLY);
-    if (*fd < 0 && errno == ENOENT) {
-        *fd = io_open(b->vfs, path, O_RDWR | O_CREAT);
-        if (*fd >= 0) {
-            give_to_owner(b, *fd);
-        }
-    }
-    if (*fd < 0) {
-        return errno == EROFS ? STATUS_OK : backup_fail(b, "open", path);
-    }
-    status = wait_for_hold(b, *fd);
-    if (status != STATUS_OK) {
-        b->vfs->close(b->vfs, *fd);
-        *fd = -1;
-    }
-    return status;
+    return backup_go_on(arg, 0) == STATUS_OK;
 }
 
 /* ---- which files there are ---- */
@@ -663,7 +602,7 @@ enum status backup_make(const struct backup_job *job, struct manifest *out,
     b.landing.vfs = b.vfs;
     status = read_format(&b, block);
     if (status == STATUS_OK) {
-        status = take_hold(&b, &hold);
+        status = hold_take(&hold, b.vfs, job->from, may_wait, &b, err);
     }
     if (status == STATUS_OK) {
         status = backup_held(&b, block);

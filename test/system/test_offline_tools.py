@@ -303,6 +303,23 @@ def verify_works_beside_a_broker(env):
     check(broker.alive(), "the broker died of it")
 
 
+@case(timeout=150)
+def verify_is_not_misled_by_a_broker_that_removes_segments(env):
+    """Each time some were removed, between two looks at them."""
+    broker, load = with_load(env, junk=True)
+    http = broker.http()
+    for number in range(8):
+        before = figures(http)["freed_bytes"]
+        report = verify(env, broker.data_dir)
+        check(report["fine"] and report["in_use"], f"look {number}: {report['damages'][:5]}")
+        confirmed = set(load.snapshot()[0])
+        lines = dump(env, broker.data_dir, "--kind", "message", "--topic", "load", "--no-bodies")
+        check(confirmed <= {line["seq"] for line in lines}, "the dump has less than was confirmed")
+        wait_until(lambda: figures(http)["freed_bytes"] > before or load.failure, 60, "removals")
+        check(load.failure is None, f"the load: {load.failure!r}")
+    load.finish()
+
+
 @case(short=True)
 def verify_names_a_damaged_message(env):
     broker = stopped(env)

@@ -24,8 +24,9 @@ static const struct help help = {
         "\"moved\".\n"
         "What is damaged is left out and named on stderr.\n"
         "\n"
-        "Nothing is changed and no lock is taken; a broker may serve from DIR\n"
-        "meanwhile. Secrets of apps are not printed.\n"
+        "Nothing is changed. A broker may serve from DIR meanwhile; it only "
+        "removes\n"
+        "no segments until this is done. Secrets of apps are not printed.\n"
         "\n"
         "Exit code 0: all of it; 1: something is damaged and left out; 2: it "
         "could\n"
@@ -167,8 +168,10 @@ static void on_damage(void *arg, const struct store_damage *damage)
     }
     fprintf(stderr, "%s", store_damage_word(damage->kind));
     if (damage->seq != 0) {
-        fprintf(stderr, " %" PRIu64 " of topic #%u", damage->seq,
-                damage->topic);
+        struct slice name =
+            inspect_name(d->inspect, CATALOG_TOPIC, damage->topic);
+        fprintf(stderr, " %.*s %" PRIu64, (int)name.len, (const char *)name.at,
+                damage->seq);
     }
     fputc('\n', stderr);
 }
@@ -195,22 +198,37 @@ static int end(struct dump *d, enum status status, const struct error *err)
     return d->damages > 0 ? OFFLINE_DAMAGE : OFFLINE_FINE;
 }
 
-static int dump(struct dump *d, const char *dir)
+static int dump_held(struct dump *d, const char *dir)
 {
     const struct inspect_visitor visitor = { .record = on_record,
                                              .damage = on_damage,
                                              .arg = d };
     struct inspect_totals totals;
     struct error err = { 0 };
+    enum status status = inspect_walk(d->inspect, &visitor, &totals, &err);
+
+    return status == STATUS_NEWER ? offline_open_fail(dir, status, &err)
+                                  : end(d, status, &err);
+}
+
+static int dump(struct dump *d, const char *dir)
+{
+    struct error err = { 0 };
     enum status status = inspect_open(&d->inspect, dir, NULL, &err);
+    bool in_use;
+    int hold;
     int code;
 
     if (status != STATUS_OK) {
         return offline_open_fail(dir, status, &err);
     }
-    status = inspect_walk(d->inspect, &visitor, &totals, &err);
-    code = status == STATUS_NEWER ? offline_open_fail(dir, status, &err)
-                                  : end(d, status, &err);
+    status = offline_hold(dir, &in_use, &hold, &err);
+    if (status == STATUS_OK) {
+        code = dump_held(d, dir);
+        offline_let_go(hold);
+    } else {
+        code = offline_fail(status, &err);
+    }
     inspect_close(d->inspect);
     bytes_fini(&d->text);
     return code;

@@ -1,5 +1,8 @@
 #include "tools/godwit/offline.h"
 
+#include "storage/hold.h"
+#include "tools/godwit/interrupt.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -61,7 +64,7 @@ bool offline_check_folder(const char *dir)
 }
 
 /* A shared lock for a moment: a broker holds it for itself alone. */
-bool offline_in_use(const char *dir)
+static bool is_in_use(const char *dir)
 {
     char path[PATH_ROOM];
     bool in_use;
@@ -75,6 +78,30 @@ bool offline_in_use(const char *dir)
     in_use = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
     close(fd);
     return in_use;
+}
+
+static bool may_wait(void *arg)
+{
+    (void)arg;
+    return !interrupted();
+}
+
+enum status offline_hold(const char *dir, bool *in_use, int *fd,
+                         struct error *err)
+{
+    *fd = -1;
+    *in_use = is_in_use(dir);
+    if (!*in_use) {
+        return STATUS_OK;
+    }
+    return hold_take(fd, vfs_system(), dir, may_wait, NULL, err);
+}
+
+void offline_let_go(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
 }
 
 /* "a/b/" is in "a", "b" in ".". */

@@ -22,8 +22,12 @@ int offline_open_fail(const char *dir, enum status status,
 /* Is there such a folder? False: the user was told that there is not. */
 bool offline_check_folder(const char *dir);
 
-/* Does a broker have this folder? Changes nothing. */
-bool offline_in_use(const char *dir);
+/* When a broker has the folder, keep it from removing segments while they are
+ * read; *fd (-1: no need) is for offline_let_go(). *in_use says whether it has.
+ */
+MUST_CHECK enum status offline_hold(const char *dir, bool *in_use, int *fd,
+                                    struct error *err);
+void offline_let_go(int fd);
 
 /* Is `inner`, which need not exist, in `outer` or in a folder of it? */
 bool offline_inside(const char *inner, const char *outer);

@@ -194,16 +194,14 @@ static int report(struct verify *v, bool json)
     return verify_show(v) == EXIT_OK ? code : OFFLINE_FAILED;
 }
 
-static int verify(struct verify *v, const struct arg_list *receipts, bool json)
+/* With the folder open and held. */
+static int verify_held(struct verify *v, const struct arg_list *receipts,
+                       bool json)
 {
     struct error err = { 0 };
     uint64_t begun_ns = now_ns();
-    enum status status = inspect_open(&v->inspect, v->dir, NULL, &err);
+    enum status status = STATUS_OK;
 
-    if (status != STATUS_OK) {
-        return offline_open_fail(v->dir, status, &err);
-    }
-    v->in_use = offline_in_use(v->dir);
     if (receipts->count == 0) {
         status = check_backup(v, &err);
     }
@@ -219,6 +217,25 @@ static int verify(struct verify *v, const struct arg_list *receipts, bool json)
     v->took_ns = now_ns() - begun_ns;
     return receipts->count > 0 ? verify_receipts(v, receipts, json)
                                : report(v, json);
+}
+
+static int verify(struct verify *v, const struct arg_list *receipts, bool json)
+{
+    struct error err = { 0 };
+    enum status status = inspect_open(&v->inspect, v->dir, NULL, &err);
+    int hold;
+    int code;
+
+    if (status != STATUS_OK) {
+        return offline_open_fail(v->dir, status, &err);
+    }
+    status = offline_hold(v->dir, &v->in_use, &hold, &err);
+    if (status != STATUS_OK) {
+        return offline_fail(status, &err);
+    }
+    code = verify_held(v, receipts, json);
+    offline_let_go(hold);
+    return code;
 }
 
 static bool check_receipts(const struct arg_list *receipts)

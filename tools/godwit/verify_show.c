@@ -149,6 +149,11 @@ static void show_damage(const struct verify *v, const struct store_damage *d)
     char len[HUMAN_LEN];
     struct slice name;
 
+    if (d->segment == 0) {
+        printf("  %s: parts of it; a broker writes a new one\n",
+               verify_file(d, file));
+        return;
+    }
     printf("  %s, offset %u, %s: %s", verify_file(d, file), d->offset,
            human_bytes(len, d->len), store_damage_word(d->kind));
     if (d->topic != 0) {
