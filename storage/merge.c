@@ -115,9 +115,12 @@ static enum turn rest(struct upkeep *u)
 
 /* ---- trims ---- */
 
+/* While there is no space trims go into the reserve, those of one look at a
+ * time: without them nothing would ever become removable. */
 static bool has_room(const struct upkeep *u)
 {
-    return u->asked->room > 0 && !store_space_low(u->store);
+    return u->asked->room > 0
+           && (!store_space_low(u->store) || u->store->keeper.moves_owed == 0);
 }
 
 static enum turn trims(struct upkeep *u)
@@ -385,8 +388,9 @@ enum status store_upkeep(struct store *store, struct store_upkeep *upkeep,
     for (int i = 0; i < STEPS_MAX && turn == TURN_GO; i++) {
         enum merge_stage stage = store->merge.stage;
         turn = step(&u);
-        if (is_heavy(stage)) {
-            break;
+        if (is_heavy(stage)
+            || (store->merge.stage == stage && stage != MERGE_MOVE)) {
+            break; /* it has done as much as it may */
         }
     }
     upkeep->more = turn == TURN_GO || upkeep->len > 0;
