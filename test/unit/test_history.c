@@ -293,8 +293,8 @@ Test(history, a_dead_message_is_dead_once_and_intact)
         "2003 dead g t 2 2 nacked p 2 k 223\n",
         "2003 dead g t 2 2 nacked p 2 j 222\n",
         "2003 dead g t 1 2 nacked p 1 k 111\n",
-        "2003 dead g t 2 2 nacked p 2 k 222\n"
-        "2003 dead g t 2 2 nacked p 2 k 222\n",
+        ("2003 dead g t 2 2 nacked p 2 k 222\n"
+         "2003 dead g t 2 2 nacked p 2 k 222\n"),
     };
 
     cr_assert(eq(u64,
