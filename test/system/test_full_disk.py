@@ -216,4 +216,73 @@ def below_the_low_water_publishes_are_refused(env):
     broker.wait_log("disk space is back")
 
 
+@case(short=True, timeout=180)
+def retention_makes_room_by_itself(env):
+    """Several times what the disk holds goes through, with a group that reads nothing."""
+    disk = small_disk(env, 192)
+    broker = env.broker(data_dir=os.path.join(disk, "data"), config={
+        "store": {"segment_mib": 16, "checkpoint_ms": 200, "free_mib_min": 16}})
+    http = broker.http()
+    http.must(http.post("/v1/topics", {"name": "orders", "keep": "limit",
+                                       "keep_bytes_max": 48 << 20}), 201)
+    http.make_group("work", "orders")
+    session = broker.session()
+    confirmed = refusals = 0
+    while confirmed < env.size(4000):
+        try:
+            session.publish("orders", ["x" * 100000] * 20)
+            confirmed += 20
+        except RefusedReply as refused:
+            refusals += 1
+            check_equal(refused.status, "no_space", "refusal")
+            time.sleep(0.2)
+            seq = int(http.get("/v1/topics/orders").json["last_seq"])
+            confirmed = seq  # some of the request may have been taken
+    shown = http.get("/v1/store").json
+    check(int(shown["freed_bytes"]) > env.size(4000) * 50000, f"freed {shown}")
+    check(int(shown["disk_bytes"]) <= 176 << 20, f"on the disk {shown}")
+    wait_until(lambda: http.get("/health").json["status"] == "green", 20, "health green")
+    print(f"     {confirmed} messages of 100 kB through 192 MiB, {refusals} requests refused")
+
+
+def fill_and_settle(env, free_mib_min):
+    """A disk that is full of what a group has not read yet, until it does; three times."""
+    disk = small_disk(env, 160)
+    broker = env.broker(data_dir=os.path.join(disk, "data"), config={
+        "store": {"segment_mib": 16, "checkpoint_ms": 200, "free_mib_min": free_mib_min}})
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    session = broker.session()
+    begin = 1
+    for _ in range(3):
+        confirmed, refused = fill(session)
+        check_equal(refused.status, "no_space", "refusal")
+        check(confirmed >= 200, f"only {confirmed} messages fit")
+        last = int(http.get("/v1/topics/orders").json["last_seq"])
+        reader = broker.session()
+        reader.attach("work", credit_bytes=64 << 20, credit_messages=10000)
+        for at in range(begin, last + 1, 50):
+            end = min(at + 49, last)
+            check_equal([d.seq for d in reader.take(end - at + 1)], list(range(at, end + 1)),
+                        "deliveries")
+            check_equal({r[2] for r in reader.settle("orders", "ack", ranges=[(at, end)])},
+                        {"accepted"}, "acks")
+        reader.close()
+        begin = last + 1
+        wait_until(lambda: try_publish(session)[0], 30, "publishing to resume")
+    wait_until(lambda: http.get("/health").json["status"] == "green", 20, "health green")
+
+
+@case(timeout=180)
+def settling_makes_room_by_itself(env):
+    fill_and_settle(env, 16)
+
+
+@case(timeout=180)
+def settling_makes_room_on_a_disk_without_any(env):
+    """Without a low-water the log takes all there is, and comes back from there too."""
+    fill_and_settle(env, 0)
+
+
 main()
