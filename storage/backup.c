@@ -446,6 +446,10 @@ static enum status copy_open_file(struct backup *b, int fd, const char *name)
 static enum status skip_value(void *arg, enum keydir_table table,
                               struct slice key, struct slice value)
 {
+    (void)arg;
+    (void)table;
+    (void)key;
+    (void)value;
     return STATUS_OK;
 }
 

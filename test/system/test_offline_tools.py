@@ -960,6 +960,29 @@ def a_backup_waits_for_a_removal(env):
 
 
 @case(short=True)
+def the_readme_as_pasted(env):
+    """Its commands about data folders do what it says."""
+    with open(os.path.join(TOP, "README.md")) as file:
+        section = file.read().split("## Looking after the data", 1)[1].split("\n## ", 1)[0]
+    commands = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    check(len(commands) >= 6, f"commands: {commands}")
+    os.mkdir(env.path("backup"))
+    broker = env.broker(data_dir=env.path("data"), config={"store": {"segment_mib": 16}})
+    broker.http().make_topic("orders")
+    with open(env.path("orders.txt"), "w") as file:
+        file.write("one\ntwo\n")
+    script = "set -ex\n" + "\n".join(commands).replace("/backup/", env.path("backup") + "/")
+    done = subprocess.run(["bash", "-c", script], cwd=env.tmp, capture_output=True, timeout=100,
+                          env=dict(broker.godwit_env(),
+                                   PATH=os.path.dirname(env.godwit) + ":" + os.environ["PATH"]))
+    check_equal(done.returncode, 0, done.stderr.decode()[-1500:])
+    check_in("All is well", done.stdout.decode(), "what verify says")
+    check_in("byte for byte", done.stdout.decode(), "what is said of the receipt")
+    check_equal(sorted(os.listdir(env.path("data-2"))), ["admin.credentials", "format", "log"],
+                "the restored folder")
+
+
+@case(short=True)
 def the_help_of_each(env):
     for command in ("verify", "dump", "backup", "restore"):
         out, _ = godwit(env, command, "--help")
