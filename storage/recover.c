@@ -406,6 +406,18 @@ static enum status try_commit(struct store *store,
     return status == STATUS_NO_SPACE ? STATUS_OK : status;
 }
 
+/* LMDB syncs the file and not its name, without which the next start would have
+ * to read the whole log. */
+static enum status name_keydir(struct store *store, const char *path,
+                               struct error *err)
+{
+    if (io_sync_dir(store->vfs, path) != 0
+        || io_sync_dir(store->vfs, store->dir) != 0) {
+        return error_set(err, STATUS_IO, errno, "keydir: sync the folder");
+    }
+    return STATUS_OK;
+}
+
 static enum status open_keydir(struct recovery *r, bool create,
                                struct keydir_meta *meta, struct error *err)
 {
@@ -430,7 +442,7 @@ static enum status open_keydir(struct recovery *r, bool create,
                          len_max == 0 ? STORE_KEYDIR_LEN_MAX : len_max,
                          store->log.store_id, create, meta, err);
     if (status != STATUS_OK || create) {
-        return status;
+        return status == STATUS_OK ? name_keydir(store, path, err) : status;
     }
     store->keeper.applied =
         (struct log_end) { meta->place, meta->number, meta->hash };
@@ -743,6 +755,8 @@ static enum status settle(struct recovery *r, struct error *err)
     status = keeper_checkpoint(store, CHECKPOINT_MARK, err);
     if (!atomic_load(&store->keydir_doubtful)) {
         doubt_clear(store);
+        /* Should it come back, the next start would read the whole log. */
+        (void)io_sync_dir(store->vfs, store->dir);
     }
     if (status == STATUS_OK) {
         status = keeper_teach(store);
