@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* One image, or what became of it. */
@@ -214,6 +215,7 @@ static void check_work(struct trial *t, size_t cut)
     uint64_t covered = 0;
     uint64_t all = t->tried == 0 ? 0 : life->batches[t->tried - 1].bytes;
 
+    t->power->rebuilt += r->keydir_rebuilt && !t->keydir_gone;
     if (r->damaged_batches != 0 || r->damaged_bytes != 0
         || r->missing_segments != 0) {
         violated(t,
@@ -494,6 +496,34 @@ static unsigned weight(const struct disk_trace *trace, size_t cut)
     return sum;
 }
 
+/* Killed by what it found, or in doubt about it, or wrong. */
+enum { APART_SECONDS = 20, APART_REBUILT = 1, APART_WRONG = 2 };
+
+static void image_apart(struct power *power, const struct life *life,
+                        const struct disk *disk, const struct disk_cut *cut,
+                        uint64_t *state)
+{
+    pid_t child = fork();
+    int status = 0;
+
+    CHECK(child >= 0);
+    if (child == 0) {
+        struct power alone = { .bug = power->bug };
+        alarm(APART_SECONDS);
+        power_image(&alone, life, disk, cut, state);
+        _exit(alone.violations > 0 ? APART_WRONG
+              : alone.rebuilt > 0  ? APART_REBUILT
+                                   : 0);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    power->images++;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == APART_REBUILT) {
+        power->rebuilt++;
+    } else if (status != 0) {
+        power->violations++;
+    }
+}
+
 static void one_image(struct power *power, const struct life *life,
                       const struct disk *disk, uint64_t state)
 {
@@ -506,7 +536,11 @@ static void one_image(struct power *power, const struct life *life,
              "GODWIT_IMAGE=%zu:%" PRIu64
              " test/test_power --filter power/replay",
              power->seed, bug_names[power->bug], power->steps, disk->at, first);
-    power_image(power, life, disk, &cut, &state);
+    if (power->apart) {
+        image_apart(power, life, disk, &cut, &state);
+    } else {
+        power_image(power, life, disk, &cut, &state);
+    }
     if (before == 0 && power->violations > 0) {
         snprintf(power->replay, sizeof power->replay, "%.250s", crash_note);
     }

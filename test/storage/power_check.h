@@ -14,6 +14,8 @@ struct power {
     unsigned recoveries;     /* of which cut again */
     unsigned opened;         /* stores, in all */
     struct store_stats done; /* by the life */
+    unsigned rebuilt;        /* starts that had to make the keydir anew */
+    bool apart; /* each image in a process of its own: one may kill it */
     unsigned violations;
     char what[1024];  /* the first one */
     char replay[256]; /* the command that shows it again */

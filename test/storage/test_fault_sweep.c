@@ -5,7 +5,7 @@
 /* with: test/storage/power_bugs.c test/storage/power_check.c */
 /* with: test/lib/memory.c */
 /* wraps: calls memory recovery_find_batch recovery_list batch_read_header */
-/* wraps: producers_init */
+/* wraps: producers_init snapshot_step */
 
 /* A whole life of the store, again and again: in the n-th one its n-th system
  * call fails, LMDB's included, until one life passes untouched; then the same
