@@ -67,7 +67,7 @@ static void add_group(struct sim *sim, const char *name, uint32_t topic,
                       bool latest, enum role role)
 {
     uint32_t attempts_max =
-        !sim->options.plain && sim_random(sim, 3) == 0 ? 3 : 0;
+        !sim->options.plain && sim_random(sim, 3) == 0 ? 2 : 0;
     uint32_t lane = sim->lane_count;
     uint32_t members = 1 + (uint32_t)sim_random(sim, 2);
 

@@ -316,6 +316,29 @@ static bool not_zero(const struct book *book, struct spot at)
     return line_number(book_at(book, at), 3) > 0;
 }
 
+/* The second attempt, because the first was nacked here; nobody was killed. */
+static bool second_after_nack(const struct book *book, struct spot at)
+{
+    const struct line *got = book_at(book, at);
+    const struct line *before = NULL;
+
+    if (line_number(got, 3) != 2 || in_group(book, at, "got") != 2) {
+        return false;
+    }
+    for (size_t i = 0; i < book->pages[0].count; i++) {
+        if (line_is(&book->pages[0].lines[i], "kill")) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < at.line; i++) {
+        const struct line *line = &book->pages[at.page].lines[i];
+        if (settles(line, got)) {
+            before = line;
+        }
+    }
+    return before != NULL && strcmp(line_field(before, 1), "nack") == 0;
+}
+
 static bool acked_alone(const struct book *book, struct spot at)
 {
     const struct line *outcome = book_at(book, at);
@@ -342,6 +365,7 @@ static const struct alteration alterations[] = {
     { "got", 2, "-", once },
     { "got", 3, "0", NULL },
     { "got", 3, "x", NULL },
+    { "got", 3, "1", second_after_nack },
     { "got", 4, "nobody", NULL },
     { "got", 5, NULL, once },
     { "got", 5, "99999999", NULL },
