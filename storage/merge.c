@@ -144,11 +144,18 @@ static enum turn trims(struct upkeep *u)
     return TURN_GO;
 }
 
-/* The log takes nothing while there is no space: what can be done without is
- * done then. */
-static bool is_stuck(const struct upkeep *u)
+/* What was written waits for the log; while that has no space only so long.
+ * What can be done without it is done then. */
+static enum turn wait_or_leave(struct upkeep *u)
 {
-    return store_space_low(u->store);
+    struct merge *merge = &u->store->merge;
+
+    if (!store_space_low(u->store)
+        || apart(u->asked->now_us, merge->waits_us) < MERGE_PAUSE_US) {
+        return TURN_REST;
+    }
+    move_to(merge, MERGE_CHOOSE);
+    return TURN_GO;
 }
 
 static enum turn trimmed(struct upkeep *u)
@@ -159,11 +166,7 @@ static enum turn trimmed(struct upkeep *u)
         move_to(merge, merge->trims.again ? MERGE_TRIMS : MERGE_CHOOSE);
         return TURN_GO;
     }
-    if (is_stuck(u)) {
-        move_to(merge, MERGE_CHOOSE);
-        return TURN_GO;
-    }
-    return TURN_REST;
+    return wait_or_leave(u);
 }
 
 /* ---- victims ---- */
@@ -212,7 +215,7 @@ static enum turn move(struct upkeep *u)
     enum status status;
 
     if (u->asked->room == 0) {
-        return TURN_REST;
+        return wait_or_leave(u);
     }
     status = moving_step(store, u->asked, &done);
     if (status == STATUS_AGAIN) {
@@ -240,11 +243,7 @@ static enum turn settle(struct upkeep *u)
         move_to(merge, MERGE_ERASE);
         return TURN_GO;
     }
-    if (is_stuck(u)) { /* leave it, and come back when there is space */
-        move_to(merge, MERGE_CHOOSE);
-        return TURN_GO;
-    }
-    return TURN_REST;
+    return wait_or_leave(u);
 }
 
 static enum turn erase(struct upkeep *u)
@@ -388,6 +387,9 @@ enum status store_upkeep(struct store *store, struct store_upkeep *upkeep,
     for (int i = 0; i < STEPS_MAX && turn == TURN_GO; i++) {
         enum merge_stage stage = store->merge.stage;
         turn = step(&u);
+        if (store->merge.stage != stage) {
+            store->merge.waits_us = upkeep->now_us;
+        }
         if (is_heavy(stage)
             || (store->merge.stage == stage && stage != MERGE_MOVE)) {
             break; /* it has done as much as it may */

@@ -40,6 +40,8 @@ enum {
     MERGE_RUNS = 512,      /* of the victim, looked at in one go */
     MERGE_SHARE_MAX = 50,  /* per cent of a victim that may have to stay, */
     MERGE_SHARE_SHORT = 5, /* and when the disk is nearly full */
+    MERGE_LOW_PART = 64,   /* when it is full: one of so many parts, */
+    MERGE_LOW_LEN = 512 * 1024, /* and not more than this */
     MERGE_SMALL_SHARE = 8, /* a segment is taken to have at least this part */
     MERGE_ENTRIES_MAX = 4096, /* of the tally, in one call */
     MERGE_ERASE_MAX = 20000,  /* runs looked at in one checkpoint */
@@ -81,6 +83,7 @@ struct merge_at {
 
 struct merge {
     enum merge_stage stage;
+    uint64_t waits_us; /* since when it is in that stage */
     struct keeping keeping;
     struct trims trims;
     /* when it was looked for work last */
@@ -90,6 +93,7 @@ struct merge {
     uint64_t looked_len; /* keeper.applied_len */
     /* choosing */
     uint32_t choose_at; /* segments up to this id were looked at */
+    size_t choose_cost; /* of this call, in entries of the tally */
     uint32_t best;
     uint64_t best_live;
     uint64_t best_bytes;

@@ -4,7 +4,12 @@
 
 #include "storage/internal.h"
 
-enum { LOOSE_ROUNDS_MAX = 64 /* of MERGE_RUNS, to count one entry exactly */ };
+#include "storage/io.h"
+
+enum {
+    LOOSE_ROUNDS_MAX = 64, /* of MERGE_RUNS, to count one entry exactly, */
+    LOOSE_ROUND_COST = 64  /* each as much work as so many entries */
+};
 
 void victims_begin(struct merge *merge)
 {
@@ -26,38 +31,47 @@ static bool is_done(const struct merge *merge, uint32_t id)
     return false;
 }
 
-/* The head of a segment that a recovery made says where the one before ends:
- * it stays until the file itself ends there. */
-static bool is_needed(struct store *store, const struct segment *segment)
+/* What stands behind that offset of the file must not come back. */
+static bool cut_at(struct store *store, struct segment *segment, uint32_t end)
 {
+    bool cut = false;
+    off_t len;
+
+    if (segment_hold(segment, &store->log, NULL) == STATUS_OK) {
+        len = store->vfs->size(store->vfs, segment->fd);
+        if (len > (off_t)end
+            && io_truncate(store->vfs, segment->fd, end) == 0) {
+            log_disk(&store->log, (int64_t)end - len);
+            len = end;
+        }
+        cut = len >= 0 && len <= (off_t)end
+              && io_sync(store->vfs, segment->fd) == 0;
+    }
+    segment_let_go(segment, &store->log);
+    return cut;
+}
+
+/* The head of a segment that a recovery made says where the one before ends: it
+ * stays until that one's file ends there. */
+static bool is_needed(struct store *store, uint32_t id)
+{
+    const struct segment *segment = log_segment(&store->log, id);
     uint64_t end = segment->header.previous_end;
     struct segment *before;
-    bool needed = true;
 
     if (segment->header_lost) {
-        return log_segment(&store->log, segment->header.id - 1) != NULL;
+        return log_segment(&store->log, id - 1) != NULL;
     }
     before = end == 0 ? NULL : log_segment(&store->log, place_segment(end));
-    if (before == NULL) {
-        return false;
-    }
-    if (segment_hold(before, &store->log, NULL) == STATUS_OK) {
-        needed =
-            store->vfs->size(store->vfs, before->fd) > (off_t)place_offset(end);
-    }
-    segment_let_go(before, &store->log);
-    return needed;
+    return before != NULL && !cut_at(store, before, place_offset(end));
 }
 
 static bool is_eligible(struct store *store, uint32_t id)
 {
     const struct merge *merge = &store->merge;
-    struct segment *segment = log_segment(&store->log, id);
-
-    return segment != NULL
+    return log_segment(&store->log, id) != NULL
            && id < place_segment(atomic_load(&store->checkpointed))
-           && !is_done(merge, id) && !seqset_has(&merge->unreadable, id)
-           && !is_needed(store, segment);
+           && !is_done(merge, id) && !seqset_has(&merge->unreadable, id);
 }
 
 /* ---- what is in it ---- */
@@ -74,6 +88,7 @@ static enum status count_here(struct store *store, const struct keeping *k,
 
     for (int i = 0; i < LOOSE_ROUNDS_MAX && found < *stay; i++) {
         size_t count;
+        merge->choose_cost += LOOSE_ROUND_COST;
         enum status status = keydir_runs_in(store->keydir, stretch, &next,
                                             merge->runs, MERGE_RUNS, &count);
         if (status != STATUS_OK) {
@@ -130,19 +145,24 @@ static enum status weigh(struct store *store, const struct store_upkeep *upkeep,
 
 /* ---- the choice ---- */
 
-/* How much of a victim may have to stay, in per cent. */
-static uint64_t share_max(const struct store *store,
-                          const struct store_upkeep *upkeep)
+/* How much of a victim of so many bytes may have to stay. */
+static uint64_t live_max(const struct store *store,
+                         const struct store_upkeep *upkeep, uint64_t bytes)
 {
     uint64_t free_bytes =
         atomic_load_explicit(&store->figures.free_bytes, memory_order_relaxed);
 
-    if (store_space_low(store) || upkeep->room == 0) {
+    if (upkeep->room == 0) {
         return 0;
     }
+    if (store_space_low(store)) { /* it goes into what is kept for acks */
+        uint64_t part = bytes / MERGE_LOW_PART;
+        part = part < MERGE_LOW_LEN ? part : MERGE_LOW_LEN;
+        return store->keeper.moves_owed > 0 ? 0 : part;
+    }
     return free_bytes != 0 && free_bytes < 2 * (uint64_t)store->capacity
-               ? MERGE_SHARE_SHORT
-               : MERGE_SHARE_MAX;
+               ? bytes / 100 * MERGE_SHARE_SHORT
+               : bytes / 100 * MERGE_SHARE_MAX;
 }
 
 /* Small ones, which crashes leave behind, are worth a merge even when all of it
@@ -162,12 +182,13 @@ static void consider(struct store *store, const struct store_upkeep *upkeep,
     struct merge *merge = &store->merge;
     uint64_t bytes = weight_of(store, segment);
 
-    if (live * 100 > bytes * share_max(store, upkeep)) {
+    if (live > live_max(store, upkeep, bytes)) {
         return;
     }
-    if (merge->best == 0
-        || (double)live / (double)bytes
-               < (double)merge->best_live / (double)merge->best_bytes) {
+    if ((merge->best == 0
+         || (double)live / (double)bytes
+                < (double)merge->best_live / (double)merge->best_bytes)
+        && !is_needed(store, segment->id)) {
         merge->best = segment->id;
         merge->best_live = live;
         merge->best_bytes = bytes;
@@ -179,9 +200,9 @@ enum status victims_step(struct store *store, const struct store_upkeep *upkeep,
 {
     struct merge *merge = &store->merge;
     const struct tally *tally = &store->keeper.tally;
-    size_t looked = 0;
 
     *done = false;
+    merge->choose_cost = 0;
     for (size_t i = 0; i < tally->count; i++) {
         const struct tally_segment *segment = &tally->segments[i];
         enum status status;
@@ -191,10 +212,10 @@ enum status victims_step(struct store *store, const struct store_upkeep *upkeep,
             || !is_eligible(store, segment->id)) {
             continue;
         }
-        if (looked > MERGE_ENTRIES_MAX) {
+        if (merge->choose_cost > MERGE_ENTRIES_MAX) {
             return STATUS_OK;
         }
-        looked += segment->count;
+        merge->choose_cost += segment->count;
         status = weigh(store, upkeep, segment, &live);
         if (status != STATUS_OK) {
             return status;

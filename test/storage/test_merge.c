@@ -8,6 +8,7 @@
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -305,4 +306,204 @@ Test(merge, dead_segments_are_freed_without_copying)
         cr_assert(eq(u64, stats.moved_bytes, 0));
         cr_assert(lt(u64, disk(), UINT64_C(6) * 64 * 1024));
     }
+}
+
+Test(merge, a_damaged_message_is_left_behind_and_counted)
+{
+    struct store_stats stats;
+    char path[600];
+    char text[64];
+    uint64_t at;
+
+    fill();
+    segment_file(&h, 1, path, sizeof path);
+    snprintf(text, sizeof text, "message %d ", 1);
+    at = find_in_file(path, text);
+    flip_bit(path, at + 100, 3);
+    upkeep();
+    store_stats(h.store, &stats);
+    cr_assert(ge(u64, stats.damaged_records, 1));
+    cr_assert(eq(str, (char *)message_text(&h, 1, 1), ""));
+    for (uint64_t seq = 2; seq <= MESSAGES; seq++) {
+        if (is_old_one(seq)) {
+            cr_assert(eq(str, (char *)message_text(&h, 1, seq), body_of(seq)));
+        }
+    }
+}
+
+/* ---- file calls that fail ---- */
+
+static bool unreadable;
+
+static int touch(const struct vfs *vfs, const void *at, size_t len)
+{
+    (void)vfs;
+    errno = EIO;
+    return unreadable ? -1 : vfs_system()->touch(vfs_system(), at, len);
+}
+
+static void again_with(const struct vfs *vfs)
+{
+    harness_close(&h);
+    h.config.vfs = vfs;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+}
+
+/* An error is no proof that the bytes are gone. */
+Test(merge, a_segment_that_cannot_be_read_stays)
+{
+    struct vfs vfs = *vfs_system();
+    uint64_t bytes;
+    uint64_t files;
+
+    vfs.touch = touch;
+    again_with(&vfs);
+    fill();
+    files = log_files(&h, ".seg", &bytes);
+    unreadable = true;
+    for (int i = 0; i < 200; i++) {
+        struct store_upkeep call = { .policy = &bed.policy,
+                                     .now_us = h.now_us,
+                                     .to = bed.to,
+                                     .room = bed.room };
+        h.now_us += 500000;
+        cr_assert(eq(int, store_upkeep(h.store, &call, &h.err), STATUS_OK));
+        if (call.len > 0) { /* trims: they can be written */
+            break;
+        }
+    }
+    unreadable = false;
+    again_with(&vfs);
+    upkeep();
+    unreadable = true;
+    upkeep();
+    unreadable = false;
+    check_old_ones();
+    cr_assert(not(store_frozen(h.store)));
+    cr_assert(le(u64, log_files(&h, ".seg", &bytes), files));
+    again_with(NULL);
+}
+
+/* A disk of so many bytes. */
+static uint64_t quota;
+
+static uint64_t used(void)
+{
+    uint64_t segments;
+    uint64_t making;
+    uint64_t pool;
+
+    log_files(&h, ".seg", &segments);
+    log_files(&h, ".tmp", &making);
+    log_files(&h, ".pool", &pool);
+    return segments + making + pool;
+}
+
+static int allocate(const struct vfs *vfs, int fd, off_t len)
+{
+    (void)vfs;
+    if (used() + (uint64_t)len > quota) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return vfs_system()->allocate(vfs_system(), fd, len);
+}
+
+static uint64_t free_bytes(const struct vfs *vfs, const char *path)
+{
+    (void)vfs;
+    (void)path;
+    return used() < quota ? quota - used() : 0;
+}
+
+static uint64_t publish_until_refused(void)
+{
+    uint64_t stored = 0;
+
+    for (int i = 0; i < MESSAGES; i++) {
+        struct store_commit commit;
+        enum status status;
+        add_sent(&h, 1, body_of(last_seq(&h, 1) + stored + 1), 0, 0);
+        status = harness_append(&h, &commit);
+        cr_assert(eq(int, status, STATUS_OK), "%s", h.err.text);
+        if (commit.record_count == 0) {
+            break;
+        }
+        stored++;
+        cr_assert(eq(int, store_sync(h.store, &h.err), STATUS_OK));
+        cr_assert(eq(int, store_view_commit(h.view, &commit, NULL), STATUS_OK));
+        cr_assert(eq(int, store_apply(h.store, &commit), STATUS_OK));
+        if (i % 10 == 0) {
+            enum status prepared = store_prepare(h.store, &h.err);
+            (void)prepared;
+        }
+    }
+    cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK), "%s",
+              h.err.text);
+    return stored;
+}
+
+static void settle_and_free(void)
+{
+    for (int i = 0; i < 400; i++) {
+        bool more;
+        enum status status = upkeep_once(&bed, &more);
+        cr_assert(status == STATUS_OK || status == STATUS_NO_SPACE, "%s",
+                  h.err.text);
+        h.now_us += more ? 0 : 1100000;
+        status = store_prepare(h.store, &h.err);
+        cr_assert(status == STATUS_OK || status == STATUS_NO_SPACE, "%s",
+                  h.err.text);
+    }
+}
+
+Test(merge, a_full_disk_is_freed_by_acks_alone)
+{
+    struct vfs vfs = *vfs_system();
+
+    vfs.allocate = allocate;
+    vfs.free_bytes = free_bytes;
+    quota = UINT64_C(12) * 64 * 1024;
+    again_with(&vfs);
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    for (int round = 0; round < 3; round++) {
+        uint64_t first = last_seq(&h, 1) + 1;
+        uint64_t stored = publish_until_refused();
+        cr_assert(gt(u64, stored, 100), "round %d", round);
+        cr_assert(lt(u64, stored, MESSAGES));
+        cr_assert(store_space_low(h.store));
+        ack(first, last_seq(&h, 1));
+        settle_and_free();
+        cr_assert(lt(u64, used(), quota / 2), "round %d", round);
+    }
+    again_with(NULL);
+}
+
+/* With one old message in each segment nothing is quite dead: those of a full
+ * disk that are least alive must go through the reserve. */
+Test(merge, a_full_disk_with_old_messages_loses_none)
+{
+    struct vfs vfs = *vfs_system();
+    uint64_t last;
+
+    vfs.allocate = allocate;
+    vfs.free_bytes = free_bytes;
+    quota = UINT64_C(12) * 64 * 1024;
+    again_with(&vfs);
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    publish_until_refused();
+    last = last_seq(&h, 1);
+    for (uint64_t seq = 1; seq <= last; seq += PER_SEGMENT * 3) {
+        ack(seq + 1, seq + PER_SEGMENT * 3 - 1 < last
+                         ? seq + PER_SEGMENT * 3 - 1
+                         : last);
+    }
+    settle_and_free();
+    cr_assert(lt(u64, used(), quota));
+    for (uint64_t seq = 1; seq <= last; seq += PER_SEGMENT * 3) {
+        cr_assert(eq(str, (char *)message_text(&h, 1, seq), body_of(seq)));
+    }
+    again_with(NULL);
 }
