@@ -267,8 +267,9 @@ static enum status copy_batches(struct backup *b, uint32_t *at, bool *sealed)
     return status;
 }
 
-/* A segment that another follows ends with a seal, or where the other one says.
- * What stands behind else was durable once, and is copied as it is. */
+/* A segment that another follows ends with a seal, or where the other one says
+ * (a recovery made that one, and wrote there again what stands behind). What
+ * else stands behind was durable once, and is copied as it is. */
 static enum status copy_lost_end(struct backup *b, size_t i, uint32_t at)
 {
     const struct source *next = &b->sources[i + 1];
@@ -276,11 +277,10 @@ static enum status copy_lost_end(struct backup *b, size_t i, uint32_t at)
     uint32_t end = data_end(&b->reading, at);
 
     if (next->id != b->sources[i].id + 1 || next->epoch == 0
-        || next->previous_end == here) {
+        || (next->previous_end != 0 && next->previous_end <= here)) {
         return STATUS_OK;
     }
-    if (next->previous_end > here
-        && place_segment(next->previous_end) == b->sources[i].id) {
+    if (place_segment(next->previous_end) == b->sources[i].id) {
         end = place_offset(next->previous_end);
         end = end > b->reading.len ? b->reading.len : end;
     }

@@ -9,6 +9,7 @@
 
 #include "proto/check.h"
 #include "storage/backup.h"
+#include "storage/inspect.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -133,6 +134,22 @@ static bool is_there(const char *path)
     return lstat(path, &st) == 0;
 }
 
+/* The offline reader finds nothing wrong with it. */
+static void is_sound(const char *dir)
+{
+    const struct inspect_visitor visitor = { 0 };
+    struct inspect_totals totals;
+    struct inspect *inspect;
+
+    cr_assert(eq(int, inspect_open(&inspect, dir, NULL, &h.err), STATUS_OK));
+    cr_assert(
+        eq(int, inspect_walk(inspect, &visitor, &totals, &h.err), STATUS_OK));
+    cr_assert(eq(u64, totals.damages, 0));
+    cr_assert(eq(u64, totals.missing + totals.missing_segments, 0));
+    cr_assert(eq(u64, totals.unbalanced + totals.lost_batches, 0));
+    inspect_close(inspect);
+}
+
 /* All is there, in a store opened on that folder. */
 static void holds_all(const char *dir)
 {
@@ -161,6 +178,7 @@ Test(backup, comes_back_as_it_was)
     must_make(copy);
     cr_assert(eq(u32, damages, 0));
     cr_assert(eq(u64, files_damaged(copy), 0));
+    is_sound(copy);
     cr_assert(eq(int, restore(copy, again, false), STATUS_OK), "%s",
               h.err.text);
     holds_all(again);
@@ -380,6 +398,37 @@ Test(backup, a_segment_of_another_store_is_left_out)
     snprintf(command_to, sizeof command_to, "%s/log/0000000002.seg", copy);
     cr_assert(not(is_there(command_to)));
     harness_fini(&other);
+}
+
+/* A backup may come in the midst of a start: the next segment is there already,
+ * and the old one is not cut yet. */
+Test(backup, of_a_store_that_is_being_recovered)
+{
+    char before[500];
+    char path[600];
+    char uncut[600];
+    unsigned put_back = 0;
+
+    harness_kill(&h);
+    snprintf(before, sizeof before, "%s/before", place);
+    cr_assert(eq(int, mkdir(before, 0700), 0));
+    tmpdir_copy(h.dir, before);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(ge(u64, h.recovery.rescued_records, 1));
+    for (uint32_t id = 1; id < 20; id++) {
+        path_of(id, path);
+        snprintf(uncut, sizeof uncut, "%s/log/%010u.seg", before, id);
+        if (is_there(path) && file_len(uncut) > file_len(path)) {
+            cr_assert(eq(int, rename(uncut, path), 0));
+            put_back++;
+        }
+    }
+    cr_assert(eq(u32, put_back, 1), "the segment that was cut");
+    must_make(copy);
+    cr_assert(eq(u32, damages, 0), "%s", last_damage);
+    is_sound(copy);
+    cr_assert(eq(int, restore(copy, again, false), STATUS_OK));
+    holds_all(again);
 }
 
 /* ---- the manifest ---- */
