@@ -82,8 +82,14 @@ enum status store_recycle(struct store *store, struct segment *segment,
     off_t len;
     bool keep = has_full_length(store, segment, &len)
                 && pool_count(store) < wanted(store);
+    uint64_t cut;
+    enum status status = segment_pass_on_end(segment, &store->log, &cut, err);
 
     segment_free(segment, &store->log);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    log_disk(&store->log, -(int64_t)cut);
     if (change_name(store, id, keep) != 0 && errno != ENOENT) {
         return error_set(err, STATUS_IO, errno, "segment %u: %s", id,
                          keep ? "put into the pool" : "remove");

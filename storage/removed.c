@@ -41,6 +41,27 @@ enum status recovery_read_snapshot(struct recovery *r, struct error *err)
     return status;
 }
 
+/* Its head may say where the one before ends. */
+static enum status pass_on_end(struct recovery *r, uint32_t id,
+                               struct error *err)
+{
+    struct log *log = &r->store->log;
+    struct segment *segment = NULL;
+    uint64_t len;
+    uint64_t cut;
+    bool damaged;
+    enum status status = segment_open(&segment, log, id, &len, &damaged, err);
+
+    if (status == STATUS_CORRUPT) {
+        return STATUS_OK; /* not ours: it says nothing */
+    }
+    if (status == STATUS_OK) {
+        status = segment_pass_on_end(segment, log, &cut, err);
+        segment_free(segment, log);
+    }
+    return status;
+}
+
 enum status recovery_end_removals(struct recovery *r, struct error *err)
 {
     struct store *store = r->store;
@@ -48,9 +69,14 @@ enum status recovery_end_removals(struct recovery *r, struct error *err)
 
     for (size_t i = 0; i < r->found_count; i++) {
         char path[PATH_LEN_MAX];
+        enum status status;
         if (!is_gone(r, r->found[i].id)) {
             r->found[kept++] = r->found[i];
             continue;
+        }
+        status = pass_on_end(r, r->found[i].id, err);
+        if (status != STATUS_OK) {
+            return status;
         }
         segment_path(&store->log, r->found[i].id, "seg", path);
         if (store->vfs->unlink(store->vfs, path) != 0) {

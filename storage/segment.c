@@ -475,6 +475,47 @@ enum status segment_trim(struct segment *segment, struct log *log,
     return status;
 }
 
+static int cut_for_good(struct log *log, int fd, off_t end, uint64_t *cut)
+{
+    off_t len = log->vfs->size(log->vfs, fd);
+
+    if (len < 0) {
+        return -1;
+    }
+    if (len <= end) {
+        return 0;
+    }
+    *cut = (uint64_t)(len - end);
+    return io_truncate(log->vfs, fd, end) != 0 || io_sync(log->vfs, fd) != 0
+               ? -1
+               : 0;
+}
+
+enum status segment_pass_on_end(const struct segment *segment, struct log *log,
+                                uint64_t *cut, struct error *err)
+{
+    uint64_t place = segment->header.previous_end;
+    char path[PATH_LEN_MAX];
+    int result;
+    int kept;
+    int fd;
+
+    *cut = 0;
+    if (place == 0) {
+        return STATUS_OK;
+    }
+    segment_path(log, place_segment(place), "seg", path);
+    fd = io_open(log->vfs, path, O_RDWR);
+    if (fd < 0) {
+        return errno == ENOENT ? STATUS_OK : fail(err, segment, "open before");
+    }
+    result = cut_for_good(log, fd, (off_t)place_offset(place), cut);
+    kept = errno;
+    log->vfs->close(log->vfs, fd);
+    errno = kept;
+    return result == 0 ? STATUS_OK : fail(err, segment, "cut the one before");
+}
+
 bool segment_readable(const struct segment *segment, const struct log *log,
                       uint64_t from, uint64_t to)
 {

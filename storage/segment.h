@@ -110,6 +110,12 @@ MUST_CHECK enum status segment_map(struct segment *segment, struct log *log,
 MUST_CHECK enum status segment_trim(struct segment *segment, struct log *log,
                                     struct error *err);
 
+/* Before the segment is removed: what it says of the end of the one before must
+ * outlive it, so that one is cut there for good. *cut: by so much. */
+MUST_CHECK enum status segment_pass_on_end(const struct segment *segment,
+                                           struct log *log, uint64_t *cut,
+                                           struct error *err);
+
 void segment_free(struct segment *segment, struct log *log); /* accepts NULL */
 
 /* Can these bytes of the map be read? False: to do so would raise SIGBUS. */

@@ -115,6 +115,22 @@ static void make_file(uint32_t id, const char *ending, size_t len)
     close(fd);
 }
 
+static void read_file(const char *path, uint8_t *to)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    CHECK(fd >= 0 && pread(fd, to, SEGMENT_LEN, 0) == SEGMENT_LEN);
+    close(fd);
+}
+
+static void write_file(const char *path, const uint8_t *from)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    CHECK(fd >= 0 && pwrite(fd, from, SEGMENT_LEN, 0) == SEGMENT_LEN);
+    close(fd);
+}
+
 /* ---- what is written ---- */
 
 /* As far as the messages got. */
@@ -653,6 +669,44 @@ Test(recycle, scrub_and_offline_reader_see_this_life_only)
     cr_assert(eq(u64, totals.messages, tried - first_kept + 1));
 }
 
+/* A recovery wrote into its new segment where the old one ends, and cut that;
+ * a power cut undoes the cut. Once the new segment is gone, what was torn there
+ * must not come back as what was durable. */
+Test(recycle, the_end_of_the_segment_before_outlives_the_head_that_says_it)
+{
+    static uint8_t torn[SEGMENT_LEN];
+    struct store_commit hole;
+    char path[600];
+    uint64_t end;
+
+    (void)commit_one();
+    hole = append();
+    (void)append(); /* whole, behind a hole */
+    harness_kill(&h);
+    segment_file(&h, 1, path, sizeof path);
+    flip_bit(path, hole.offset, 0);
+    read_file(path, torn);
+    tried = confirmed;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(u64, h.store->journal.active->header.previous_end,
+                 place_of(1, hole.offset)));
+    harness_close(&h);
+    end = file_len(path);
+    cr_assert(eq(u64, end, hole.offset));
+    write_file(path, torn);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(u32, fill_segment(), 2));
+    remove_segment(2);
+    cr_assert(eq(u64, file_len(path), end));
+    cr_assert(eq(u64, stats().disk_bytes, bytes_on_disk()));
+    harness_kill(&h);
+    harness_delete_keydir(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(u64, last_seq(&h, TOPIC), tried));
+    cr_assert(eq(str, (char *)message_text(&h, TOPIC, MESSAGES + 1), ""));
+    cr_assert(is_text_of(tried, message_text(&h, TOPIC, tried)));
+}
+
 /* ---- torn batches over old ones ---- */
 
 struct sectors {
@@ -664,22 +718,6 @@ struct sectors {
     char path[600];  /* of the segment in the harness's folder */
     uint64_t seed;
 };
-
-static void read_file(const char *path, uint8_t *to)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-    CHECK(fd >= 0 && pread(fd, to, SEGMENT_LEN, 0) == SEGMENT_LEN);
-    close(fd);
-}
-
-static void write_file(const char *path, const uint8_t *from)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-    CHECK(fd >= 0 && pwrite(fd, from, SEGMENT_LEN, 0) == SEGMENT_LEN);
-    close(fd);
-}
 
 /* Two batches that nobody synced, over what an earlier life left, somewhere in
  * the segment or at its beginning. */
