@@ -194,30 +194,39 @@ static void prepare(struct store *store)
     }
 }
 
-/* The first segment is full, removed, and the third is made of its file. */
+/* Until the log goes on in another segment. */
+static void fill(struct bench *b, struct store *store)
+{
+    uint32_t id = store->journal.active->header.id;
+    struct error err;
+
+    prepare(store);
+    while (append(b, store) == id) {
+    }
+    if (store_sync(store, &err) != STATUS_OK
+        || keeper_catch_up(store, &err) != STATUS_OK
+        || store_checkpoint(store, &err) != STATUS_OK) {
+        die("fill", &err);
+    }
+}
+
+/* The second segment, the first of full length, is full and removed; the fourth
+ * is made of its file. */
 static void reuse(struct bench *b, struct store *store)
 {
     struct segment *segment;
     struct error err;
     uint64_t epoch;
 
-    prepare(store);
-    while (append(b, store) == 1) {
-    }
-    if (store_sync(store, &err) != STATUS_OK
-        || keeper_catch_up(store, &err) != STATUS_OK
-        || store_checkpoint(store, &err) != STATUS_OK) {
-        die("checkpoint", &err);
-    }
-    segment = store_retire_begin(store, 1, &epoch);
+    fill(b, store);
+    fill(b, store);
+    segment = store_retire_begin(store, 2, &epoch);
     if (store_recycle(store, segment, &err) != STATUS_OK) {
         die("recycle", &err);
     }
-    prepare(store);
-    while (append(b, store) == 2) {
-    }
-    if (store_sync(store, &err) != STATUS_OK) {
-        die("sync", &err);
+    fill(b, store);
+    if (!store->journal.active->header.recycled) { /* 3 was there already */
+        fill(b, store);
     }
     CHECK(store->journal.active->header.recycled);
 }
@@ -309,11 +318,13 @@ static void remove_dir(const struct bench *b)
     static const char *const entries[] = { "raw",
                                            "a/log/0000000001.seg",
                                            "a/log/0000000002.seg",
-                                           "b/log/0000000001.pool",
+                                           "b/log/0000000002.pool",
                                            "b/log/0000000001.seg",
                                            "b/log/0000000002.seg",
                                            "b/log/0000000003.seg",
                                            "b/log/0000000004.seg",
+                                           "b/log/0000000005.seg",
+                                           "b/log/0000000006.seg",
                                            "a/keydir/data.mdb",
                                            "a/keydir/lock.mdb",
                                            "b/keydir/data.mdb",
