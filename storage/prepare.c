@@ -122,12 +122,17 @@ static enum status finish(struct store *store, struct error *err)
 
 static enum status fill_some(struct store *store, struct error *err)
 {
-    uint32_t left = store->making->header.capacity - store->zeroed;
-    uint32_t len = left < PREPARE_STEP_LEN ? left : PREPARE_STEP_LEN;
-    enum status status = len == 0 ? STATUS_OK
-                                  : segment_zero(store->making, &store->log,
-                                                 store->zeroed, len, err);
+    enum status status = STATUS_OK;
+    uint32_t left;
+    uint32_t len;
 
+    CHECK(store->making != NULL);
+    left = store->making->header.capacity - store->zeroed;
+    len = left < PREPARE_STEP_LEN ? left : PREPARE_STEP_LEN;
+    if (len > 0) {
+        status =
+            segment_zero(store->making, &store->log, store->zeroed, len, err);
+    }
     if (status != STATUS_OK) {
         abandon(store);
         return status;
