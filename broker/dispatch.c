@@ -108,6 +108,16 @@ static void on_run(void *arg, const struct store_run *run)
     }
 }
 
+static void count_deleted(struct dispatch *d, struct group_run *run)
+{
+    struct group_figures figures;
+
+    group_figures(run->group, &figures);
+    metric_add(&d->config.metrics->deleted_messages,
+               figures.deleted - run->deleted_told);
+    run->deleted_told = figures.deleted;
+}
+
 /* The topic keeps less. Without memory some of it is ready still: the pump asks
  * once more before it gives any. */
 static void on_trim(void *arg, const struct record_trim *trim)
@@ -129,6 +139,7 @@ static void on_trim(void *arg, const struct record_trim *trim)
     for (struct lane_reader *lane = state->lanes; lane != NULL;
          lane = lane->next) {
         (void)!group_trim(lane->run->group, state->id, state->first_seq);
+        count_deleted(d, lane->run);
         dispatch_touched(d, lane->run);
     }
 }

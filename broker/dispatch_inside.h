@@ -41,7 +41,8 @@ struct group_run {
     bool ready;   /* on the ready list */
     bool changed; /* on the changed list */
     bool starved; /* stopped because the in-flight budget was used up */
-    bool behind;  /* stopped because the ring says more than we have read */
+    uint64_t deleted_told; /* to the metrics */
+    bool behind; /* stopped because the ring says more than we have read */
     struct group_run *next_ready;
     struct group_run *next_changed;
     struct group_run *next; /* of all */

@@ -23,6 +23,7 @@
     X(settled_late, counter, "Settlements that came late")                     \
     X(settled_unknown, counter, "Settlements of what was never delivered")     \
     X(gap_messages, counter, "Messages reported as gaps")                      \
+    X(deleted_messages, counter, "Deleted before their group had settled")     \
     X(authentication_failures, counter, "Refused logins")                      \
     X(sessions, gauge, "Open connections")                                     \
     X(attached_members, gauge, "Members attached to groups")                   \

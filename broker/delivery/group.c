@@ -228,6 +228,7 @@ static enum status give_up(struct group *group, struct lane *lane,
     if (status == STATUS_OK) {
         group_end_transaction(group, t);
         lane_move(lane, LANE_IN_FLIGHT, LANE_DELETED, 1);
+        group->figures.deleted++;
     }
     return status;
 }

@@ -180,6 +180,7 @@ bool group_audit(const struct group *group, uint32_t topic);
 
 struct group_figures {
     uint64_t delivered, redelivered, acked, nacked, released, expired, late;
+    uint64_t deleted; /* before they were settled */
 };
 void group_figures(const struct group *group, struct group_figures *out);
 

@@ -91,17 +91,21 @@ static enum status delete_open(struct group *group, struct lane *lane,
             lane_move(lane, w->delayed ? LANE_DELAYED : LANE_READY,
                       LANE_DELETED, 1);
             group_stop_waiting(group, w);
+            group->figures.deleted++;
         }
     }
     return status;
 }
 
-static enum status delete_fresh(struct lane *lane, struct seq_range range)
+static enum status delete_fresh(struct group *group, struct lane *lane,
+                                struct seq_range range)
 {
+    uint64_t count = range.last - range.first + 1;
     enum status status = lane_delete(lane, range.first, range.last);
 
     if (status == STATUS_OK) {
-        lane_move(lane, LANE_READY, LANE_DELETED, range.last - range.first + 1);
+        lane_move(lane, LANE_READY, LANE_DELETED, count);
+        group->figures.deleted += count;
     }
     return status;
 }
@@ -121,7 +125,7 @@ enum status group_trim(struct group *group, uint32_t topic, uint64_t first_seq)
         if (stretch.kind == STRETCH_OPEN) {
             status = delete_open(group, lane, stretch.range);
         } else if (stretch.kind == STRETCH_FRESH) {
-            status = delete_fresh(lane, stretch.range);
+            status = delete_fresh(group, lane, stretch.range);
         }
         if (status == STATUS_OK) {
             lane->first = stretch.range.last + 1;

@@ -192,6 +192,7 @@ static void put_figures(struct json *json, const struct group_figures *f,
     json_u64(json, "released", f->released);
     json_u64(json, "expired", f->expired);
     json_u64(json, "late", f->late);
+    json_u64(json, "deleted", f->deleted);
 }
 
 enum status show_group(struct session *session, const char *name,

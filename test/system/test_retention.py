@@ -140,9 +140,12 @@ def what_all_have_settled_gives_its_space_back(env):
     check_equal(int(shown["last_seq"]), count, "last_seq")
     for group in ("one", "two"):
         check_equal(lane(http, group)["acked"], count, f"acked by {group}")
-    mapped = open(f"/proc/{broker.process.pid}/maps").read()
-    check("deleted)" not in mapped.replace("godwit-submission (deleted)", ""),
-          "files that are gone are kept by somebody")
+    with open(f"/proc/{broker.process.pid}/maps") as maps:
+        gone = [line for line in maps if "/log/" in line and "(deleted)" in line]
+    check(not gone, f"files that are gone are mapped: {gone}")
+    for fd in os.scandir(f"/proc/{broker.process.pid}/fd"):
+        target = os.readlink(fd.path)
+        check("/log/" not in target or "(deleted)" not in target, f"{target} is open")
     broker.kill()
     broker.start()
     http = broker.http()

@@ -285,6 +285,7 @@ Test(dispatch, a_trim_while_they_wait)
     trim(6, 6);
     read_ring();
     cr_assert_str_eq(pump(), "6 ");
+    cr_assert_eq(metrics.deleted_messages, 2);
     cr_assert_eq(books().deleted, 2);
     cr_assert_eq(books().in_flight, 4);
 }
