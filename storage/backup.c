@@ -9,7 +9,9 @@
  * 4. Segments are read from front to back into memory of our own, a few pieces
  *    at a time; each batch is verified there and written from there. Behind the
  *    last batch nothing is copied.
- * 5. The format file comes last but one, so that no broker takes half a copy
+ * 5. The log is listed again: when a broker has started after a crash
+ * meanwhile, what it made is copied too.
+ * 6. The format file comes last but one, so that no broker takes half a copy
  *    for a store, and `backup` last.
  *
  * A batch that is being written while we look may look torn: it is looked at
@@ -27,7 +29,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { HOLD_TRIES = 200, HOLD_PAUSE_MS = 50, SPACE_MARGIN = 1024 * 1024 };
+enum { PASSES_MAX = 10, SPACE_MARGIN = 1024 * 1024 };
 
 /* Fields of a block at the head of a file; FORMAT.md has all of them. */
 enum {
@@ -307,13 +309,15 @@ static void leave_out(struct backup *b)
 
     for (size_t i = 0; i < b->source_count; i++) {
         const struct source *s = &b->sources[i];
-        if (s->foreign) {
+        if (s->foreign && s->id > b->listed) {
             backup_tell(b, s->id, 0, s->len,
                         "not a segment of this store; left out");
-        } else if (!seqset_has(&b->gone, s->id)) {
+        }
+        if (!s->foreign && !seqset_has(&b->gone, s->id)) {
             b->sources[kept++] = *s;
         }
     }
+    b->listed = b->source_count > 0 ? b->sources[b->source_count - 1].id : 0;
     b->source_count = kept;
 }
 
@@ -338,6 +342,7 @@ static enum status list_log(struct backup *b)
     enum status status = STATUS_OK;
     char path[PATH_LEN_MAX];
 
+    b->source_count = 0;
     path_in(b, "log", path);
     if (b->vfs->list(b->vfs, path, on_name, b) != 0 && errno != ENOENT) {
         return backup_fail(b, "list", path);
@@ -385,17 +390,52 @@ static enum status find_last(struct backup *b)
     return STATUS_OK;
 }
 
-static enum status copy_log(struct backup *b)
+static enum status copy_listed(struct backup *b)
 {
     enum status status = STATUS_OK;
 
-    for (size_t i = 0; i < b->source_count && i <= b->last; i++) {
-        if (status == STATUS_OK) {
+    for (size_t i = 0;
+         i < b->source_count && i <= b->last && status == STATUS_OK; i++) {
+        if (b->sources[i].id > b->copied) {
             status = backup_segment(b, i);
+            b->copied = b->sources[i].id;
         }
     }
     backup_reading_close(b);
     return status;
+}
+
+/* A recovery made a segment behind those that were copied, and wrote to it. */
+static bool recovered_behind(const struct backup *b)
+{
+    for (size_t i = 0; i < b->source_count && i <= b->last; i++) {
+        if (b->sources[i].id > b->copied && b->sources[i].previous_end != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* When a broker starts after a crash meanwhile, it writes the end of the last
+ * segment into a new one, gives that its name, and then cuts the old one: the
+ * old one may have been cut before it was copied, so the new one is needed. */
+static enum status copy_log(struct backup *b)
+{
+    for (int i = 0; i < PASSES_MAX; i++) {
+        enum status status = copy_listed(b);
+        if (status == STATUS_OK) {
+            status = list_log(b);
+        }
+        if (status == STATUS_OK) {
+            status = find_last(b);
+        }
+        if (status != STATUS_OK || !recovered_behind(b)) {
+            return status;
+        }
+    }
+    return error_set(b->err, STATUS_AGAIN, 0,
+                     "%.300s: brokers keep starting there. Try again",
+                     b->job->from);
 }
 
 /* The last segment is mostly room to grow, so it does not count. */

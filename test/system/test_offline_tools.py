@@ -766,6 +766,44 @@ def figures(http):
             if isinstance(value, str) and value.isdigit() or type(value) is int}
 
 
+@case(timeout=150)
+def a_backup_while_brokers_die_and_start(env):
+    """It is whole, or it says that it should be tried again."""
+    broker = env.broker(config={"store": {"segment_mib": 16, "checkpoint_ms": 100}})
+    broker.http().make_topic("orders")
+    confirmed, over, taken = [0], [], []
+
+    def back_up():
+        while not over:
+            known, folder = confirmed[0], env.path(f"copy-{len(taken)}")
+            done = subprocess.run([env.godwit, "backup", broker.data_dir, folder],
+                                  capture_output=True, timeout=60)
+            taken.append((folder, known, done.returncode, done.stderr.decode()))
+
+    thread = threading.Thread(target=back_up)
+    thread.start()
+    env.at_end(lambda: (over.append(True), thread.join(60)))
+    for _ in range(8):
+        session = broker.session()
+        for _ in range(15):
+            confirmed[0] = session.publish("orders", ["o" * 50000] * 5)[-1].seq
+        broker.kill()
+        broker.start()
+    over.append(True)
+    thread.join(60)
+    whole = [t for t in taken if t[2] == FINE]
+    check(len(whole) >= 3, f"{len(whole)} of {len(taken)} backups were made: {taken[-3:]}")
+    for folder, known, code, err in taken:
+        if code != FINE:
+            check(code == FAILED and "ry again" in err and not os.path.exists(folder),
+                  f"{code}: {err}")
+            continue
+        report = verify(env, folder)
+        check(by_name(report["topics"], "orders")["present"] >= known if known else True,
+              f"{folder}: {report['topics']}, confirmed were {known}")
+        shutil.rmtree(folder)
+
+
 @case(short=True, timeout=120)
 def what_the_test_of_backups_would_notice(env):
     """The check itself: a copy that ends too early and an ack that is not in it are found out."""
