@@ -202,12 +202,11 @@ static enum status keep_up(struct upkeep *u, uint64_t now_us, bool busy,
     bool waits;
 
     submission_release(u->config.to, submission_durable(u->config.to));
-    if (submission_room(u->config.to) < ROOM_LEN) {
-        u->due_us = now_us + WAIT_US; /* the journal has enough to do */
-        return STATUS_OK;
-    }
-    call.to = submission_reserve(u->config.to, ROOM_LEN);
-    call.room = ROOM_LEN;
+    if (submission_room(u->config.to) >= ROOM_LEN) {
+        call.to = submission_reserve(u->config.to, ROOM_LEN);
+        call.room = ROOM_LEN;
+    } /* else the journal has enough to do: without it what is dead may go,
+       * which makes the space it may be waiting for */
     status = store_upkeep(u->config.store, &call, err);
     waits = status == STATUS_NO_SPACE || status == STATUS_NOMEM;
     if (status != STATUS_OK && !waits) {
@@ -215,6 +214,9 @@ static enum status keep_up(struct upkeep *u, uint64_t now_us, bool busy,
     }
     hand_over(u, &call);
     u->due_us = waits ? now_us + NO_SPACE_US : next_due(u, &call, now_us, busy);
+    if (call.room == 0 && !waits) {
+        u->due_us = now_us + WAIT_US;
+    }
     u->commits = false;
     tell_waits(u, waits, err);
     tell_progress(u);
