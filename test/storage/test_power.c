@@ -18,7 +18,7 @@
 #include <time.h>
 
 #ifdef __SANITIZE_ADDRESS__
-enum { LIVES = 1, IMAGES = 100, STEPS = 30 };
+enum { LIVES = 1, IMAGES = 200, STEPS = 30 };
 #else
 enum { LIVES = 4, IMAGES = 300, STEPS = 30 };
 #endif
@@ -176,7 +176,7 @@ Test(power, lmdb_without_sync_is_caught)
             with.violations, with.rebuilt, without.violations, without.rebuilt,
             without.images);
     cr_assert(eq(u32, with.violations, 0));
-    cr_assert(lt(u32, with.rebuilt, with.images / 20));
+    cr_assert(lt(u32, with.rebuilt, with.images / 10));
     cr_assert(
         ge(u32, without.violations + without.rebuilt, without.images / 2));
 }
