@@ -62,22 +62,8 @@ static void count_damage(struct inspect_totals *totals,
     }
 }
 
-/* A recovery cut here, and the segment behind, which said where, was removed
- * since: what stands there is nobody's. */
-static bool is_end(const struct inspect_pass *p,
-                   const struct store_damage *damage)
-{
-    return damage->kind == DAMAGE_BATCH && p->open_end != 0
-           && damage->offset + damage->len == p->open_end
-           && is_gone(p, (uint64_t)p->file->header.id + 1)
-           && (p->data_end <= damage->offset || p->file->header.recycled);
-}
-
 void inspect_damage(struct inspect_pass *p, const struct store_damage *damage)
 {
-    if (is_end(p, damage)) {
-        return;
-    }
     count_damage(p->totals, damage);
     p->segment.damages++;
     if (damage->kind == DAMAGE_MESSAGE && damage->seq != 0) {
@@ -330,10 +316,6 @@ static enum status walk_segment(struct inspect_pass *p, uint64_t file_len,
     if (next != NULL && place_segment(next->header.previous_end) == h->id
         && place_offset(next->header.previous_end) < limit) {
         limit = place_offset(next->header.previous_end);
-    }
-    p->open_end = 0;
-    if (!last && limit == file_len) {
-        p->open_end = limit; /* unless it is sealed before */
     }
     status =
         last ? inspect_last(p, limit, err) : inspect_durable(p, limit, err);

@@ -45,7 +45,6 @@ struct inspect_pass {
     uint32_t loaded;
     bool unread; /* some of it could not be read */
     uint32_t forgotten;
-    uint32_t open_end; /* nothing says where its batches end; else 0 */
     uint32_t data_end; /* one past the last byte read that was not 0 */
 };
 

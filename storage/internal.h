@@ -181,7 +181,6 @@ struct scrub {
     uint8_t *memory; /* NULL: in none */
     size_t memory_len;
     uint32_t forgotten; /* of it, given back */
-    uint32_t data_end;  /* one past the last byte read that was not 0 */
     struct examine examine;
     struct keydir_walk *walk; /* NULL: not begun */
     int table;

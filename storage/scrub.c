@@ -127,7 +127,7 @@ static enum status enter(struct scrubbing *s, struct segment *segment,
         scrub->examine.unsealed = before.unsealed;
     }
     scrub->id = id;
-    scrub->forgotten = scrub->data_end = 0;
+    scrub->forgotten = 0;
     return STATUS_OK;
 }
 
@@ -159,17 +159,6 @@ static void forget_pages(struct store *store, const struct segment *segment,
                                  (off_t)len);
 }
 
-/* Where what was just read is not zeros any more, counted from the back. */
-static void note_data(struct scrub *scrub, uint32_t at, size_t len)
-{
-    while (len > 0 && scrub->memory[at + len - 1] == 0) {
-        len--;
-    }
-    if (len > 0) {
-        scrub->data_end = at + (uint32_t)len;
-    }
-}
-
 /* Have more of the segment in memory. */
 static void load(struct scrubbing *s, const struct segment *segment,
                  struct error *err)
@@ -190,7 +179,6 @@ static void load(struct scrubbing *s, const struct segment *segment,
     if (at == 0) {
         examine_head(e, scrub->memory);
     }
-    note_data(scrub, at, len);
     e->loaded += len;
     s->out->read += len;
     figure_add(&store->figures.scrubbed_bytes, len);
@@ -235,27 +223,9 @@ static bool go_on(struct scrubbing *s, struct error *err)
     return true;
 }
 
-/* A recovery cut here, and the segment behind, which said where, was removed
- * since: what stands there is nobody's. */
-static bool is_end(struct store *store, const struct store_damage *damage)
-{
-    const struct scrub *scrub = &store->scrub;
-    const struct segment *segment = log_segment(&store->log, scrub->id);
-
-    return damage->kind == DAMAGE_BATCH
-           && damage->offset + damage->len == scrub->examine.source.limit
-           && scrub->id < place_segment(store->keeper.applied.place)
-           && log_segment(&store->log, scrub->id + 1) == NULL
-           && (scrub->data_end <= damage->offset || segment->header.recycled);
-}
-
 static void on_damage(void *arg, const struct store_damage *damage)
 {
-    struct store *store = arg;
-
-    if (!is_end(store, damage)) {
-        (void)store_damage_note(store, damage);
-    }
+    (void)store_damage_note(arg, damage);
 }
 
 static void scrub_log(struct scrubbing *s, struct error *err)

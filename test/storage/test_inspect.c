@@ -515,24 +515,33 @@ Test(inspect, a_segment_that_is_as_good_as_removed_is_passed_by)
     cr_assert(eq(u64, totals.missing_segments, 0));
 }
 
-/* The one behind it said where it ends, and is gone. */
-Test(inspect, a_segment_that_was_cut_ends_with_zeros)
+/* The one behind it, which said where it ends, is gone: its length says it. */
+Test(inspect, a_segment_that_was_cut_has_a_length)
 {
     uint32_t id = h.store->journal.active->header.id;
     char path[600];
+    uint32_t end;
 
     fill();
     harness_kill(&h);
     cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
     fill_segments();
+    must_walk();
+    end = told.segments[0].end;
     write_snapshot(id + 1);
     segment_file(&h, id, path, sizeof path);
-    cr_assert(eq(int, truncate(path, 64 * 1024), 0));
+    cr_assert(eq(int, truncate(path, end), 0));
     must_walk();
     cr_assert(eq(u32, told.segments[0].id, id));
     cr_assert(eq(u32, told.segments[1].id, id + 2));
     cr_assert(silent());
     cr_assert(eq(u64, totals.missing_segments, 0));
+    cr_assert(eq(int, truncate(path, (off_t)end - 8), 0));
+    must_walk();
+    cr_assert(not(silent()));
+    cr_assert(eq(int, truncate(path, (off_t)end + 4096), 0));
+    must_walk();
+    cr_assert(not(silent()), "a batch may have been lost there");
 }
 
 /* ---- damage ---- */
