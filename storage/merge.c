@@ -377,6 +377,7 @@ enum status store_upkeep(struct store *store, struct store_upkeep *upkeep,
 
     upkeep->len = 0;
     upkeep->more = false;
+    memset(store->merge.readable, 0, sizeof store->merge.readable);
     if (err != NULL) {
         err->text[0] = '\0';
     }

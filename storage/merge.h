@@ -61,6 +61,9 @@ struct topic_plan {
     uint64_t bytes_first; /* which begin with this message */
 };
 
+/* What a message is read from: each has its own place in the file. */
+enum merge_window { MERGE_TABLE, MERGE_RECORDS, MERGE_WINDOWS };
+
 enum trims_part { TRIMS_ASK, TRIMS_TALLY, TRIMS_WRITE };
 
 struct trims {
@@ -86,6 +89,7 @@ struct merge {
     uint64_t waits_us; /* since when it is in that stage */
     struct keeping keeping;
     struct trims trims;
+    uint64_t readable[MERGE_WINDOWS]; /* places found so, in this call */
     /* when it was looked for work last */
     bool looked;
     uint64_t looked_us;

@@ -6,6 +6,8 @@
 
 #include "storage/internal.h"
 
+enum { WINDOW_LEN = 64 * 1024 };
+
 void moving_begin(struct merge *merge, uint32_t victim)
 {
     merge->victim = victim;
@@ -25,36 +27,76 @@ static bool is_message(const struct record *record, const struct store_run *run,
            && record->seq == seq;
 }
 
-static bool by_table(const struct batch_source *source,
-                     const struct store_run *run, uint64_t seq,
-                     struct record *out, struct slice *bytes)
+/* A segment as it is read: what is to be looked at is first asked for, by the
+ * window, so that a bad sector gives an error instead of a signal. */
+struct look {
+    struct store *store;
+    struct segment *segment;
+    struct batch_source source;
+    bool failed; /* something could not be read */
+};
+
+static bool can_read(struct look *look, uint64_t offset, uint64_t len,
+                     enum merge_window window)
 {
+    uint64_t *known = &look->store->merge.readable[window];
+    uint64_t at = offset & ~(uint64_t)(WINDOW_LEN - 1);
+
+    if (offset > look->source.limit || len > look->source.limit - offset) {
+        return false;
+    }
+    for (; at < offset + len; at += WINDOW_LEN) {
+        uint64_t place = place_of(look->segment->header.id, (uint32_t)at);
+        uint64_t end = at + WINDOW_LEN < look->source.limit
+                           ? at + WINDOW_LEN
+                           : look->source.limit;
+        if (*known != place
+            && !segment_readable(look->segment, &look->store->log, at, end)) {
+            look->failed = true;
+            return false;
+        }
+        *known = place;
+    }
+    return true;
+}
+
+static bool by_table(struct look *look, const struct store_run *run,
+                     uint64_t seq, struct record *out, struct slice *bytes)
+{
+    const uint8_t *base = look->source.base;
     uint64_t entry = run->table + (seq - run->first_seq) * 4;
     uint32_t offset;
     size_t size;
 
-    if (run->table == 0 || entry + 4 > source->limit) {
+    if (run->table == 0 || !can_read(look, entry, 4, MERGE_TABLE)) {
         return false;
     }
-    offset = get_u32(source->base + entry);
-    if (offset % RECORD_ALIGN != 0 || offset > source->limit
-        || source->limit - offset < RECORD_HEADER_LEN) {
+    offset = get_u32(base + entry);
+    if (offset % RECORD_ALIGN != 0
+        || !can_read(look, offset, RECORD_HEADER_LEN, MERGE_RECORDS)) {
         return false;
     }
-    size = record_size_at(source->base + offset);
-    if (size < RECORD_HEADER_LEN || size > source->limit - offset) {
+    size = record_size_at(base + offset);
+    if (size < RECORD_HEADER_LEN
+        || !can_read(look, offset, size, MERGE_RECORDS)) {
         return false;
     }
-    *bytes = slice_of(source->base + offset, size);
+    *bytes = slice_of(base + offset, size);
     return record_read(*bytes, out) == STATUS_OK && is_message(out, run, seq);
 }
 
-static bool by_walk(const struct batch *batch, const struct store_run *run,
+static bool by_walk(struct look *look, const struct store_run *run,
                     uint64_t seq, struct record *out, struct slice *bytes)
 {
+    struct batch batch;
     uint32_t at = 0;
 
-    while (batch_next(batch, &at, bytes)) {
+    if (!can_read(look, run->batch, BATCH_HEADER_LEN, MERGE_RECORDS)
+        || batch_read_header(&look->source, run->batch, &batch) != STATUS_OK
+        || !can_read(look, run->batch, batch.header.len, MERGE_RECORDS)) {
+        return false;
+    }
+    while (batch_next(&batch, &at, bytes)) {
         if (record_read(*bytes, out) == STATUS_OK
             && is_message(out, run, seq)) {
             return true;
@@ -63,48 +105,21 @@ static bool by_walk(const struct batch *batch, const struct store_run *run,
     return false;
 }
 
-/* The batch and its table can be read without a signal. */
-static bool can_read(struct store *store, struct segment *segment,
-                     const struct batch_source *source, uint32_t at,
-                     struct batch *batch, bool *headed)
-{
-    uint64_t end = (uint64_t)at + BATCH_HEADER_LEN;
-
-    *headed = false;
-    if (end > source->limit
-        || !segment_readable(segment, &store->log, at, end)) {
-        return false;
-    }
-    *headed = batch_read_header(source, at, batch) == STATUS_OK;
-    end = *headed ? (uint64_t)at + batch->header.len
-                  : (uint64_t)at + BATCH_LEN_MAX;
-    end = end < source->limit ? end : source->limit;
-    return segment_readable(segment, &store->log, at, end);
-}
-
 enum status merge_message(struct store *store, const struct store_run *run,
                           uint64_t seq, struct record *out, struct slice *bytes)
 {
-    struct segment *segment = log_segment(&store->log, run->segment);
-    struct batch_source source;
-    struct batch batch;
-    bool headed;
+    struct look look = { .store = store,
+                         .segment = log_segment(&store->log, run->segment) };
 
-    if (segment == NULL || segment->map == NULL) {
+    if (look.segment == NULL || look.segment->map == NULL) {
         return STATUS_CORRUPT;
     }
-    source = segment_source(segment, &store->log);
-    if (run->batch >= source.limit) {
-        return STATUS_CORRUPT;
-    }
-    if (!can_read(store, segment, &source, run->batch, &batch, &headed)) {
-        return STATUS_IO;
-    }
-    if (by_table(&source, run, seq, out, bytes)
-        || (headed && by_walk(&batch, run, seq, out, bytes))) {
+    look.source = segment_source(look.segment, &store->log);
+    if (by_table(&look, run, seq, out, bytes)
+        || (!look.failed && by_walk(&look, run, seq, out, bytes))) {
         return STATUS_OK;
     }
-    return STATUS_CORRUPT;
+    return look.failed ? STATUS_IO : STATUS_CORRUPT;
 }
 
 /* ---- moving ---- */

@@ -177,7 +177,7 @@ struct store_policy {
 struct store_upkeep {
     const struct store_policy *policy;
     uint64_t now_us; /* wall clock */
-    uint8_t *to;     /* aligned to 8; 1 MiB is plenty, */
+    uint8_t *to;     /* aligned to 8; a message must fit: 2 MiB, */
     size_t room;     /* with 0 nothing that needs the log is begun */
     size_t len;      /* out: whole finished records in `to` */
     bool more;       /* out: call again soon */
