@@ -4,6 +4,7 @@
 #include "storage/internal.h"
 #include "test/lib/calls.h"
 #include "test/storage/power_bugs.h"
+#include "test/storage/power_records.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,11 +21,6 @@ enum {
     KEPT_COUNT = 25 /* messages of the topics that are kept by count */
 };
 
-static uint64_t draw(struct life *life, uint64_t below)
-{
-    return random_next(&life->state) % below;
-}
-
 static void *grow(void *array, size_t *capacity, size_t count, size_t entry)
 {
     if (count < *capacity) {
@@ -34,208 +30,6 @@ static void *grow(void *array, size_t *capacity, size_t count, size_t entry)
     array = realloc(array, *capacity * entry);
     CHECK(array != NULL);
     return array;
-}
-
-/* ---- records into the buffer ---- */
-
-static struct event *adding(struct life *life, bool duplicate)
-{
-    CHECK(life->added < COUNT_OF(life->adding));
-    life->expect_duplicate[life->added] = duplicate;
-    life->adding[life->added] = (struct event) { 0 };
-    return &life->adding[life->added++];
-}
-
-/* Seq as it will be: behind those in the buffer. */
-static uint64_t next_seq(const struct life *life, uint32_t topic)
-{
-    uint64_t seq = life->tried.topics[topic].last + 1;
-
-    for (size_t i = 0; i < life->added; i++) {
-        seq += life->adding[i].kind == EVENT_MESSAGE
-               && life->adding[i].topic == topic && !life->expect_duplicate[i];
-    }
-    return seq;
-}
-
-static uint64_t next_number(const struct life *life, uint32_t producer)
-{
-    uint64_t number = life->tried.numbers[producer] + 1;
-
-    for (size_t i = 0; i < life->added; i++) {
-        if (life->adding[i].producer == producer
-            && life->adding[i].number >= number) {
-            number = life->adding[i].number + 1;
-        }
-    }
-    return number;
-}
-
-static void add_one(struct life *life, uint32_t topic, uint32_t producer,
-                    bool again)
-{
-    char body[MODEL_BODY_LEN];
-    uint64_t seq = next_seq(life, topic);
-    uint64_t number = next_number(life, producer);
-    struct event *event = adding(life, again);
-
-    event->kind = EVENT_MESSAGE;
-    event->topic = topic;
-    event->first = seq;
-    event->salt = ++life->salt + (uint32_t)(draw(life, 1 << 20) << 12);
-    event->producer = producer;
-    event->number = producer == 0 ? 0 : number - (again ? 1 : 0);
-    (void)model_body(topic, seq, event->salt, body);
-    add_sent(&life->h, topic, body, producer, event->number);
-}
-
-static bool topic_lives(const struct life *life, uint32_t topic)
-{
-    return life->tried.facts[CATALOG_TOPIC][topic] == FACT_LIVE;
-}
-
-static uint32_t some_topic(struct life *life)
-{
-    for (;;) {
-        uint32_t topic = 1 + (uint32_t)draw(life, MODEL_TOPICS - 1);
-        if (topic_lives(life, topic)) {
-            return topic;
-        }
-    }
-}
-
-static uint32_t some_group(struct life *life)
-{
-    for (;;) {
-        uint32_t group = 1 + (uint32_t)draw(life, MODEL_GROUPS - 1);
-        if (life->tried.facts[CATALOG_GROUP][group] == FACT_LIVE) {
-            return group;
-        }
-    }
-}
-
-static void add_some_messages(struct life *life, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        uint32_t producer = draw(life, 3) == 0
-                                ? 1 + (uint32_t)draw(life, MODEL_PRODUCERS - 1)
-                                : 0;
-        bool again =
-            producer != 0 && draw(life, 4) == 0
-            && life->tried.numbers[producer] > 0
-            && next_number(life, producer) == life->tried.numbers[producer] + 1;
-        add_one(life, some_topic(life), producer, again);
-    }
-}
-
-static void add_settling(struct life *life)
-{
-    uint32_t topic = some_topic(life);
-    uint32_t group = some_group(life);
-    const struct model_lane *lane = &life->tried.lanes[group][topic];
-    uint64_t last = life->tried.topics[topic].last;
-    uint64_t from = 1;
-    uint64_t kind = draw(life, 10);
-    struct event *event;
-
-    while (from <= last && lane->state[from] != 0) {
-        from++;
-    }
-    if (from > last) {
-        return;
-    }
-    event = adding(life, false);
-    event->topic = topic;
-    event->group = group;
-    event->first = from + draw(life, last - from + 1) / (1 + draw(life, 4));
-    event->last = event->first + draw(life, last - event->first + 1);
-    if (kind < 6) {
-        event->kind = EVENT_ACK;
-        add_ack(&life->h, group, topic, event->first, event->last);
-    } else if (kind < 7 && lane->state[event->first] == 0) {
-        event->kind = EVENT_GAP;
-        event->last = event->first;
-        add_gap(&life->h, group, topic, event->first, event->last);
-    } else {
-        event->kind = EVENT_RETRY;
-        event->retry =
-            (struct retry) { .seq = event->first,
-                             .attempts = 1 + lane->attempts[event->first],
-                             .due_us = 1000 + draw(life, 100000) };
-        add_retry(&life->h, group, topic, event->retry);
-    }
-}
-
-static void add_settling_of_all(struct life *life)
-{
-    uint32_t topic = some_topic(life);
-    uint64_t last = life->tried.topics[topic].last;
-    uint64_t kept = draw(life, 6);
-
-    for (uint32_t group = 1; group < MODEL_GROUPS && last > kept; group++) {
-        if (life->tried.facts[CATALOG_GROUP][group] == FACT_LIVE) {
-            struct event *event = adding(life, false);
-            *event = (struct event) { .kind = EVENT_ACK,
-                                      .topic = topic,
-                                      .group = group,
-                                      .first = 1,
-                                      .last = last - kept };
-            add_ack(&life->h, group, topic, 1, event->last);
-        }
-    }
-}
-
-static void add_fact_of(struct life *life, enum catalog_class class,
-                        uint32_t id, bool deleted)
-{
-    struct event *event = adding(life, false);
-    char name[16];
-    char value[16];
-
-    event->kind = EVENT_FACT;
-    event->class = class;
-    event->id = id;
-    event->deleted = deleted;
-    event->value = deleted ? 0 : ++life->salt;
-    snprintf(name, sizeof name, "n%u", id);
-    snprintf(value, sizeof value, "v%u", event->value);
-    add_fact(&life->h, class, id, name, value, deleted);
-}
-
-static unsigned count_live(const struct life *life, enum catalog_class class,
-                           uint32_t ids)
-{
-    unsigned count = 0;
-
-    for (uint32_t id = 1; id < ids; id++) {
-        count += life->tried.facts[class][id] == FACT_LIVE;
-    }
-    return count;
-}
-
-/* A topic or a group goes and another comes, or an app changes. Alone in its
- * batch: what else is in there must not be about it. */
-static void add_some_fact(struct life *life)
-{
-    uint64_t kind = draw(life, 8);
-    enum catalog_class class = kind == 0 ? CATALOG_TOPIC : CATALOG_GROUP;
-    uint32_t ids = kind == 0 ? MODEL_TOPICS : MODEL_GROUPS;
-
-    if (kind > 1) {
-        add_fact_of(life, CATALOG_APP, 1 + (uint32_t)draw(life, 9),
-                    draw(life, 4) == 0);
-        return;
-    }
-    for (uint32_t id = 1; id < ids; id++) {
-        if (life->tried.facts[class][id] == FACT_NONE) {
-            add_fact_of(life, class, id, false);
-            break;
-        }
-    }
-    if (count_live(life, class, ids) > 2) {
-        uint32_t id = kind == 0 ? some_topic(life) : some_group(life);
-        add_fact_of(life, class, id, true);
-    }
 }
 
 /* The events of the next batch are applied. */
@@ -459,7 +253,7 @@ static void sync_all(struct life *life)
     if (life->bug == BUG_CONFIRM_EARLY) {
         confirm(life);
     }
-    if (life->bug == BUG_CHECKPOINT_EARLY && draw(life, 3) == 0) {
+    if (life->bug == BUG_CHECKPOINT_EARLY && life_draw(life, 3) == 0) {
         apply_waiting(life);
         checkpoint(life);
     }
@@ -755,27 +549,6 @@ void life_free(struct life *life)
 
 /* ---- steps ---- */
 
-/* A good part of a segment. */
-static void fill(struct life *life)
-{
-    char body[MODEL_BODY_LEN];
-
-    for (int i = 0; i < 10; i++) {
-        uint32_t topic = 1 + (uint32_t)i % 2;
-        struct event *event;
-        uint64_t seq = next_seq(life, topic);
-        event = adding(life, false);
-        *event = (struct event) { .kind = EVENT_MESSAGE,
-                                  .topic = topic,
-                                  .first = seq,
-                                  .salt = 17 * ++life->salt };
-        (void)model_body(topic, seq, event->salt, body);
-        add_message(&life->h, topic, body);
-    }
-    append(life);
-    sync_all(life);
-}
-
 void life_step(struct life *life, enum life_step step)
 {
     if (life->stopped) {
@@ -795,8 +568,8 @@ void life_step(struct life *life, enum life_step step)
         add_some_fact(life);
         break;
     case STEP_FILL:
-        fill(life);
-        return;
+        add_many(life);
+        break;
     case STEP_SETTLE_ALL:
         add_settling_of_all(life);
         break;
@@ -829,20 +602,20 @@ void life_step(struct life *life, enum life_step step)
 /* One to four batches, then mostly one sync for all of them. */
 static void work(struct life *life)
 {
-    unsigned batches = 1 + (unsigned)draw(life, 4);
+    unsigned batches = 1 + (unsigned)life_draw(life, 4);
 
     while (batches-- > 0) {
-        if (draw(life, 12) == 0) {
+        if (life_draw(life, 12) == 0) {
             add_some_fact(life);
         } else {
-            add_some_messages(life, 1 + (unsigned)draw(life, 6));
-            for (uint64_t i = draw(life, 4); i > 0; i--) {
+            add_some_messages(life, 1 + (unsigned)life_draw(life, 6));
+            for (uint64_t i = life_draw(life, 4); i > 0; i--) {
                 add_settling(life);
             }
         }
         append(life);
     }
-    if (draw(life, 10) != 0) {
+    if (life_draw(life, 10) != 0) {
         sync_all(life);
     }
 }
@@ -851,27 +624,27 @@ void life_live(struct life *life, int steps)
 {
     for (int i = 0; i < steps && !life->stopped; i++) {
         work(life);
-        if (draw(life, 4) == 0) {
+        if (life_draw(life, 4) == 0) {
             life_step(life, STEP_PREPARE);
         }
-        if (draw(life, 9) == 0) {
+        if (life_draw(life, 9) == 0) {
             sync_all(life);
             life_step(life, STEP_CHECKPOINT);
         }
-        if (draw(life, 4) == 0) {
+        if (life_draw(life, 4) == 0) {
             life_step(life, STEP_SETTLE_ALL);
         }
-        if (draw(life, 3) == 0) {
+        if (life_draw(life, 3) == 0) {
             life_step(life, STEP_UPKEEP);
         }
-        if (draw(life, 8) == 0) {
+        if (life_draw(life, 8) == 0) {
             life_step(life, STEP_SCRUB);
         }
-        if (draw(life, 6) == 0) {
+        if (life_draw(life, 6) == 0) {
             life_step(life, STEP_FILL);
         }
-        if (draw(life, 30) == 0) {
-            life_step(life, draw(life, 2) == 0 ? STEP_REOPEN : STEP_DIE);
+        if (life_draw(life, 30) == 0) {
+            life_step(life, life_draw(life, 2) == 0 ? STEP_REOPEN : STEP_DIE);
         }
     }
 }

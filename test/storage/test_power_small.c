@@ -3,6 +3,7 @@
 /* with: test/storage/disk_trace.c test/storage/disk_image.c */
 /* with: test/storage/power_model.c test/storage/power_life.c */
 /* with: test/storage/power_bugs.c test/storage/power_check.c */
+/* with: test/storage/power_records.c */
 /* wraps: calls recovery_find_batch recovery_list batch_read_header */
 /* wraps: producers_init snapshot_step */
 
