@@ -190,7 +190,7 @@ static int end(struct dump *d, enum status status, const struct error *err)
         return fail(OFFLINE_FAILED, "out of memory");
     }
     if (status == STATUS_CLOSED && interrupted()) {
-        return EXIT_INTERRUPTED;
+        return fail(EXIT_INTERRUPTED, "stopped");
     }
     if (status != STATUS_OK && status != STATUS_CLOSED) {
         return offline_fail(status, err);
