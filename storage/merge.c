@@ -82,11 +82,11 @@ static bool is_due(const struct store *store, uint64_t now_us)
     const struct keeper *keeper = &store->keeper;
     uint64_t pause = apart(now_us, merge->looked_us);
 
-    if (!merge->looked || pause >= MERGE_AGE_US) {
+    if (!merge->looked) {
         return true;
     }
     if (keeper->applied.place == merge->looked_place) {
-        return false;
+        return merge->trims.aged && pause >= MERGE_AGE_US;
     }
     return pause >= MERGE_PAUSE_US
            || keeper->applied_len - merge->looked_len
@@ -129,7 +129,8 @@ static enum turn trims(struct upkeep *u)
     enum status status;
     bool done;
 
-    if (!has_room(u)) { /* nothing that the log has to hear of */
+    if (!has_room(u)) { /* nothing that the log has to hear of: later */
+        merge->looked_place = 0;
         move_to(merge, MERGE_CHOOSE);
         return TURN_GO;
     }

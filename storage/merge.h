@@ -47,7 +47,7 @@ enum {
     MERGE_ERASE_MAX = 20000,  /* runs looked at in one checkpoint */
     MERGE_SNAPSHOT_STEP = 1024 * 1024,
     MERGE_PAUSE_US = 1000 * 1000,    /* between two looks, after a change */
-    MERGE_AGE_US = 10 * 1000 * 1000, /* and without one */
+    MERGE_AGE_US = 10 * 1000 * 1000, /* and when only time has passed */
     MERGE_LOOK_SHARE = 4 /* or when this part of a segment was written */
 };
 
@@ -75,6 +75,7 @@ struct trims {
     uint32_t segment; /* the ones before are still to be looked at */
     struct keydir_reader *reader;
     bool again; /* the floor has risen: what is below may go now */
+    bool aged;  /* some topic goes by the age of its messages */
 };
 
 /* Where one stands in a victim: its entry of the tally, and from which message

@@ -789,10 +789,10 @@ enum status store_recover(struct store *store,
 {
     struct recovery r = { .store = store, .config = config, .out = out };
     struct keydir_meta meta = { 0 };
-    enum status status = recovery_list(&r, err);
+    enum status status = recovery_read_snapshot(&r, err);
 
     if (status == STATUS_OK) {
-        status = recovery_read_snapshot(&r, err);
+        status = recovery_list(&r, err);
     }
     if (status == STATUS_OK) {
         status = recovery_end_removals(&r, err);

@@ -59,7 +59,9 @@ enum status keeping_look(struct store *store, const struct store_policy *policy,
     out->age_us = retention.age_us;
     out->bytes = retention.bytes;
     out->count = retention.count;
-    return look_at_groups(store, out, &retention);
+    return out->keep == STORE_KEEP_UNTIL_SETTLED
+               ? look_at_groups(store, out, &retention)
+               : STATUS_OK;
 }
 
 /* ---- sets ---- */

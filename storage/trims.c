@@ -27,6 +27,7 @@ void trims_begin(struct trims *trims)
     trims->count = 0;
     trims->at = 0;
     trims->again = false;
+    trims->aged = false;
 }
 
 /* ---- asking ---- */
@@ -55,6 +56,7 @@ static enum status ask_some(struct store *store, struct store_upkeep *upkeep)
             t->plans[t->at] = (struct topic_plan) { .keep = retention.keep,
                                                     .age_us = retention.age_us,
                                                     .bytes = retention.bytes };
+            t->aged = t->aged || retention.age_us != 0;
         }
     }
     if (t->at >= keeper->topic_count) {
@@ -261,6 +263,19 @@ static enum status look_at_topic(struct store *store,
     return write_trim(store, upkeep, &trim);
 }
 
+/* Nothing lies between first message and floor, nor may the floor rise: no need
+ * to look at what the groups have settled. */
+static bool is_at_rest(const struct store *store, size_t topic)
+{
+    const struct topic_plan *plan = &store->merge.trims.plans[topic];
+    const struct topic_note *note = &store->keeper.topics[topic];
+    uint64_t floor_seq = note->floor_seq == 0 ? 1 : note->floor_seq;
+
+    return plan->keep == 0
+           || (plan->keep == STORE_KEEP_UNTIL_SETTLED && plan->bound < floor_seq
+               && (floor_seq == 1 || note->first_seq >= floor_seq));
+}
+
 static enum status write_some(struct store *store, struct store_upkeep *upkeep,
                               bool *done)
 {
@@ -269,7 +284,7 @@ static enum status write_some(struct store *store, struct store_upkeep *upkeep,
 
     for (; t->at < t->count; t->at++) {
         enum status status;
-        if (t->plans[t->at].keep == 0) {
+        if (is_at_rest(store, t->at)) {
             continue;
         }
         if (t->at >= stop

@@ -98,6 +98,8 @@ Test(keeping, the_slowest_group_decides)
         cr_assert(is_there(1, seq), "message %" PRIu64, seq);
     }
     owe_no_more(&bed, 1, 2);
+    add_fact(&h, CATALOG_GROUP, 2, "two", "", true);
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
     upkeep();
     cr_assert(gt(u64, first_seq(&h, 1), COUNT / 2));
 }
