@@ -106,7 +106,8 @@ static void set_up(struct sim *sim)
     for (uint64_t i = 0; i < producers; i++) {
         (void)client_add(sim, ROLE_PUBLISH, 0, 0);
     }
-    sim->kills_in = 100 + (uint32_t)sim_random(sim, 2000);
+    sim->kills_in = 100 + (uint32_t)sim_random(sim, 2000)
+                    + (uint32_t)(sim->options.events / 1000);
 }
 
 /* ---- one turn of everybody ---- */
@@ -168,7 +169,7 @@ static bool all_settled(const struct sim *sim)
     for (uint32_t i = 0; i < sim->lane_count; i++) {
         const struct sim_lane *lane = &sim->lanes[i];
         const struct sim_topic *topic = &sim->topics[lane->topic];
-        if (topic->last != topic->durable
+        if (topic->last != topic->durable || lane->next <= topic->durable
             || broker_count(lane, topic, COPY_OPEN) > 0
             || broker_count(lane, topic, COPY_IN_FLIGHT) > 0) {
             return false;
@@ -212,7 +213,7 @@ static void drain(struct sim *sim)
         if (turns % 64 == 0 && all_settled(sim) && all_at_rest(sim)) {
             return;
         }
-        if (turns > 200000 + sim->options.events / 100) {
+        if (turns > 200000 + sim->options.events) {
             history_die("the made-up broker does not drain");
         }
     }

@@ -51,6 +51,18 @@ static void publish_new(struct sim *sim, struct client *c)
     c->resend = c->sent_count;
 }
 
+/* No lane is far behind, so that the end is not all draining. */
+static bool keeps_up(const struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->lane_count; i++) {
+        const struct sim_lane *lane = &sim->lanes[i];
+        if (sim->topics[lane->topic].last > lane->next + SIM_BACKLOG) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void publish_step(struct sim *sim, struct client *c)
 {
     struct item item = { .kind = ITEM_PUBLISH };
@@ -65,7 +77,7 @@ static void publish_step(struct sim *sim, struct client *c)
         item.first = ++c->resend;
         queue_push(&c->outbox, &item);
     } else if (!sim->draining && c->sent_count - c->answered < SIM_WINDOW
-               && sim->topics[0].last < sim->lanes[0].next + SIM_BACKLOG) {
+               && keeps_up(sim)) {
         publish_new(sim, c);
     }
 }
