@@ -12,6 +12,7 @@ struct keydir_reader {
     MDB_txn *txn;
     MDB_cursor *runs;
     bool live;
+    MDB_env *apart; /* NULL: the keydir's */
 };
 
 /* ---- reading everything ---- */
@@ -391,15 +392,72 @@ void keydir_reader_close(struct keydir_reader *reader)
     }
     mdb_cursor_close(reader->runs);
     mdb_txn_abort(reader->txn);
+    if (reader->apart != NULL) {
+        mdb_env_close(reader->apart);
+    }
     free(reader);
 }
 
 void keydir_reader_reset(struct keydir_reader *reader)
 {
-    if (reader->live) {
+    if (reader->live && reader->apart == NULL) {
         mdb_txn_reset(reader->txn);
         reader->live = false;
     }
+}
+
+static int open_apart(const char *path, MDB_env **env, MDB_txn **txn,
+                      MDB_cursor **runs)
+{
+    MDB_dbi table;
+    int rc = mdb_env_create(env);
+
+    if (rc == 0) {
+        rc = mdb_env_set_maxdbs(*env, TABLE_COUNT);
+    }
+    if (rc == 0) {
+        rc = mdb_env_open(*env, path, MDB_RDONLY | MDB_NOLOCK | MDB_NOTLS, 0);
+    }
+    if (rc == 0) {
+        rc = mdb_txn_begin(*env, NULL, MDB_RDONLY, txn);
+    }
+    if (rc == 0) {
+        rc = mdb_dbi_open(*txn, keydir_table_names[RUNS], 0, &table);
+    }
+    return rc == 0 ? mdb_cursor_open(*txn, table, runs) : rc;
+}
+
+/* After LMDB failed to write its head it takes no reader any more. The file is
+ * sound, the old head was put back, and with the store frozen nobody writes to
+ * it: then it is read through an environment of the reader's own, without the
+ * locks, which a process may hold only once. */
+static int read_apart(struct keydir_reader *reader)
+{
+    MDB_env *env = NULL;
+    MDB_txn *txn = NULL;
+    MDB_cursor *runs;
+    const char *path;
+    int rc = mdb_env_get_path(reader->keydir->env, &path);
+
+    if (rc == 0) {
+        rc = open_apart(path, &env, &txn, &runs);
+    }
+    if (rc != 0) {
+        if (txn != NULL) {
+            mdb_txn_abort(txn);
+        }
+        if (env != NULL) {
+            mdb_env_close(env);
+        }
+        return rc;
+    }
+    mdb_cursor_close(reader->runs);
+    mdb_txn_abort(reader->txn);
+    reader->apart = env;
+    reader->txn = txn;
+    reader->runs = runs;
+    reader->live = true; /* for good: it keeps no page from anybody */
+    return 0;
 }
 
 static int make_live(struct keydir_reader *reader)
@@ -410,6 +468,9 @@ static int make_live(struct keydir_reader *reader)
         return 0;
     }
     rc = mdb_txn_renew(reader->txn);
+    if (rc == MDB_PANIC) {
+        return read_apart(reader);
+    }
     if (rc != 0) {
         return rc;
     }

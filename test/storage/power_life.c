@@ -670,8 +670,7 @@ void life_cycle(struct life *life)
 
 /* ---- frozen ---- */
 
-static void check_readable(struct life *life, const struct event *event,
-                           bool keydir_dead)
+static void check_readable(struct life *life, const struct event *event)
 {
     struct record record;
     char body[MODEL_BODY_LEN];
@@ -685,9 +684,6 @@ static void check_readable(struct life *life, const struct event *event,
             || model_may_go(&life->tried, event->topic, event->first))) {
         return;
     }
-    if (keydir_dead && status == STATUS_IO) {
-        return;
-    }
     if (status != STATUS_OK) {
         fprintf(stderr, "frozen: topic %u seq %llu: %s\n", event->topic,
                 (unsigned long long)event->first, status_word(status));
@@ -696,7 +692,7 @@ static void check_readable(struct life *life, const struct event *event,
           && memcmp(record.body.at, body, len) == 0);
 }
 
-void life_check_frozen(struct life *life, bool keydir_dead)
+void life_check_frozen(struct life *life)
 {
     struct harness *h = &life->h;
     struct store_commit commit;
@@ -714,7 +710,7 @@ void life_check_frozen(struct life *life, bool keydir_dead)
     CHECK(store_checkpoint(h->store, &h->err) == STATUS_FROZEN);
     for (size_t i = 0; i < stop; i++) {
         if (life->events[i].kind == EVENT_MESSAGE) {
-            check_readable(life, &life->events[i], keydir_dead);
+            check_readable(life, &life->events[i]);
         }
     }
 }

@@ -93,10 +93,8 @@ struct life *life_begin(uint64_t seed, enum power_bug bug);
 /* Without a trace, where calls may fail; life_cycle() opens the store. */
 struct life *life_new_faulty(uint64_t seed, enum power_bug bug,
                              void (*inside)(bool store));
-/* What a frozen store still has to do: nothing new, all that was. With
- * `keydir_dead` not even that: LMDB takes no reader after its own head could
- * not be written. */
-void life_check_frozen(struct life *life, bool keydir_dead);
+/* What a frozen store still has to do: nothing new, all that was. */
+void life_check_frozen(struct life *life);
 void life_step(struct life *life, enum life_step step);
 /* Everything a store does, once: open, append, sync, fill segments, checkpoint,
  * recover, close. */

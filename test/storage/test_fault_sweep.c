@@ -49,7 +49,6 @@ struct sweep {
     unsigned fired;
     unsigned stopped; /* lives that the fault ended */
     unsigned violations;
-    bool keydir_dead; /* the fault hit a write of LMDB's */
     struct life *life;
 };
 
@@ -67,9 +66,6 @@ static int before_call(void *arg, struct call *call)
         return 0;
     }
     s->fired++;
-    s->keydir_dead = s->keydir_dead
-                     || (call->kind == CALL_WRITE
-                         && strstr(call->path, "/data.mdb") != NULL);
     if (plan->error == 0 && (call->kind & (CALL_READ | CALL_WRITE)) != 0) {
         call->len = (call->len + 1) / 2;
     }
@@ -101,14 +97,13 @@ static bool live_with_fault(struct sweep *s, unsigned nth)
 
     s->nth = nth;
     s->count = 0;
-    s->keydir_dead = false;
     s->life = life_new_faulty(3, s->plan.bug, NULL);
     snprintf(dir, sizeof dir, "%s", s->life->h.dir);
     calls_watch(dir, &observer);
     life_cycle(s->life);
     s->nth = 0;
     if (s->plan.bug == BUG_NONE) {
-        life_check_frozen(s->life, s->keydir_dead);
+        life_check_frozen(s->life);
     }
     s->stopped += s->life->stopped;
     fired = s->fired - fired;
@@ -194,7 +189,7 @@ static unsigned live_without_memory(struct sweep *s, unsigned nth, bool sticky)
     memory_fail(nth, sticky);
     life_cycle(s->life);
     s->stopped += s->life->stopped;
-    life_check_frozen(s->life, false);
+    life_check_frozen(s->life);
     life_end(s->life);
     fired = memory_fired();
     memory_fail(0, false);
