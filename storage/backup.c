@@ -274,7 +274,7 @@ static enum status decode_head(struct backup *b, struct source *s,
                  || get_u32(fields + AT_SEGMENT_ID) != s->id
                  || get_u64(fields + AT_SEGMENT_STORE) != b->store_id;
     s->epoch = get_u64(fields + AT_EPOCH);
-    s->previous_end = get_u64(fields + AT_PREVIOUS_END);
+    s->previous_end = s->foreign ? 0 : get_u64(fields + AT_PREVIOUS_END);
     return STATUS_OK;
 }
 
@@ -299,6 +299,23 @@ static enum status read_head(struct backup *b, struct source *s)
     }
     s->len = (uint64_t)len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX : (uint64_t)len;
     return decode_head(b, s, block);
+}
+
+/* A segment that a recovery made says where the one before ends: what stands
+ * behind that is in both, or is nobody's. */
+static void end_where_told(struct backup *b)
+{
+    for (size_t i = 0; i < b->source_count; i++) {
+        uint64_t place = b->sources[i].previous_end;
+        size_t k = i;
+        while (k > 0 && b->sources[k].id > place_segment(place)) {
+            k--;
+        }
+        if (place != 0 && b->sources[k].id == place_segment(place)
+            && b->sources[k].len > place_offset(place)) {
+            b->sources[k].len = place_offset(place);
+        }
+    }
 }
 
 /* Files that are not ours stay where they are; so do segments that the snapshot
@@ -357,6 +374,7 @@ static enum status list_log(struct backup *b)
         status = read_head(b, &b->sources[i]);
     }
     if (status == STATUS_OK) {
+        end_where_told(b);
         leave_out(b);
     }
     return status;

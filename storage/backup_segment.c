@@ -175,16 +175,6 @@ static enum status find(struct backup *b, uint64_t from, uint32_t *at)
     return STATUS_OK;
 }
 
-static uint32_t data_end(const struct reading *r, uint32_t from)
-{
-    uint32_t end = r->have > from ? r->have : from;
-
-    while (end > from && r->base[end - 1] == 0) {
-        end--;
-    }
-    return end;
-}
-
 /* ---- copying one segment ---- */
 
 static enum status copy_part(struct backup *b, uint32_t from, uint32_t to)
@@ -267,25 +257,18 @@ static enum status copy_batches(struct backup *b, uint32_t *at, bool *sealed)
     return status;
 }
 
-/* A segment that another follows ends with a seal, or where the other one says
- * (a recovery made that one, and wrote there again what stands behind). What
- * else stands behind was durable once, and is copied as it is. */
+/* A segment that another follows ends with a seal, or with its file, or where
+ * the other one says. What stands behind the last batch else was durable once,
+ * and is copied as it is. */
 static enum status copy_lost_end(struct backup *b, size_t i, uint32_t at)
 {
     const struct source *next = &b->sources[i + 1];
-    uint64_t here = place_of(b->sources[i].id, at);
-    uint32_t end = data_end(&b->reading, at);
+    uint32_t end = b->reading.len;
 
-    if (next->id != b->sources[i].id + 1 || next->epoch == 0
-        || (next->previous_end != 0 && next->previous_end <= here)) {
+    if (at >= end || (next->id == b->sources[i].id + 1 && next->epoch == 0)) {
         return STATUS_OK;
     }
-    if (place_segment(next->previous_end) == b->sources[i].id) {
-        end = place_offset(next->previous_end);
-        end = end > b->reading.len ? b->reading.len : end;
-    }
-    backup_tell(b, b->sources[i].id, at, end > at ? end - at : 0,
-                "the end of the segment");
+    backup_tell(b, b->sources[i].id, at, end - at, "the end of the segment");
     return copy_part(b, at, end);
 }
 
