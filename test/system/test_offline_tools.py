@@ -481,7 +481,7 @@ def a_receipt_of_a_deleted_topic_says_so(env):
     check_in("deleted", text, "the answer")
 
 
-@case(short=True, timeout=120)
+@case(timeout=120)
 def a_receipt_follows_its_message(env):
     """A merge moves one and retention deletes another: both receipts are honoured."""
     broker = env.broker(config={"store": {"segment_mib": 16, "checkpoint_ms": 100}})
@@ -740,7 +740,7 @@ def a_hot_backup_while_segments_are_merged_and_removed(env):
     http = broker.http()
     taken = []
     for number in range(3):
-        want = (number + 1) * (48 << 20)
+        want = (number + 1) * (32 << 20)
         wait_until(lambda: figures(http)["freed_bytes"] > want or load.failure, 90, "merges")
         check(load.failure is None, f"the load: {load.failure!r}")
         known = load.snapshot()
@@ -804,7 +804,7 @@ def a_backup_while_brokers_die_and_start(env):
         shutil.rmtree(folder)
 
 
-@case(short=True, timeout=120)
+@case(timeout=120)
 def what_the_test_of_backups_would_notice(env):
     """The check itself: a copy that ends too early and an ack that is not in it are found out."""
     broker, load = with_load(env)
