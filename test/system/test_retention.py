@@ -335,11 +335,17 @@ def a_new_group_begins_where_the_topic_does(env):
 
 @case(timeout=240)
 def many_rounds_do_not_fill_the_disk(env):
-    """Log and keydir stay as they are while all that comes is settled."""
-    broker = env.broker(config={"store": SMALL})
+    """Log and keydir stay as they are while all that comes is settled, also beside workers and
+    sessions that do nothing."""
+    broker = env.broker(config={"store": SMALL, "workers": 3})
     http = broker.http()
     make(http)
+    make(http, "quiet")
     http.make_group("work", "orders")
+    idle = [broker.session() for _ in range(3)]
+    for name, quiet in zip(("a", "b", "c"), idle):
+        http.make_group(name, "quiet")
+        quiet.attach(name)
     session, reader = broker.session(), broker.session()
     reader.attach("work", credit_messages=10000, credit_bytes=64 * MIB)
     keydir, disk = [], []
