@@ -59,6 +59,7 @@ struct topic_plan {
     uint64_t bound;       /* settled: not above this message */
     uint64_t bytes_seen;  /* limit: of the newest segments, */
     uint64_t bytes_first; /* which begin with this message */
+    uint64_t aged;        /* the same: this one and all before are too old */
 };
 
 /* What a message is read from: each has its own place in the file. */

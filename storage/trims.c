@@ -12,7 +12,11 @@
 
 #include <stdlib.h>
 
-enum { TOPICS_MAX_HERE = 1024, TRIM_BODY_LEN_MAX = 64 };
+enum {
+    TOPICS_MAX_HERE = 1024,
+    TRIM_BODY_LEN_MAX = 64,
+    PROBES_MAX = 24 /* messages asked for their time, in place of one */
+};
 
 void trims_fini(struct trims *trims)
 {
@@ -83,7 +87,15 @@ static void look_at_entry(struct topic_plan *plan,
             && entry->last_seq > plan->bound) {
             plan->bound = entry->last_seq;
         }
-    } else if (plan->bytes_seen < plan->bytes) {
+        return;
+    }
+    /* The last one here is old, so all before it are, whatever they say. */
+    if (plan->age_us != 0 && entry->newest_us != 0
+        && entry->last_seq > plan->aged
+        && is_old(entry->newest_us, plan->age_us, now_us)) {
+        plan->aged = entry->last_seq;
+    }
+    if (plan->bytes_seen < plan->bytes) {
         plan->bytes_seen += entry->bytes;
         if (plan->bytes_first == 0 || entry->first_seq < plan->bytes_first) {
             plan->bytes_first = entry->first_seq;
@@ -122,8 +134,25 @@ static void tally_some(struct store *store, uint64_t now_us)
 
 /* ---- by age ---- */
 
+/* A message that is there and cannot be read; one whose whole segment is gone
+ * is told by the start. */
+static void note_unread(struct store *store, const struct store_run *run,
+                        uint64_t seq, enum status status)
+{
+    struct store_damage damage = { .kind = status == STATUS_IO ? DAMAGE_READ
+                                                               : DAMAGE_MESSAGE,
+                                   .segment = run->segment,
+                                   .offset = run->batch,
+                                   .topic = run->topic,
+                                   .seq = seq };
+
+    if (log_segment(&store->log, run->segment) != NULL) {
+        (void)store_damage_note(store, &damage);
+    }
+}
+
 /* The time of the first message at or behind *seq that the keydir knows.
- * STATUS_NOT_FOUND: none, or it cannot be read. */
+ * STATUS_CORRUPT, STATUS_IO: it cannot be read. STATUS_NOT_FOUND: none. */
 static enum status time_of(struct store *store, uint32_t topic, uint64_t *seq,
                            uint64_t *time_us)
 {
@@ -143,30 +172,51 @@ static enum status time_of(struct store *store, uint32_t topic, uint64_t *seq,
         *seq = next;
         status = keydir_find_run(t->reader, topic, *seq, &run, &next);
     }
-    if (status == STATUS_OK) {
-        status = merge_message(store, &run, *seq, &record, &bytes);
-    }
     if (status != STATUS_OK) {
         return STATUS_NOT_FOUND;
+    }
+    status = merge_message(store, &run, *seq, &record, &bytes);
+    if (status != STATUS_OK) {
+        note_unread(store, &run, *seq, status);
+        return status;
     }
     *time_us = record.time_us;
     return STATUS_OK;
 }
 
-/* The first message that is not too old, by halves: times rise with the seqs.
- * What cannot be read is taken to be young. */
-static uint64_t first_by_age(struct store *store, const struct keeping *k,
-                             uint64_t now_us)
+/* Is the first message from *seq on, and before `stop`, that says so old? One
+ * that cannot be read or is of the future says nothing; the next ones asked lie
+ * ever farther behind it. *seq: which one said it. */
+static bool begins_old(struct store *store, const struct keeping *k,
+                       uint64_t *seq, uint64_t stop, uint64_t now_us)
 {
-    uint64_t low = k->first_seq;
+    for (int i = 0; i < PROBES_MAX && *seq < stop; i++) {
+        uint64_t time_us = 0;
+        enum status status = time_of(store, k->topic, seq, &time_us);
+        if (status == STATUS_NOT_FOUND || *seq >= stop) {
+            return false;
+        }
+        if (status == STATUS_OK && time_us <= now_us) {
+            return is_old(time_us, k->age_us, now_us);
+        }
+        *seq += UINT64_C(1) << i;
+    }
+    return false;
+}
+
+/* The first message that is not too old, by halves: times rise with the seqs.
+ * `aged`: this one and all before are, as the tally has it. */
+static uint64_t first_by_age(struct store *store, const struct keeping *k,
+                             uint64_t aged, uint64_t now_us)
+{
+    uint64_t begin = aged >= k->first_seq ? aged + 1 : k->first_seq;
     uint64_t high = k->last_seq + 1;
+    uint64_t low = begin;
 
     while (low < high) {
-        uint64_t middle = low == k->first_seq ? low : low + (high - low) / 2;
+        uint64_t middle = low == begin ? low : low + (high - low) / 2;
         uint64_t seq = middle;
-        uint64_t time_us;
-        if (time_of(store, k->topic, &seq, &time_us) == STATUS_OK && seq < high
-            && is_old(time_us, k->age_us, now_us)) {
+        if (begins_old(store, k, &seq, high, now_us)) {
             low = seq + 1;
         } else {
             high = middle;
@@ -210,7 +260,7 @@ static struct record_trim limit_trim(struct store *store,
         first = plan->bytes_first;
     }
     if (k->age_us != 0) {
-        uint64_t young = first_by_age(store, k, now_us);
+        uint64_t young = first_by_age(store, k, plan->aged, now_us);
         first = young > first ? young : first;
     }
     return (struct record_trim) { k->topic, first,

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { COUNT = 400, BODY_LEN = 900, SECOND = 1000 * 1000 };
 
@@ -247,6 +248,91 @@ Test(keeping, at_most_so_old)
     upkeep();
     cr_assert(eq(u64, first_seq(&h, 1), 301));
     cr_assert(eq(u64, last_seq(&h, 1), 300));
+}
+
+/* ---- ... even when the oldest one does not say how old it is ---- */
+
+enum { AGE = 100 * SECOND };
+
+/* More and more comes, and gets old. */
+static void grow_old(void)
+{
+    for (int i = 0; i < 3; i++) {
+        h.now_us += 2 * (uint64_t)AGE;
+        upkeep();
+        publish(1, COUNT);
+    }
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), last_seq(&h, 1) - COUNT + 1));
+    cr_assert(le(u64, segments(), 2 + COUNT * 1024 / h.config.segment_len));
+}
+
+static void damage_first(void)
+{
+    char path[600];
+
+    segment_file(&h, 1, path, sizeof path);
+    flip_bit(path, find_in_file(path, "xxxxxxxxxxxxxxxx") + 100, 3);
+}
+
+Test(keeping, a_damaged_message_does_not_stop_what_is_too_old)
+{
+    enum { FEW = 30 };
+    struct store_stats stats;
+
+    keep_until_limit(&bed, 1, AGE, 0, 0);
+    publish(1, FEW);
+    damage_first();
+    /* in a segment that is not old as a whole */
+    h.now_us += 2 * (uint64_t)AGE;
+    add_sized(&h, 1, BODY_LEN, 'x');
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), FEW + 1));
+    store_stats(h.store, &stats);
+    cr_assert(eq(u64, stats.damaged_records, 1));
+    grow_old();
+}
+
+Test(keeping, a_missing_segment_does_not_stop_what_is_too_old)
+{
+    char path[600];
+
+    keep_until_limit(&bed, 1, AGE, 0, 0);
+    publish(1, COUNT / 2);
+    harness_close(&h);
+    segment_file(&h, 1, path, sizeof path);
+    cr_assert(eq(int, unlink(path), 0));
+    cr_assert(eq(int, harness_open(&h), STATUS_OK));
+    cr_assert(eq(u64, h.recovery.missing_segments, 1));
+    grow_old();
+}
+
+Test(keeping, a_message_of_the_future_does_not_stop_what_is_too_old)
+{
+    const uint64_t ahead = UINT64_C(1000000) * SECOND;
+
+    keep_until_limit(&bed, 1, AGE, 0, 0);
+    h.now_us += ahead;
+    publish(1, 3);
+    h.now_us -= ahead;
+    publish(1, COUNT / 2);
+    upkeep();
+    cr_assert(le(u64, first_seq(&h, 1), 1));
+    grow_old();
+}
+
+/* All that there is: nothing says that it is old. */
+Test(keeping, what_is_all_of_the_future_stays)
+{
+    const uint64_t ahead = UINT64_C(1000000) * SECOND;
+
+    keep_until_limit(&bed, 1, AGE, 0, 0);
+    h.now_us += ahead;
+    publish(1, COUNT);
+    h.now_us -= ahead;
+    upkeep();
+    cr_assert(is_there(1, 1));
 }
 
 Test(keeping, at_most_so_many_bytes_by_whole_segments)
