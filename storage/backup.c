@@ -415,6 +415,8 @@ static enum status copy_listed(struct backup *b)
     for (size_t i = 0;
          i < b->source_count && i <= b->last && status == STATUS_OK; i++) {
         if (b->sources[i].id > b->copied) {
+            b->before = b->copied;
+            b->told = *b->out;
             status = backup_segment(b, i);
             b->copied = b->sources[i].id;
         }
@@ -434,9 +436,26 @@ static bool recovered_behind(const struct backup *b)
     return false;
 }
 
+/* As if the last segment had not been copied. */
+static void undo_last(struct backup *b)
+{
+    struct manifest told = b->told;
+
+    if (b->copied == 0) {
+        return;
+    }
+    landing_undo(&b->landing);
+    told.files = b->out->files;
+    told.file_count = b->out->file_count - 1;
+    told.file_capacity = b->out->file_capacity;
+    *b->out = told;
+    b->copied = b->before;
+}
+
 /* When a broker starts after a crash meanwhile, it writes the end of the last
- * segment into a new one, gives that its name, and then cuts the old one: the
- * old one may have been cut before it was copied, so the new one is needed. */
+ * segment into a new one, gives that its name, and then cuts the old one. The
+ * old one was copied either before all of it was written, or after it was cut:
+ * it is copied again, and the new one too. */
 static enum status copy_log(struct backup *b)
 {
     for (int i = 0; i < PASSES_MAX; i++) {
@@ -450,6 +469,7 @@ static enum status copy_log(struct backup *b)
         if (status != STATUS_OK || !recovered_behind(b)) {
             return status;
         }
+        undo_last(b);
     }
     return error_set(b->err, STATUS_AGAIN, 0,
                      "%.300s: brokers keep starting there. Try again",

@@ -41,10 +41,12 @@ struct backup {
     size_t source_count;
     size_t source_capacity;
     enum status list_status;
-    size_t last;        /* where the copy ends */
-    uint32_t listed;    /* the highest id that was found */
-    uint32_t copied;    /* id of the last segment that was copied */
-    struct seqset gone; /* segments that the snapshot says were removed */
+    size_t last;          /* where the copy ends */
+    uint32_t listed;      /* the highest id that was found */
+    uint32_t copied;      /* id of the last segment that was copied, */
+    uint32_t before;      /* and as it was before that one, */
+    struct manifest told; /* as was the manifest, its files apart */
+    struct seqset gone;   /* segments that the snapshot says were removed */
     uint64_t done;
     uint64_t total;
     struct reading reading;

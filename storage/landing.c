@@ -109,14 +109,22 @@ enum status landing_keep(struct landing *l, struct error *err)
     return STATUS_OK;
 }
 
+void landing_undo(struct landing *l)
+{
+    char path[PATH_LEN_MAX];
+
+    CHECK(l->fd < 0 && l->name_count > 0);
+    path_in(l, l->names[--l->name_count].text, path);
+    (void)l->vfs->unlink(l->vfs, path);
+}
+
 /* Nobody but us has written there, so the folders are empty again. */
 static void remove_all(struct landing *l)
 {
     char path[PATH_LEN_MAX];
 
     while (l->name_count > 0) {
-        path_in(l, l->names[--l->name_count].text, path);
-        (void)l->vfs->unlink(l->vfs, path);
+        landing_undo(l);
     }
     path_in(l, "log", path);
     if (l->made_log) {

@@ -48,6 +48,9 @@ MUST_CHECK enum status landing_put(struct landing *l, struct slice bytes,
 MUST_CHECK enum status landing_end(struct landing *l, uint64_t *len,
                                    uint64_t *hash, struct error *err);
 
+/* Remove the file that was ended last. */
+void landing_undo(struct landing *l);
+
 /* Sync the folders: all that was written stays. */
 MUST_CHECK enum status landing_keep(struct landing *l, struct error *err);
 
