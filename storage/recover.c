@@ -430,6 +430,9 @@ static enum status open_keydir(struct recovery *r, bool create,
     if (create) {
         keydir_close(store->keydir);
         store->keydir = NULL;
+        /* The mark of doubt first: a keydir that is cut short while it is made
+         * can kill the next start in LMDB. */
+        (void)io_sync_dir(store->vfs, store->dir);
         status = keydir_delete(path, err);
         if (status != STATUS_OK) {
             return status;
