@@ -36,6 +36,10 @@ void power_image(struct power *power, const struct life *life,
 /* A life that was ended by a fault: its folder, opened again without faults. */
 void power_restart(struct power *power, struct life *life);
 
+/* The end of a life without its keydir, and `each` cuts in every call of the
+ * start that makes it anew. */
+void power_remake(struct power *power, const struct life *life, unsigned each);
+
 enum power_bug power_bug_named(const char *name);
 
 #endif

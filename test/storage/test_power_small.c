@@ -136,6 +136,20 @@ Test(power_small, lives_of_three_steps)
     }
 }
 
+/* LMDB dies of some of them, so none may come without its mark of doubt. */
+Test(power_small, a_keydir_that_is_cut_short_while_it_is_made)
+{
+    struct power power = { .seed = SEED };
+    struct life *life = life_begin(SEED, BUG_NONE);
+
+    life_step(life, STEP_FILL);
+    life_end(life);
+    power_remake(&power, life, thorough() ? 100 : 12);
+    fprintf(stderr, "%u images of keydirs in the making\n", power.images);
+    cr_assert(eq(u32, power.violations, 0), "%s", power.what);
+    life_free(life);
+}
+
 /* Two steps are enough to see that. */
 Test(power_small, a_confirm_before_the_sync_is_caught)
 {
