@@ -132,7 +132,7 @@ Test(power_small, lives_of_two_steps)
 Test(power_small, lives_of_three_steps)
 {
     if (thorough()) {
-        try_all(3, 4);
+        try_all(3, 12);
     }
 }
 
