@@ -26,6 +26,9 @@ static void submit(struct logging *log, enum record_kind kind)
 _Static_assert((size_t)EFFECTS_COUNT_MAX <= RECORD_RANGES_MAX
                    && (size_t)EFFECTS_COUNT_MAX <= RECORD_RETRIES_MAX,
                "effects come in parts that fit a record");
+_Static_assert(RECORD_HEADER_LEN + 16 + EFFECTS_COUNT_MAX * 24
+                   <= SETTLED_RECORD_LEN_MAX,
+               "which fits any segment");
 
 static enum status log_ranges(struct logging *log, enum record_kind kind,
                               uint32_t topic, const struct seqset *set)

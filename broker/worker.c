@@ -160,15 +160,17 @@ static void watch_books(struct worker *w)
 static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
     struct worker *w = container_of(watcher, struct worker, turn_ends);
+    uint64_t begin;
 
     (void)events;
     w->now_us = clock_monotonic_us();
     dispatch_pump(w->dispatch, w->now_us);
     session_finish_pulls(w);
+    begin = submission_written(w->submission);
     if (!store_frozen(w->all->store)
         && dispatch_log(w->dispatch, w->submission, w->now_us,
                         clock_wall_us())) {
-        session_place_settles(w);
+        session_place_settles(w, begin);
     }
     if (submission_publish(w->submission)) {
         journal_wake(w->all->journal);

@@ -95,6 +95,11 @@ enum {
     WORKER_COUNT_MAX = 64,
 
     SEGMENT_POOL_MAX = 2, /* files kept for the next segments */
+    SEGMENT_MIB_MIN = 16, /* configured; holds the longest record of any kind */
+    SEGMENT_MIB_MAX = 1024,
+    /* What the log is told of settled messages comes in records that fit the
+     * segment which a start on a full disk makes, however small. */
+    SETTLED_RECORD_LEN_MAX = 26 * 1024,
 
     /* the broker's memory */
     COMMIT_SLOTS = 4096,               /* commits not yet taken by all */

@@ -16,7 +16,7 @@
 /* What taking one record came to. */
 enum taken {
     TAKEN,      /* in the batch, or dropped and flagged */
-    TAKEN_NONE, /* does not fit in this batch */
+    TAKEN_NONE, /* does not fit in this batch, or this segment */
     TAKEN_NEVER /* does not fit in any */
 };
 
@@ -252,18 +252,28 @@ static enum status roll(struct store *store, uint64_t now_us, struct error *err)
     return STATUS_OK;
 }
 
-/* What is left of the active segment for records and index of one batch. */
-static uint32_t room_left(const struct segment *segment, uint32_t offset)
-{
-    uint32_t overhead = BATCH_HEADER_LEN + BATCH_INDEX_HEAD_LEN + BATCH_ALIGN;
-    uint32_t room = segment->header.capacity - offset;
+enum { BATCH_OVERHEAD = BATCH_HEADER_LEN + BATCH_INDEX_HEAD_LEN + BATCH_ALIGN };
 
-    if (room < overhead + BATCH_SEAL_LEN) {
+_Static_assert(SEGMENT_BEGIN + BATCH_OVERHEAD + SETTLED_RECORD_LEN_MAX
+                       + BATCH_SEAL_LEN
+                   <= SEGMENT_LEN_MIN,
+               "what is settled can be said in the least segment");
+_Static_assert(SEGMENT_BEGIN + BATCH_LEN_MAX + BATCH_SEAL_LEN
+                   <= SEGMENT_MIB_MIN * 1024 * 1024,
+               "a segment holds a whole batch");
+
+/* What is left of a segment's `capacity` behind `offset`, for records and index
+ * of one batch. */
+static uint32_t room_left(uint32_t capacity, uint32_t offset)
+{
+    uint32_t room = capacity - offset;
+
+    if (room < BATCH_OVERHEAD + BATCH_SEAL_LEN) {
         return 0;
     }
     room -= BATCH_SEAL_LEN;
     room = room > BATCH_LEN_MAX ? BATCH_LEN_MAX : room;
-    return room - overhead;
+    return room - BATCH_OVERHEAD;
 }
 
 /* The end of a segment that messages leave to acks and facts while there is no
@@ -310,7 +320,8 @@ static void build_begin(struct store *store, enum batch_kind kind)
     b->message_count = b->visit_count = b->run_count = 0;
     b->record_count = b->records_len = b->moved_len = 0;
     b->duplicates = b->refused = 0;
-    b->room = room_left(journal->active, journal->offset);
+    b->room = room_left(journal->active->header.capacity, journal->offset);
+    b->full_room = room_left(store->capacity, SEGMENT_BEGIN);
     b->reserve = next_ready(store) ? 0 : reserve_of(journal->active);
 }
 
@@ -348,10 +359,8 @@ static enum taken take_room(struct journal *journal, size_t size,
         b->room -= (uint32_t)size + index_len;
         return TAKEN;
     }
-    if (size + index_len > room_left(journal->active, SEGMENT_BEGIN)) {
-        return TAKEN_NEVER;
-    }
-    return TAKEN_NONE;
+    /* The active one may be small, for want of space; the next is not. */
+    return size + index_len > b->full_room ? TAKEN_NEVER : TAKEN_NONE;
 }
 
 static struct topic_state *topic_state(struct journal *journal, uint32_t topic)
@@ -474,9 +483,7 @@ static enum taken take_other(struct journal *journal, uint8_t *at, size_t size,
     enum taken taken;
 
     taken = take_room(journal, size, visited ? 4 : 0, 0);
-    if (taken == TAKEN_NEVER) {
-        return refuse(b, at);
-    }
+    CHECK(taken != TAKEN_NEVER); /* see limits.h: nobody makes such a one */
     if (taken == TAKEN) {
         if (visited) {
             b->visits[b->visit_count++] = offset_of_next(journal);
@@ -760,7 +767,8 @@ enum status store_append_merge(struct store *store, struct store_span *span,
     if (b->record_count == 0) {
         return span->len == 0 ? STATUS_OK
                               : error_set(err, STATUS_NO_SPACE, 0,
-                                          "merge: a record fits no segment");
+                                          "merge: no memory, or a record "
+                                          "that fits no segment");
     }
     return write_batch(store, now_us, out, err);
 }

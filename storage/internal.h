@@ -78,6 +78,7 @@ struct build {
     uint32_t records_len;
     uint32_t moved_len; /* of those, moved by a merge */
     uint32_t room;      /* for records and index */
+    uint32_t full_room; /* the same in a segment as they usually are */
     uint32_t reserve;   /* what messages leave of the segment */
     uint64_t duplicates;
     uint64_t refused;

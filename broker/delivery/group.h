@@ -157,7 +157,7 @@ bool group_has_effects(const struct group *group);
  * ranges acked, ranges lost and retries each. What fn returns true for is told;
  * at the first false (no room in the submission ring) it stops and keeps the
  * rest. While very much is untold, group_next() gives nothing. */
-enum { EFFECTS_COUNT_MAX = 16384 };
+enum { EFFECTS_COUNT_MAX = 1024 };
 void group_take_effects(struct group *group,
                         bool (*fn)(void *arg, const struct effects *effects),
                         void *arg);

@@ -19,6 +19,11 @@
 
 #include <stdlib.h>
 
+_Static_assert(TOPIC_COUNT_MAX * 12
+                       + 2 * APP_GRANT_COUNT_MAX * (1 + PATTERN_LEN_MAX) + 4096
+                   <= BATCH_LEN_MAX / 2,
+               "the log has room for any value");
+
 static void write_patterns(struct writer *w, const struct patterns *patterns)
 {
     writer_u16(w, (uint16_t)patterns->count);

@@ -85,8 +85,9 @@ void session_finish_pulls(struct worker *worker);
 void session_end_pulls(struct worker *worker);
 
 /* ---- settle.c ---- */
-/* All records of the settlements so far are written: let them wait. */
-void session_place_settles(struct worker *worker);
+/* All records of the settlements so far are written, the last of them from
+ * position `begin` on: let them wait. */
+void session_place_settles(struct worker *worker, uint64_t begin);
 void session_settle_reply_done(struct worker *worker,
                                struct settle_reply *reply);
 

@@ -47,6 +47,19 @@ enum status pending_push(struct pending_queue *queue,
     return status;
 }
 
+/* The store refuses messages and nothing else. */
+static void check_written(const struct worker *worker, const struct pending *p)
+{
+    uint64_t position = p->begin;
+
+    while (position < p->end) {
+        const uint8_t *at = submission_at(worker->submission, position);
+
+        CHECK((record_flags_at(at) & RECORD_REFUSED) == 0);
+        position += record_size_at(at);
+    }
+}
+
 static void answer(struct worker *worker, const struct pending *p)
 {
     switch (p->kind) {
@@ -55,6 +68,7 @@ static void answer(struct worker *worker, const struct pending *p)
         session_pending_done(p->session);
         break;
     case PENDING_SETTLE:
+        check_written(worker, p);
         if (p->session->conn != NULL) {
             p->session->door->settled(
                 p->session, p->id,
@@ -64,6 +78,7 @@ static void answer(struct worker *worker, const struct pending *p)
         session_settle_reply_done(worker, p->settle);
         break;
     case PENDING_CHANGE:
+        check_written(worker, p);
         change_durable(worker, p->change);
         break;
     }
@@ -96,7 +111,7 @@ void pending_refuse_all(struct worker *worker)
 {
     struct pending_queue *queue = &worker->pending;
 
-    session_place_settles(worker);
+    session_place_settles(worker, submission_written(worker->submission));
     while (!pending_empty(queue)) {
         struct pending p = *pending_first(queue);
         queue->begin++;

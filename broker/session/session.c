@@ -153,7 +153,7 @@ void sessions_free(struct worker *w)
         s->pull_got = true; /* freed below, not by what follows */
         publish_forget_held(s);
     }
-    session_place_settles(w);
+    session_place_settles(w, submission_written(w->submission));
     while (!pending_empty(&w->pending)) {
         struct pending p = *pending_first(&w->pending);
         w->pending.begin++;

@@ -217,11 +217,11 @@ void session_settle_in(struct session *s, uint64_t id, struct slice name,
     settle_in(s, id, group, settle, settle->lease);
 }
 
-static void place(struct worker *w, struct settle_reply *reply)
+static void place(struct worker *w, struct settle_reply *reply, uint64_t begin)
 {
     const struct pending pending = {
         .kind = PENDING_SETTLE,
-        .begin = submission_written(w->submission),
+        .begin = begin,
         .end = submission_written(w->submission),
         .id = reply->id,
         .session = reply->session,
@@ -249,14 +249,15 @@ static void place(struct worker *w, struct settle_reply *reply)
     session_settle_reply_done(w, reply);
 }
 
-void session_place_settles(struct worker *w)
+void session_place_settles(struct worker *w, uint64_t begin)
 {
     while (w->unplaced != NULL) {
         struct settle_reply *reply = w->unplaced;
 
         w->unplaced = reply->next;
         reply->next = NULL;
-        place(w, reply);
+        place(w, reply, begin);
+        begin = submission_written(w->submission);
     }
     w->unplaced_end = &w->unplaced;
 }

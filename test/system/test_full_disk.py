@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A full disk, on a small tmpfs: producers are refused, consumers go on, and it
 comes back by itself when there is room."""
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from harness import Failed, Skip, case, check, check_equal, main, wait_until
 from session import RefusedReply
+from websocket import TEXT, frame
 
 
 def small_disk(env, mib):
@@ -150,6 +152,72 @@ def a_disk_filled_by_others_up_to_the_last_byte(env):
         check_equal([d.seq for d in session.take(confirmed)],
                     list(range(101, 101 + confirmed)), "what was confirmed")
     check(session.none_comes(0.5), "something else came")
+
+
+def fill_up(disk):
+    """To the last block."""
+    with open(os.path.join(disk, "ballast"), "ab", buffering=0) as file:
+        for size in (65536, 4096):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
+
+
+def start_in_a_small_segment(broker, disk):
+    """A start without space for more makes one of some KiB."""
+    log = os.path.join(disk, "data/log")
+    for _ in range(12):
+        fill_up(disk)
+        broker.kill()
+        broker.start()
+        last = max(name for name in os.listdir(log) if name.endswith(".seg"))
+        if os.path.getsize(os.path.join(log, last)) < 100 * 1024:
+            return
+    raise Failed("no start made a small segment")
+
+
+@case(timeout=200)
+def what_was_accepted_in_a_small_segment_stays_accepted(env):
+    """More acks at once than the small segment has room for, when space is back."""
+    count = 24000
+    disk = small_disk(env, 80)
+    broker = env.broker(data_dir=os.path.join(disk, "data"),
+                        config={"store": {"segment_mib": 16, "checkpoint_ms": 200}})
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    session = broker.session()
+    for first in range(0, count, 1000):
+        session.publish("orders", [f"m{i}" for i in range(first, first + 1000)])
+    start_in_a_small_segment(broker, disk)
+
+    session = broker.session()
+    session.attach("work", credit_messages=60000, credit_bytes=64 << 20)
+    odd = [d.seq for d in session.take(count, 30) if d.seq % 2 == 1]
+    os.unlink(os.path.join(disk, "ballast"))
+    raw = b""
+    ids = []
+    for i in range(0, len(odd), 1000):
+        ids.append(session.next_id())
+        raw += frame(TEXT, json.dumps({
+            "type": "settle", "topic": "orders", "action": "ack", "id": str(ids[-1]),
+            "seqs": [str(seq) for seq in odd[i:i + 1000]]}).encode())
+    session.ws.send_raw(raw)  # in one turn of the broker's
+    accepted = set()
+    for request in ids:
+        for r in session.reply_to(request, 30)["ranges"]:
+            if r["outcome"] == "accepted":
+                accepted.update(range(int(r["first"]), int(r["last"]) + 1))
+    check_equal(len(accepted), len(odd), "accepted")
+    broker.kill()
+    broker.start()
+    session = broker.session()
+    session.attach("work", credit_messages=60000, credit_bytes=64 << 20)
+    back = {d.seq for d in session.take(count - len(odd), 30)}
+    check_equal(sorted(back & accepted)[:5], [], "accepted, and delivered again")
+    check(session.none_comes(0.5), "an accepted one was delivered again")
 
 
 def ballast_to(disk, free_mib):
