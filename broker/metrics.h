@@ -71,6 +71,8 @@ struct journal_metrics {
     X(disk_low, gauge, "1 while publishes are refused for want of free space") \
     X(upkeep_us, counter, "Microseconds in retention, merge and snapshots")    \
     X(upkeep_waits, gauge, "1 while these wait for space")                     \
+    X(removal_waits, gauge,                                                    \
+      "For over a minute: 1 for the lock store.hold, 2 for a reader")          \
     X(nothing_deleted, gauge, "1: a catalog entry does not read")              \
     X(scrub_us, counter, "Microseconds in the scrub")                          \
     X(scrub_behind, gauge, "1: no whole pass in twice the time for one")

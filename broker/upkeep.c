@@ -18,7 +18,8 @@ enum {
     SCRUB_SLICE_LEN = 1024 * 1024, /* at most in one call, */
     SCRUB_SLICE_US = 100 * 1000,   /* or what the rate gives in this time */
     SCRUB_AGAIN_US = 1000 * 1000,  /* when it failed: behind that place */
-    SPACE_PART = 4,   /* so much above the low-water publishes go on: 1/4 */
+    SPACE_PART = 4, /* so much above the low-water publishes go on: 1/4 */
+    REMOVAL_WAITS_US = 60 * 1000 * 1000, /* is worth a word */
     DAMAGE_LINES = 16 /* in the log of one look; the rest is only counted */
 };
 
@@ -160,6 +161,28 @@ static void tell_waits(struct upkeep *u, bool waits, const struct error *err)
     metric_set(&u->config.metrics->upkeep_waits, waits);
 }
 
+/* Nothing is wrong yet, but the disk fills. */
+static void tell_removal_waits(struct upkeep *u)
+{
+    _Atomic uint64_t *metric = &u->config.metrics->removal_waits;
+    uint64_t before = atomic_load_explicit(metric, memory_order_relaxed);
+    struct store_stats now;
+    uint64_t waits;
+
+    store_stats(u->config.store, &now);
+    waits = now.removal_waits_us >= REMOVAL_WAITS_US ? now.removal_waits : 0;
+    if (waits != 0 && waits != before) {
+        log_warn("removal of segments waits for=\"%s\" effect=\"no space is "
+                 "freed for now\"",
+                 waits == STORE_WAIT_HOLD
+                     ? "a backup or verify that holds store.hold"
+                     : "a reader");
+    } else if (waits == 0 && before != 0) {
+        log_info("removal of segments goes on");
+    }
+    metric_set(metric, waits);
+}
+
 static void hand_over(struct upkeep *u, const struct store_upkeep *done)
 {
     if (done->len == 0) {
@@ -219,6 +242,7 @@ static enum status keep_up(struct upkeep *u, uint64_t now_us, bool busy,
     }
     u->commits = false;
     tell_waits(u, waits, err);
+    tell_removal_waits(u);
     tell_progress(u);
     metric_set(&u->config.metrics->nothing_deleted,
                policy_keeps_all(u->policy));

@@ -33,6 +33,7 @@ static void move_to(struct merge *merge, enum merge_stage stage)
 {
     CHECK(may_follow[merge->stage][stage]);
     merge->stage = stage;
+    merge->trimming = false;
     switch (stage) {
     case MERGE_TRIMS:
         trims_begin(&merge->trims);
@@ -93,6 +94,16 @@ static bool is_due(const struct store *store, uint64_t now_us)
                   >= store->capacity / MERGE_LOOK_SHARE;
 }
 
+static void note_look(struct upkeep *u)
+{
+    struct merge *merge = &u->store->merge;
+
+    merge->looked = true;
+    merge->looked_us = u->asked->now_us;
+    merge->looked_place = u->store->keeper.applied.place;
+    merge->looked_len = u->store->keeper.applied_len;
+}
+
 static enum turn rest(struct upkeep *u)
 {
     struct store *store = u->store;
@@ -105,10 +116,7 @@ static enum turn rest(struct upkeep *u)
     if (!is_due(store, u->asked->now_us)) {
         return TURN_REST;
     }
-    merge->looked = true;
-    merge->looked_us = u->asked->now_us;
-    merge->looked_place = store->keeper.applied.place;
-    merge->looked_len = store->keeper.applied_len;
+    note_look(u);
     move_to(merge, MERGE_TRIMS);
     return TURN_GO;
 }
@@ -288,18 +296,47 @@ static enum turn snapshot(struct upkeep *u)
     return TURN_GO;
 }
 
+/* A removal that has to wait, for hours perhaps, is no reason to show messages
+ * that are past their limit. */
+static enum turn trim_meanwhile(struct upkeep *u)
+{
+    struct merge *merge = &u->store->merge;
+    enum status status;
+    bool done;
+
+    if (!has_room(u)) {
+        return TURN_REST;
+    }
+    if (!merge->trimming) {
+        if (u->store->keeper.moves_owed > 0
+            || !is_due(u->store, u->asked->now_us)) {
+            return TURN_REST;
+        }
+        note_look(u);
+        trims_begin(&merge->trims);
+        merge->trimming = true;
+    }
+    status = trims_step(u->store, u->asked, &done);
+    if (status != STATUS_OK) {
+        return fail(u, status);
+    }
+    merge->trimming = !done;
+    return done ? TURN_REST : TURN_GO;
+}
+
 static enum turn hold(struct upkeep *u)
 {
     bool done;
-    enum status status = hold_stage(u->store, &done);
+    enum status status = hold_stage(u->store, &done, u->err);
 
     if (status != STATUS_OK) {
         return fail(u, status);
     }
-    if (done) {
-        move_to(&u->store->merge, MERGE_EMPTY);
+    if (!done) {
+        return trim_meanwhile(u);
     }
-    return done ? TURN_GO : TURN_REST;
+    move_to(&u->store->merge, MERGE_EMPTY);
+    return TURN_GO;
 }
 
 static enum turn empty(struct upkeep *u)
@@ -310,10 +347,11 @@ static enum turn empty(struct upkeep *u)
     if (status != STATUS_OK) {
         return fail(u, status);
     }
-    if (done) {
-        move_to(&u->store->merge, MERGE_UNMAP);
+    if (!done) {
+        return trim_meanwhile(u);
     }
-    return done ? TURN_GO : TURN_REST;
+    move_to(&u->store->merge, MERGE_UNMAP);
+    return TURN_GO;
 }
 
 static enum turn unmap(struct upkeep *u)
@@ -370,6 +408,18 @@ static bool is_heavy(enum merge_stage stage)
            || stage == MERGE_UNMAP;
 }
 
+static void tell_wait(struct merge *merge, uint64_t now_us)
+{
+    bool waits = (merge->stage == MERGE_HOLD || merge->stage == MERGE_EMPTY)
+                 && now_us > merge->waits_us;
+
+    atomic_store_explicit(&merge->removal_waits, waits ? merge->waits_for : 0,
+                          memory_order_relaxed);
+    atomic_store_explicit(&merge->removal_waits_us,
+                          waits ? now_us - merge->waits_us : 0,
+                          memory_order_relaxed);
+}
+
 enum status store_upkeep(struct store *store, struct store_upkeep *upkeep,
                          struct error *err)
 {
@@ -397,6 +447,7 @@ enum status store_upkeep(struct store *store, struct store_upkeep *upkeep,
             break; /* it has done as much as it may */
         }
     }
+    tell_wait(&store->merge, upkeep->now_us);
     upkeep->more = turn == TURN_GO || upkeep->len > 0;
     if (turn != TURN_FAIL) {
         return STATUS_OK;

@@ -30,6 +30,7 @@ enum merge_stage {
     MERGE_SETTLE, /* wait until it is applied */
     MERGE_ERASE,  /* the keydir forgets what still points into the victim */
     MERGE_SNAPSHOT,
+    /* While these two wait, messages are still trimmed. */
     MERGE_HOLD,  /* wait for a backup to let go, and for slow views */
     MERGE_EMPTY, /* out of the table: wait until nobody can be reading */
     MERGE_UNMAP  /* remove or recycle, one by one */
@@ -123,7 +124,12 @@ struct merge {
     uint64_t snapshot_len;
     struct segment *retiring[MERGE_DONE_MAX];
     uint64_t epoch;
-    int hold_fd;
+    int hold_fd; /* of DIR/store.hold, locked from HOLD to UNMAP */
+    enum store_wait waits_for;
+    bool trimming; /* limits go on while HOLD or EMPTY waits */
+    /* any thread reads; see struct store_stats */
+    _Atomic uint64_t removal_waits;
+    _Atomic uint64_t removal_waits_us;
 };
 
 struct upkeep; /* one call */
@@ -162,7 +168,12 @@ bool merge_erased(struct store *store);
 /* retiring.c */
 MUST_CHECK enum status snapshot_stage(struct store *store, bool *done,
                                       struct error *err);
-MUST_CHECK enum status hold_stage(struct store *store, bool *done);
+/* Open DIR/store.hold, which is made when it is not there: whatever is wrong
+ * with it shows at the start. Without space it is opened later. */
+MUST_CHECK enum status hold_open(struct store *store, struct error *err);
+/* Not done: waits_for says why. */
+MUST_CHECK enum status hold_stage(struct store *store, bool *done,
+                                  struct error *err);
 MUST_CHECK enum status empty_stage(struct store *store, bool *done);
 MUST_CHECK enum status unmap_stage(struct store *store, bool *done,
                                    struct error *err);

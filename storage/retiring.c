@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 
 /* ---- the snapshot ---- */
 
@@ -112,25 +113,7 @@ enum status snapshot_stage(struct store *store, bool *done, struct error *err)
 
 /* ---- nobody reads them ---- */
 
-/* A backup that copies the files holds this lock shared meanwhile. */
-static bool take_hold(struct store *store)
-{
-    char path[PATH_LEN_MAX];
-    int fd;
-
-    snprintf(path, sizeof path, "%.3900s/store.hold", store->dir);
-    fd = io_open(store->vfs, path, O_RDWR | O_CREAT);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        store->merge.hold_fd = fd;
-        return true;
-    }
-    if (fd >= 0) {
-        store->vfs->close(store->vfs, fd);
-    }
-    return false;
-}
-
-static void let_go(struct store *store)
+static void close_hold(struct store *store)
 {
     struct merge *merge = &store->merge;
 
@@ -140,18 +123,81 @@ static void let_go(struct store *store)
     }
 }
 
-enum status hold_stage(struct store *store, bool *done)
+static enum status open_hold(struct store *store, struct error *err)
+{
+    char path[PATH_LEN_MAX];
+
+    close_hold(store);
+    snprintf(path, sizeof path, "%.3900s/store.hold", store->dir);
+    store->merge.hold_fd = io_open(store->vfs, path, O_RDWR | O_CREAT);
+    if (store->merge.hold_fd < 0) {
+        int sys = errno;
+        return error_set(err, status_of_errno(sys), sys, "open %.200s", path);
+    }
+    return STATUS_OK;
+}
+
+enum status hold_open(struct store *store, struct error *err)
+{
+    enum status status = open_hold(store, err);
+
+    return status == STATUS_NO_SPACE ? STATUS_OK : status;
+}
+
+/* A backup locks what has the name now. */
+static bool has_name(int fd)
+{
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_nlink > 0;
+}
+
+/* A backup that copies the files holds this lock shared meanwhile: then it is
+ * STATUS_AGAIN. */
+static enum status take_hold(struct store *store, struct error *err)
+{
+    enum status status = STATUS_OK;
+
+    if (!has_name(store->merge.hold_fd)) {
+        status = open_hold(store, err);
+    }
+    if (status != STATUS_OK
+        || flock(store->merge.hold_fd, LOCK_EX | LOCK_NB) == 0) {
+        return status;
+    }
+    if (errno == EWOULDBLOCK || errno == EINTR) {
+        return STATUS_AGAIN;
+    }
+    return error_set(err, errno == ENOLCK ? STATUS_NOMEM : STATUS_IO, errno,
+                     "lock %.200s/store.hold", store->dir);
+}
+
+static void let_go(struct store *store)
+{
+    if (store->merge.hold_fd >= 0) {
+        (void)flock(store->merge.hold_fd, LOCK_UN);
+    }
+}
+
+enum status hold_stage(struct store *store, bool *done, struct error *err)
 {
     struct merge *merge = &store->merge;
+    enum status status;
 
     *done = false;
+    merge->waits_for = STORE_WAIT_READER;
     for (size_t i = 0; i < merge->done_count; i++) {
         if (!store_retire_ready(store, merge->done[i])) {
             return STATUS_OK;
         }
     }
-    if (!take_hold(store)) {
+    status = take_hold(store, err);
+    if (status == STATUS_AGAIN) {
+        merge->waits_for = STORE_WAIT_HOLD;
         return STATUS_OK;
+    }
+    if (status != STATUS_OK) {
+        return status;
     }
     for (size_t i = 0; i < merge->done_count; i++) {
         merge->retiring[i] =
@@ -163,6 +209,7 @@ enum status hold_stage(struct store *store, bool *done)
 
 enum status empty_stage(struct store *store, bool *done)
 {
+    store->merge.waits_for = STORE_WAIT_READER;
     *done = store_retire_rested(store, store->merge.epoch);
     return STATUS_OK;
 }
@@ -201,7 +248,7 @@ void merge_fini(struct store *store)
     struct merge *merge = &store->merge;
 
     end_snapshot(merge);
-    let_go(store);
+    close_hold(store);
     for (size_t i = 0; i < MERGE_DONE_MAX; i++) {
         segment_free(merge->retiring[i], &store->log);
     }

@@ -231,6 +231,9 @@ static enum status open_folder(struct store *store,
         status = take_lock(store, err);
     }
     if (status == STATUS_OK) {
+        status = hold_open(store, err);
+    }
+    if (status == STATUS_OK) {
         status = open_format(store, config->now_us, err);
     }
     if (status == STATUS_OK) {
@@ -458,5 +461,9 @@ void store_stats(const struct store *store, struct store_stats *out)
             atomic_load_explicit(&f->damaged_batches, memory_order_relaxed),
         .keydir_bytes =
             atomic_load_explicit(&f->keydir_bytes, memory_order_relaxed),
+        .removal_waits = (enum store_wait)atomic_load_explicit(
+            &store->merge.removal_waits, memory_order_relaxed),
+        .removal_waits_us = atomic_load_explicit(&store->merge.removal_waits_us,
+                                                 memory_order_relaxed),
     };
 }

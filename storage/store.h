@@ -340,6 +340,11 @@ MUST_CHECK enum status store_view_message(struct store_view *view,
                                           uint64_t *next_seq);
 
 /* ---- figures; any thread, each value by itself ---- */
+enum store_wait {
+    STORE_WAIT_HOLD = 1, /* somebody holds the lock on DIR/store.hold */
+    STORE_WAIT_READER    /* a view neither rests nor gets commits */
+};
+
 struct store_stats {
     uint64_t segments;
     uint64_t log_bytes; /* appended since open */
@@ -361,6 +366,10 @@ struct store_stats {
     uint64_t damaged_records; /* found by a reader or the scrub, each once */
     uint64_t damaged_batches; /* headers, indexes, breaks between them */
     uint64_t keydir_bytes;    /* of its file, at the last checkpoint */
+    /* What the removal of segments that nothing is needed of waits for, and how
+     * long already: 0 0 when it does not. As of the last store_upkeep(). */
+    enum store_wait removal_waits;
+    uint64_t removal_waits_us;
 };
 void store_stats(const struct store *store, struct store_stats *out);
 

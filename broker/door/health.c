@@ -93,6 +93,12 @@ static void look_at_keeper(const struct keeper_metrics *m,
     find(findings, figure(&m->upkeep_waits) != 0, YELLOW,
          "upkeep: no space to move messages or write a snapshot, so that no "
          "files are removed");
+    find(findings, figure(&m->removal_waits) == STORE_WAIT_HOLD, YELLOW,
+         "removal_waits: removal of segments waits for a backup or verify that "
+         "holds store.hold in the data folder; let it end, or end it");
+    find(findings, figure(&m->removal_waits) == STORE_WAIT_READER, YELLOW,
+         "removal_waits: removal of segments waits for a reader; a worker does "
+         "not get on");
     find(findings, figure(&m->nothing_deleted) != 0, YELLOW,
          "nothing_deleted: a catalog entry does not read; to be safe no "
          "message is deleted until a restart");

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { BODY_LEN = 1000, PER_SEGMENT = 55, SEGMENTS = 20 };
@@ -263,17 +264,25 @@ Test(merge, a_view_that_does_not_rest_keeps_the_file)
     cr_assert(eq(int, memcmp(record.body.at, body_of(1), BODY_LEN), 0));
 }
 
-Test(merge, a_backup_holds_the_files)
+static int hold_files(void)
 {
     char path[600];
+    int fd;
+
+    snprintf(path, sizeof path, "%s/store.hold", h.dir);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    cr_assert(eq(int, flock(fd, LOCK_SH), 0));
+    return fd;
+}
+
+Test(merge, a_backup_holds_the_files)
+{
     uint64_t files;
     uint64_t bytes;
     int fd;
 
     fill();
-    snprintf(path, sizeof path, "%s/store.hold", h.dir);
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    cr_assert(eq(int, flock(fd, LOCK_SH), 0));
+    fd = hold_files();
     files = log_files(&h, ".seg", &bytes);
     upkeep();
     cr_assert(ge(u64, log_files(&h, ".seg", &bytes), files));
@@ -281,6 +290,90 @@ Test(merge, a_backup_holds_the_files)
     upkeep();
     cr_assert(lt(u64, log_files(&h, ".seg", &bytes), files));
     check_old_ones();
+}
+
+static struct store_stats stats(void)
+{
+    struct store_stats out;
+
+    store_stats(h.store, &out);
+    return out;
+}
+
+Test(merge, limits_go_on_while_a_backup_holds_the_files)
+{
+    int fd = hold_files();
+
+    keep_until_limit(&bed, 1, 0, 0, PER_SEGMENT);
+    for (int i = 0; i < 4; i++) {
+        publish(PER_SEGMENT * 5);
+        upkeep();
+        cr_assert(eq(u64, first_seq(&h, 1), last_seq(&h, 1) - PER_SEGMENT + 1));
+    }
+    cr_assert(eq(u64, stats().freed_bytes, 0));
+    cr_assert(eq(int, (int)stats().removal_waits, STORE_WAIT_HOLD));
+    cr_assert(gt(u64, stats().removal_waits_us, 0));
+    close(fd);
+    upkeep();
+    cr_assert(gt(u64, stats().freed_bytes, 0));
+    cr_assert(eq(int, (int)stats().removal_waits, 0));
+    cr_assert(eq(u64, stats().removal_waits_us, 0));
+}
+
+Test(merge, limits_go_on_while_a_reader_keeps_a_segment)
+{
+    struct store_cursor cursor = { 0 };
+    struct record record;
+
+    keep_until_limit(&bed, 1, 0, 0, PER_SEGMENT);
+    publish(PER_SEGMENT * 5);
+    cr_assert(eq(int, store_view_message(h.view, &cursor, 1, 1, &record, NULL),
+                 STATUS_OK));
+    bed.views_rest = false;
+    upkeep();
+    cr_assert(eq(u64, stats().freed_bytes, 0));
+    cr_assert(eq(int, (int)stats().removal_waits, STORE_WAIT_READER));
+    cr_assert(gt(u64, stats().removal_waits_us, 0));
+    cr_assert(eq(u64, first_seq(&h, 1), last_seq(&h, 1) - PER_SEGMENT + 1));
+    bed.views_rest = true;
+    upkeep();
+    cr_assert(gt(u64, stats().freed_bytes, 0));
+    cr_assert(eq(int, (int)stats().removal_waits, 0));
+}
+
+/* A backup would lock the new one. */
+Test(merge, a_hold_file_that_was_removed_is_made_again)
+{
+    char path[600];
+    int fd;
+
+    fill();
+    snprintf(path, sizeof path, "%s/store.hold", h.dir);
+    cr_assert(eq(int, unlink(path), 0));
+    fd = hold_files();
+    upkeep();
+    cr_assert(eq(u64, stats().freed_bytes, 0));
+    cr_assert(eq(int, (int)stats().removal_waits, STORE_WAIT_HOLD));
+    cr_assert(eq(int, unlink(path), 0));
+    upkeep();
+    cr_assert(gt(u64, stats().freed_bytes, 0));
+    cr_assert(eq(int, access(path, F_OK), 0));
+    close(fd);
+    check_old_ones();
+}
+
+Test(merge, what_is_in_the_way_of_the_hold_file_shows_at_the_start)
+{
+    char path[600];
+
+    harness_close(&h);
+    snprintf(path, sizeof path, "%s/store.hold", h.dir);
+    cr_assert(eq(int, unlink(path), 0));
+    cr_assert(eq(int, mkdir(path, 0700), 0));
+    cr_assert(eq(int, harness_open(&h), STATUS_IO));
+    cr_assert(not(eq(ptr, strstr(h.err.text, "store.hold"), NULL)));
+    cr_assert(eq(int, rmdir(path), 0));
+    cr_assert(eq(int, harness_open(&h), STATUS_OK));
 }
 
 /* Full rate with the default retention: nothing is copied, all is freed. */

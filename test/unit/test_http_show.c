@@ -271,6 +271,11 @@ Test(http_show, health_hears_of_the_keeper)
     metrics.keeper.upkeep_waits = 1;
     cr_health(200, "yellow", "upkeep");
     metrics.keeper.upkeep_waits = 0;
+    metrics.keeper.removal_waits = STORE_WAIT_HOLD;
+    cr_health(200, "yellow", "store.hold");
+    metrics.keeper.removal_waits = STORE_WAIT_READER;
+    cr_health(200, "yellow", "waits for a reader");
+    metrics.keeper.removal_waits = 0;
     metrics.keeper.nothing_deleted = 1;
     cr_health(200, "yellow", "nothing_deleted");
     metrics.keeper.nothing_deleted = 0;
