@@ -119,10 +119,21 @@ struct fact_note {
     uint8_t *bytes;
 };
 
+/* What a damaged snapshot did say, while a start fills in from the log what it
+ * did not: older records must not undo it. */
+struct given {
+    bool wanted;                            /* it was damaged */
+    struct seqset facts[CATALOG_GROUP + 1]; /* ids of each class */
+    uint64_t *lanes; /* group << 32 | topic, ascending */
+    size_t lane_count;
+    size_t lane_capacity;
+};
+
 struct keeper {
     struct log_end applied;
     uint64_t known; /* what the log says below came out of a snapshot, apart
                      * from where its messages are */
+    struct given given;
     uint64_t pending_len; /* bytes applied since the last checkpoint, */
     uint64_t applied_len; /* and since the start */
     uint64_t moves_owed;  /* records for merge batches, not applied yet */
@@ -360,6 +371,16 @@ bool keeper_topic_deleted(const struct keeper *keeper, uint32_t topic);
  * is gone. */
 MUST_CHECK enum status keeper_lane(struct store *store, uint32_t group,
                                    uint32_t topic, struct lane **out);
+
+/* given.c */
+void given_fini(struct given *given);
+MUST_CHECK enum status given_fact(struct given *given,
+                                  const struct record_fact *fact);
+MUST_CHECK enum status given_lane(struct given *given, uint32_t group,
+                                  uint32_t topic);
+/* Is it taken from the log, although that is older than the snapshot? */
+bool given_not_fact(const struct given *given, const struct record_fact *fact);
+bool given_not_lane(const struct given *given, uint32_t group, uint32_t topic);
 
 /* keeper_load.c */
 /* What the keydir knows, into the keeper's memory. */

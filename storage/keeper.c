@@ -70,6 +70,7 @@ void keeper_fini(struct keeper *keeper)
     free(keeper->topics);
     free(keeper->groups_deleted);
     free(keeper->gone);
+    given_fini(&keeper->given);
     lanes_fini(&keeper->lanes);
     tally_fini(&keeper->tally);
     seqset_fini(&keeper->untold);
@@ -316,13 +317,26 @@ static enum status note_ranges(struct store *store, const struct record *record)
     return status;
 }
 
-static enum status note_retries(struct store *store,
-                                const struct record *record)
+/* A batch on its way into the notes. */
+struct noting {
+    struct store *store;
+    const struct batch *batch;
+    size_t first_run;       /* of the batch's own */
+    uint64_t message_bytes; /* of its length */
+    bool known;             /* a snapshot had the rest */
+};
+
+static enum status note_retries(struct noting *n, const struct record *record)
 {
+    struct store *store = n->store;
     struct retries_reader r;
     struct lane *lane;
     enum status status = retries_read(record->body, &r);
 
+    if (status == STATUS_OK && n->known
+        && !given_not_lane(&store->keeper.given, r.group, r.topic)) {
+        return STATUS_OK;
+    }
     if (status == STATUS_OK) {
         status = keeper_lane(store, r.group, r.topic, &lane);
     }
@@ -382,13 +396,14 @@ static bool is_late(const struct keeper *keeper, const struct record_fact *fact)
            || (fact->class == CATALOG_GROUP && group_deleted(keeper, fact->id));
 }
 
-static enum status note_fact(struct store *store, const struct record *record)
+static enum status note_fact(struct noting *n, const struct record *record)
 {
-    struct keeper *keeper = &store->keeper;
+    struct keeper *keeper = &n->store->keeper;
     struct record_fact fact;
     enum status status = fact_read(record->body, &fact);
 
-    if (status != STATUS_OK || is_late(keeper, &fact)) {
+    if (status != STATUS_OK || is_late(keeper, &fact)
+        || (n->known && !given_not_fact(&keeper->given, &fact))) {
         return status;
     }
     status = keeper_set_deleted(keeper, &fact);
@@ -430,9 +445,10 @@ static enum status note_trim(struct keeper *keeper, const struct record *record)
 
 /* ---- producers ---- */
 
-static void note_producer(struct keeper *keeper, const struct record *record,
-                          uint64_t number)
+static void note_producer(struct noting *n, const struct record *record)
 {
+    struct keeper *keeper = &n->store->keeper;
+    uint64_t number = n->batch->header.number;
     struct producer message = { .app = record->app,
                                 .id = record->producer,
                                 .topic = record->topic,
@@ -442,19 +458,14 @@ static void note_producer(struct keeper *keeper, const struct record *record,
     struct producer *entry =
         producers_find(&keeper->producers, record->app, record->producer);
 
+    if (n->known
+        && (!keeper->given.wanted || (entry != NULL && entry->used > number))) {
+        return;
+    }
     producers_note(&keeper->producers, entry, &message);
 }
 
 /* ---- a batch ---- */
-
-/* A batch on its way into the notes. */
-struct noting {
-    struct store *store;
-    const struct batch *batch;
-    size_t first_run;       /* of the batch's own */
-    uint64_t message_bytes; /* of its length */
-    bool known;             /* a snapshot had the rest */
-};
 
 static enum status note_message(struct noting *n, const struct record *record,
                                 size_t size)
@@ -479,8 +490,8 @@ static enum status note_message(struct noting *n, const struct record *record,
     }
     tally_message(entry, size, record->time_us);
     n->message_bytes += size;
-    if (record->producer != 0 && header->kind != BATCH_MERGE && !n->known) {
-        note_producer(keeper, record, header->number);
+    if (record->producer != 0 && header->kind != BATCH_MERGE) {
+        note_producer(n, record);
     }
     return STATUS_OK;
 }
@@ -497,9 +508,9 @@ static enum status note_record(struct noting *n, const struct record *record,
     case RECORD_GAP: /* only add: again does no harm, and mends a snapshot */
         return note_ranges(store, record);
     case RECORD_RETRY:
-        return n->known ? STATUS_OK : note_retries(store, record);
+        return note_retries(n, record);
     case RECORD_CATALOG:
-        return n->known ? STATUS_OK : note_fact(store, record);
+        return note_fact(n, record);
     case RECORD_TRIM:
         return note_trim(&store->keeper, record);
     }

@@ -525,7 +525,9 @@ static enum status have_keydir(struct recovery *r, struct keydir_meta *meta,
 
     doubt_set(store);
     status = choose_keydir(r, doubtful, meta, err);
-    doubt_clear(store);
+    if (!store->keeper.given.wanted) {
+        doubt_clear(store); /* else when the log was read */
+    }
     return status;
 }
 
@@ -761,6 +763,7 @@ static enum status settle(struct recovery *r, struct error *err)
         /* Should it come back, the next start would read the whole log. */
         (void)io_sync_dir(store->vfs, store->dir);
     }
+    given_fini(&store->keeper.given);
     if (status == STATUS_OK) {
         status = keeper_teach(store);
         if (status != STATUS_OK) {

@@ -175,27 +175,49 @@ enum status recovery_count_missing(struct recovery *r, struct error *err)
 
 /* ---- a keydir made again ---- */
 
+struct putting {
+    struct store *store;
+    enum status status;
+};
+
 static void put_fact(void *arg, const struct record_fact *fact)
 {
-    keydir_put_fact(arg, fact); /* a deleted one has its keys removed again */
+    struct putting *p = arg;
+
+    /* a deleted one has its keys removed again */
+    keydir_put_fact(p->store->keydir, fact);
+    p->status = given_fact(&p->store->keeper.given, fact);
+}
+
+static void put_lane(void *arg, const struct store_lane *lane)
+{
+    struct putting *p = arg;
+
+    p->status = given_lane(&p->store->keeper.given, lane->group, lane->topic);
 }
 
 static enum status put_value(void *arg, enum keydir_table table,
                              struct slice key, struct slice value)
 {
     struct recovery *r = arg;
+    struct putting p = { .store = r->store };
     struct keydir_visitor visitor = { .fact = put_fact,
-                                      .arg = r->store->keydir };
+                                      .lane = put_lane,
+                                      .arg = &p };
+    enum status status = STATUS_OK;
 
-    if (table == FACTS) {
-        return keydir_decode(table, key, value, &visitor);
+    if (table == FACTS || table == LANES) {
+        status = keydir_decode(table, key, value, &visitor);
     }
-    keydir_put_raw(r->store->keydir, table, key, value);
-    return STATUS_OK;
+    if (table != FACTS) {
+        keydir_put_raw(r->store->keydir, table, key, value);
+    }
+    return status == STATUS_OK ? p.status : status;
 }
 
-/* When entries are damaged all that the log still has is noted again on top of
- * the others: most of what it says only adds. */
+/* When entries are damaged what the log still has of those is noted; where it
+ * only adds, of all. Whoever dies before that is through leaves the mark of
+ * doubt, since nobody would know any more what came from where. */
 enum status recovery_load_snapshot(struct recovery *r, struct keydir_meta *meta,
                                    struct error *err)
 {
@@ -221,9 +243,10 @@ enum status recovery_load_snapshot(struct recovery *r, struct keydir_meta *meta,
     r->known = head.place;
     r->snapshot_whole = damaged == 0;
     r->out->damaged_batches += damaged;
-    meta->known = damaged == 0 ? head.place : 0;
+    meta->known = head.place;
     keydir_put_meta(store->keydir, meta);
     status = keydir_commit(store->keydir, err);
     store->keeper.known = meta->known;
+    store->keeper.given.wanted = damaged != 0;
     return status == STATUS_OK ? keeper_load(store) : status;
 }

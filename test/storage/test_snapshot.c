@@ -374,6 +374,105 @@ Test(snapshot, a_store_lives_by_it_when_the_keydir_is_lost)
     end_store();
 }
 
+/* ---- damaged, in a store ---- */
+
+/* Topic 2 has its first fact, and a first try of a message, in a segment that
+ * stays; what came later of both stood in segments that are gone. */
+static void old_and_new(void)
+{
+    struct retry retry = { .seq = 5, .due_us = 100, .attempts = 1 };
+
+    harness_init(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    upkeep_bed_init(&bed, &h);
+    keep_until_settled(&bed, 2, 0);
+    keep_until_limit(&bed, 1, 0, 0, 10);
+    add_fact(&h, CATALOG_TOPIC, 2, "two", "old", false);
+    for (uint64_t i = 1; i <= 50; i++) {
+        add_sent(&h, 2, "stays", 77, i);
+        add_sized(&h, 2, 900, 'y');
+    }
+    add_retry(&h, 1, 2, retry);
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    for (int i = 0; i < 800; i++) {
+        add_sized(&h, 1, 900, 'x');
+        if (i == 200) {
+            retry.attempts = 9;
+            add_fact(&h, CATALOG_TOPIC, 2, "two", "new", false);
+            add_retry(&h, 1, 2, retry);
+        }
+        cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    }
+    cr_assert(eq(int, upkeep_all(&bed, NULL), STATUS_OK), "%s", h.err.text);
+    harness_close(&h);
+    harness_delete_keydir(&h);
+}
+
+/* The bit is one of the entry that holds `text`, or of the last one. */
+static void damage_entry(const char *text)
+{
+    char path[600];
+
+    snprintf(path, sizeof path, "%s/snapshot", h.dir);
+    flip_bit(path,
+             text == NULL ? file_len(path) - 10 : find_in_file(path, text), 2);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(h.recovery.keydir_rebuilt);
+    cr_assert(gt(u64, h.recovery.damaged_batches, 0));
+}
+
+Test(snapshot, what_a_damaged_one_gives_is_not_undone_by_what_is_older)
+{
+    old_and_new();
+    damage_entry(NULL); /* the producer's */
+    cr_assert(eq(str, (char *)facts_text(&h), "2:2:two=new "));
+    cr_assert(eq(str, (char *)lane_text(&h, 1, 2), " retries 5x9@100"));
+    harness_reopen(&h);
+    cr_assert(eq(str, (char *)facts_text(&h), "2:2:two=new "));
+    end_store();
+}
+
+Test(snapshot, what_a_damaged_one_does_not_give_comes_from_the_log)
+{
+    struct store_commit commit;
+
+    old_and_new();
+    damage_entry("twonew");
+    cr_assert(eq(str, (char *)facts_text(&h), "2:2:two=old "));
+    cr_assert(eq(str, (char *)lane_text(&h, 1, 2), " retries 5x9@100"));
+    add_sent(&h, 2, "again", 77, 50);
+    cr_assert(eq(int, harness_append(&h, &commit), STATUS_OK));
+    cr_assert(eq(int, record_flags_at(h.buffer), RECORD_DUPLICATE));
+    end_store();
+}
+
+static int sync_fails(const struct vfs *vfs, int fd)
+{
+    (void)vfs;
+    (void)fd;
+    errno = EIO;
+    return -1;
+}
+
+/* Nobody knows any more then which fact came from where. */
+Test(snapshot, a_start_that_ends_before_it_has_read_the_log_is_made_again)
+{
+    struct vfs vfs = *vfs_system();
+    char path[600];
+
+    old_and_new();
+    vfs.sync = sync_fails;
+    h.config.vfs = &vfs;
+    snprintf(path, sizeof path, "%s/snapshot", h.dir);
+    flip_bit(path, file_len(path) - 10, 2);
+    cr_assert(eq(int, harness_open(&h), STATUS_IO));
+    h.config.vfs = NULL;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(h.recovery.keydir_rebuilt);
+    cr_assert(eq(str, (char *)facts_text(&h), "2:2:two=new "));
+    end_store();
+}
+
 Test(snapshot, removal_without_it_is_noticed)
 {
     struct vfs vfs = *vfs_system();
