@@ -163,13 +163,40 @@ static void on_name(void *arg, const char *name)
     }
 }
 
+/* The file is of another store, or no segment at all. */
+static bool is_stranger(struct inspect_pass *p, uint32_t id)
+{
+    struct segment *file = NULL;
+    uint64_t len;
+    bool damaged;
+    bool stranger =
+        segment_open(&file, p->log, id, &len, &damaged, NULL) == STATUS_CORRUPT;
+
+    segment_free(file, p->log);
+    return stranger;
+}
+
+/* Files behind the last segment that are only named like one: their ids do not
+ * count. */
+static void leave_strangers(struct inspect_pass *p)
+{
+    for (size_t i = seqset_range_count(&p->ids); i-- > 0;) {
+        const struct seq_range *range = &seqset_ranges(&p->ids)[i];
+        for (uint64_t id = range->last; id >= range->first; id--) {
+            if (!is_stranger(p, (uint32_t)id)) {
+                p->last_id = (uint32_t)id;
+                return;
+            }
+            p->totals->missing_segments++;
+            p->totals->foreign_files++;
+        }
+    }
+}
+
 /* Ids count up from 1 without holes. */
 static void count_missing(struct inspect_pass *p)
 {
-    size_t count = seqset_range_count(&p->ids);
-    uint64_t last = count == 0 ? 0 : seqset_ranges(&p->ids)[count - 1].last;
-
-    for (uint64_t id = 1; id <= last; id++) {
+    for (uint64_t id = 1; id <= p->last_id; id++) {
         p->totals->missing_segments +=
             !seqset_has(&p->ids, id) && !is_gone(p, id);
     }
@@ -182,6 +209,7 @@ static enum status list(struct inspect_pass *p, struct error *err)
     if (vfs->list(vfs, p->log->dir, on_name, p) != 0 && errno != ENOENT) {
         return error_set(err, STATUS_IO, errno, "list %.200s", p->log->dir);
     }
+    leave_strangers(p);
     count_missing(p);
     return p->status;
 }
@@ -192,14 +220,10 @@ static enum status open_after(struct inspect_pass *p, uint32_t id,
                               struct error *err)
 {
     *out = NULL;
-    for (id++; id <= SEGMENT_ID_MAX; id++) {
+    for (id++; id <= p->last_id; id++) {
         bool damaged;
         enum status status;
         if (!seqset_has(&p->ids, id)) {
-            size_t ranges = seqset_range_count(&p->ids);
-            if (ranges == 0 || id > seqset_ranges(&p->ids)[ranges - 1].last) {
-                return STATUS_OK;
-            }
             continue;
         }
         status = segment_open(out, p->log, id, file_len, &damaged, err);
@@ -262,9 +286,7 @@ static enum status is_last(struct inspect_pass *p, uint32_t id, bool *out,
 static enum status find_last(struct inspect_pass *p, uint32_t *last,
                              struct error *err)
 {
-    size_t count = seqset_range_count(&p->ids);
-    uint32_t id =
-        count == 0 ? 0 : (uint32_t)seqset_ranges(&p->ids)[count - 1].last;
+    uint32_t id = p->last_id;
     enum status status = STATUS_OK;
     bool found = false;
 

@@ -27,6 +27,7 @@ struct inspect_pass {
     struct examine_visitor examined; /* the callbacks */
     struct seqset ids;               /* of the log's files */
     struct seqset gone;              /* as the snapshot says */
+    uint32_t last_id;                /* of the last that is ours */
     uint64_t place;                  /* that the snapshot covers, */
     uint64_t known;           /* and up to where nothing but messages is news */
     uint64_t newest_us;       /* when the last batch was written */

@@ -239,6 +239,8 @@ struct store {
     size_t old_count;
     /* The keeper's: ids of segments that were removed, or are about to be. */
     struct seqset gone;
+    /* Fixed once open: ids of files named like segments that are not ours. */
+    struct seqset foreign;
     struct merge merge; /* the keeper's */
 
     /* between journal and keeper */
@@ -284,6 +286,10 @@ void store_freeze(struct store *store);
 /* prepare.c */
 /* The keeper removes the file "ID.old" of the log. False: at once, please. */
 bool store_note_old(struct store *store, uint32_t id);
+/* The id of the segment after that one: no other file has its name.
+ * STATUS_NO_SPACE: they have run out. */
+MUST_CHECK enum status store_next_id(const struct store *store, uint32_t after,
+                                     uint32_t *id, struct error *err);
 /* Have store->next at once; `after` is the id of the segment before it. */
 MUST_CHECK enum status store_have_next(struct store *store, uint32_t after,
                                        uint64_t now_us, struct error *err);

@@ -79,18 +79,35 @@ static void remove_old(struct store *store)
 
 /* ---- the next segment; all under make_lock ---- */
 
+enum status store_next_id(const struct store *store, uint32_t after,
+                          uint32_t *id, struct error *err)
+{
+    uint64_t next = (uint64_t)after + 1;
+
+    while (seqset_has(&store->foreign, next)) {
+        next++;
+    }
+    if (next > SEGMENT_ID_MAX) {
+        return error_set(err, STATUS_NO_SPACE, 0,
+                         "no segment id is left: the log has used all up to %u",
+                         SEGMENT_ID_MAX);
+    }
+    *id = (uint32_t)next;
+    return STATUS_OK;
+}
+
 static enum status begin(struct store *store, uint32_t after, uint64_t now_us,
                          struct error *err)
 {
     enum status status;
-    struct segment_header header = { .id = after + 1,
-                                     .epoch = store->epoch,
+    struct segment_header header = { .epoch = store->epoch,
                                      .time_us = now_us,
                                      .capacity = store->capacity,
                                      .synced_end = SEGMENT_BEGIN };
 
-    if (header.id > SEGMENT_ID_MAX) {
-        return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
+    status = store_next_id(store, after, &header.id, err);
+    if (status != STATUS_OK) {
+        return status;
     }
     status = pool_make(store, &store->making, &header, err);
     if (status != STATUS_NOT_FOUND) {

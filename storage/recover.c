@@ -238,8 +238,8 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
 {
     struct store *store = r->store;
     uint64_t need = (uint64_t)SEGMENT_BEGIN + tail->len + SEGMENT_LEN_MIN;
+    uint32_t before = place_segment(previous_end); /* that may be missing */
     struct segment_header header = {
-        .id = 1,
         .epoch = r->epoch + 1,
         .time_us = r->config->now_us,
         .capacity = store->capacity,
@@ -248,11 +248,8 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
     };
     enum status status;
 
-    if (r->found_count > 0) {
-        header.id = r->found[r->found_count - 1].id + 1;
-    }
-    if (header.id <= place_segment(previous_end)) {
-        header.id = place_segment(previous_end) + 1; /* that one is missing */
+    if (r->found_count > 0 && r->found[r->found_count - 1].id > before) {
+        before = r->found[r->found_count - 1].id;
     }
     if (header.capacity > FIRST_SEGMENT_LEN_MAX) {
         header.capacity = FIRST_SEGMENT_LEN_MAX;
@@ -260,8 +257,9 @@ static enum status begin_epoch(struct recovery *r, const struct tail *tail,
     if (header.capacity < need) {
         header.capacity = (uint32_t)need;
     }
-    if (header.id > SEGMENT_ID_MAX) {
-        return error_set(err, STATUS_NO_SPACE, 0, "no segment ids left");
+    status = store_next_id(store, before, &header.id, err);
+    if (status != STATUS_OK) {
+        return status; /* no smaller one helps */
     }
     status = make_epoch(r, &header, tail, err);
     if (status == STATUS_NO_SPACE) {
@@ -385,7 +383,7 @@ static void look_at_place(struct recovery *r, uint64_t place)
 
 static bool is_place(uint64_t place)
 {
-    return place_segment(place) != 0 && place_segment(place) < SEGMENT_ID_MAX
+    return place_segment(place) != 0 && place_segment(place) <= SEGMENT_ID_MAX
            && place_offset(place) >= SEGMENT_BEGIN
            && place_offset(place) <= SEGMENT_LEN_MAX
            && place_offset(place) % BATCH_ALIGN == 0;
@@ -582,9 +580,6 @@ static enum status recover_unclean(struct recovery *r, uint64_t place,
         return status;
     }
     last = &r->found[r->last];
-    if (last->segment == NULL) { /* nothing of ours was found */
-        return begin_epoch(r, &tail, known, err);
-    }
     end = place_of(last->id, tail.end);
     end = end < known ? known : end; /* what was there is gone */
     if (r->store->keeper.applied.place < r->known) {
@@ -610,12 +605,15 @@ static enum status recover_unclean(struct recovery *r, uint64_t place,
 static bool is_prepared(struct recovery *r, const struct found_segment *f,
                         const struct segment *before)
 {
+    uint32_t id;
+
     if (f->segment == NULL
         || segment_hold(f->segment, &r->store->log, NULL) != STATUS_OK) {
         return false;
     }
-    return !f->segment->header_lost && f->id == before->header.id + 1
-           && f->segment->header.epoch == before->header.epoch
+    return !f->segment->header_lost
+           && store_next_id(r->store, before->header.id, &id, NULL) == STATUS_OK
+           && f->id == id && f->segment->header.epoch == before->header.epoch
            && f->segment->header.previous_end == 0
            && f->file_len == f->segment->header.capacity
            && recovery_untouched(r, f, SEGMENT_BEGIN);

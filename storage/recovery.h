@@ -10,7 +10,7 @@
 /* A file of the log as it was found. */
 struct found_segment {
     uint32_t id;
-    struct segment *segment; /* NULL: foreign; once in the table not ours */
+    struct segment *segment; /* once in the table not ours */
     uint64_t file_len;
     bool in_table;
 };

@@ -41,7 +41,7 @@ enum status recovery_read_snapshot(struct recovery *r, struct error *err)
     return status;
 }
 
-/* Its head may say where the one before ends. */
+/* Its head may say where the one before ends. STATUS_CORRUPT: it is foreign. */
 static enum status pass_on_end(struct recovery *r, uint32_t id,
                                struct error *err)
 {
@@ -52,9 +52,6 @@ static enum status pass_on_end(struct recovery *r, uint32_t id,
     bool damaged;
     enum status status = segment_open(&segment, log, id, &len, &damaged, err);
 
-    if (status == STATUS_CORRUPT) {
-        return STATUS_OK; /* not ours: it says nothing */
-    }
     if (status == STATUS_OK) {
         status = segment_pass_on_end(segment, log, &cut, err);
         segment_free(segment, log);
@@ -75,6 +72,10 @@ enum status recovery_end_removals(struct recovery *r, struct error *err)
             continue;
         }
         status = pass_on_end(r, r->found[i].id, err);
+        if (status == STATUS_CORRUPT) {
+            r->found[kept++] = r->found[i];
+            continue;
+        }
         if (status != STATUS_OK) {
             return status;
         }
@@ -99,8 +100,8 @@ static enum status look_at_hole(struct recovery *r, uint32_t id)
 {
     struct store *store = r->store;
 
-    if (is_gone(r, id)) {
-        return STATUS_OK;
+    if (is_gone(r, id) || seqset_has(&store->foreign, id)) {
+        return STATUS_OK; /* the latter are counted already */
     }
     if (r->out->keydir_rebuilt
         || tally_find(&store->keeper.tally, id) != NULL) {

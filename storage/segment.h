@@ -16,7 +16,9 @@ enum {
     SEGMENT_BEGIN = BLOCK_LEN, /* offset of the first batch */
     SEGMENT_LEN_MIN = 32 * 1024,
     SEGMENT_LEN_MAX = 1024 * 1024 * 1024,
-    LOG_CHUNK_COUNT = 1024, /* the table: chunks of slots */
+    /* The table: chunks of slots. Ids are never used again, and each unclean
+     * start takes one. */
+    LOG_CHUNK_COUNT = 65536,
     LOG_CHUNK_LEN = 1024,
     SEGMENT_ID_MAX = LOG_CHUNK_COUNT * LOG_CHUNK_LEN - 1,
     PATH_LEN_MAX = 4096

@@ -282,6 +282,7 @@ static void store_free(struct store *store)
     keydir_close(store->keydir);
     keeper_fini(&store->keeper);
     seqset_fini(&store->gone);
+    seqset_fini(&store->foreign);
     journal_fini(&store->journal);
     if (store->making != NULL) {
         pool_discard(store, store->making);

@@ -110,22 +110,69 @@ enum status recovery_list(struct recovery *r, struct error *err)
     return STATUS_OK;
 }
 
+/* Left alone, and reported; the log goes round its name. */
+static enum status note_foreign(struct recovery *r, uint32_t id,
+                                struct error *err)
+{
+    r->out->missing_segments++;
+    return seqset_add(&r->store->foreign, id, id, NULL) == STATUS_OK
+               ? STATUS_OK
+               : error_set(err, STATUS_NOMEM, 0, "list of segments");
+}
+
+/* The last ones may only be named like segments: files without a whole head,
+ * and with no batch. Their ids do not count. (One alone is all of the log.) */
+static enum status leave_strangers(struct recovery *r, struct error *err)
+{
+    while (r->found_count > 1) {
+        struct found_segment *f = &r->found[r->found_count - 1];
+        struct batch batch;
+        enum status status;
+
+        if (!f->segment->header_lost) {
+            return STATUS_OK;
+        }
+        status = recovery_load(r, f, SEGMENT_BEGIN, true, err);
+        if (status != STATUS_OK
+            || recovery_find_batch(r, SEGMENT_BEGIN, &batch)) {
+            return status;
+        }
+        recovery_unload(r);
+        log_disk(&r->store->log, -(int64_t)f->file_len);
+        segment_free(f->segment, &r->store->log);
+        r->found_count--;
+        r->out->damaged_bytes -= BLOCK_LEN;
+        status = note_foreign(r, f->id, err);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status recovery_open_segments(struct recovery *r, struct error *err)
 {
-    for (size_t i = 0; i < r->found_count; i++) {
-        struct found_segment *f = &r->found[i];
-        bool damaged = false;
-        enum status status = segment_open(&f->segment, &r->store->log, f->id,
-                                          &f->file_len, &damaged, err);
+    size_t count = r->found_count;
 
-        if (status == STATUS_CORRUPT) { /* foreign: left alone, and reported */
-            f->segment = NULL;
-            r->out->missing_segments++;
-            continue;
+    r->found_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct found_segment *f = &r->found[r->found_count];
+        bool damaged = false;
+        enum status status;
+
+        *f = r->found[i];
+        status = segment_open(&f->segment, &r->store->log, f->id, &f->file_len,
+                              &damaged, err);
+        if (status == STATUS_CORRUPT) {
+            status = note_foreign(r, f->id, err);
+            if (status == STATUS_OK) {
+                continue;
+            }
         }
         if (status != STATUS_OK) {
             return status;
         }
+        r->found_count++;
         if (damaged) {
             r->out->damaged_bytes += BLOCK_LEN;
         }
@@ -135,5 +182,5 @@ enum status recovery_open_segments(struct recovery *r, struct error *err)
             r->epoch = f->segment->header.epoch;
         }
     }
-    return STATUS_OK;
+    return leave_strangers(r, err);
 }
