@@ -1,10 +1,10 @@
-/* links: godwit_storage godwit_proto */
+/* links: godwit_offline godwit_storage godwit_proto */
 /* Any bytes as a segment's batches, for the walk that the scrub and the offline
  * tools take. Checksums are put right first where the input says so, so that
  * whole batches with senseless records, indexes and chains come by as well. It
  * must end, tell of nothing outside the bytes, and never go back. */
 #include "proto/check.h"
-#include "storage/books.h"
+#include "storage/offline/books.h"
 #include "storage/checksum.h"
 #include "storage/examine.h"
 

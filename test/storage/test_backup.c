@@ -1,4 +1,4 @@
-/* links: godwit_storage godwit_proto */
+/* links: godwit_offline godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c test/lib/faulty_vfs.c */
 
 /* Copies of a store and the way back: whole, or nothing is left of them, for
@@ -8,8 +8,8 @@
 #include "test/storage/harness.h"
 
 #include "proto/check.h"
-#include "storage/backup.h"
-#include "storage/inspect.h"
+#include "storage/offline/backup.h"
+#include "storage/offline/inspect.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>

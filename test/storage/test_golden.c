@@ -1,4 +1,4 @@
-/* links: godwit_storage godwit_proto */
+/* links: godwit_offline godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c */
 
 /* Stores that released builds left behind: this one finds exactly what each is

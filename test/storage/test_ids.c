@@ -1,9 +1,9 @@
-/* links: godwit_storage godwit_proto */
+/* links: godwit_offline godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c */
 
 /* Ids of segments: they run out one day, and files that are only named like a
  * segment neither take any away nor are harmed. */
-#include "storage/inspect.h"
+#include "storage/offline/inspect.h"
 #include "storage/internal.h"
 #include "test/storage/harness.h"
 

@@ -1,4 +1,4 @@
-/* links: godwit_storage godwit_proto */
+/* links: godwit_offline godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c test/lib/faulty_vfs.c */
 
 /* A data folder read offline: what it holds, whose it is, what is damaged, and
@@ -8,7 +8,7 @@
 #include "test/storage/harness.h"
 
 #include "proto/check.h"
-#include "storage/inspect.h"
+#include "storage/offline/inspect.h"
 #include "storage/internal.h"
 #include "storage/snapshot.h"
 

@@ -1,4 +1,4 @@
-/* links: godwit_storage godwit_proto */
+/* links: godwit_offline godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c test/lib/memory.c */
 /* wraps: memory */
 
@@ -7,7 +7,7 @@
 #include "test/lib/memory.h"
 #include "test/storage/harness.h"
 
-#include "storage/inspect.h"
+#include "storage/offline/inspect.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>

@@ -1,4 +1,4 @@
-/* links: godwit_storage godwit_proto */
+/* links: godwit_offline godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c */
 
 /* Receipts, looked up offline: what a confirm said was written is there, or it
@@ -6,7 +6,7 @@
 #include "test/storage/harness.h"
 
 #include "proto/check.h"
-#include "storage/inspect.h"
+#include "storage/offline/inspect.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>

@@ -1,11 +1,12 @@
-/* links: godwit_storage godwit_proto -Wl,--wrap=batch_vouches_for_records */
+/* links: godwit_offline godwit_storage godwit_proto
+ * -Wl,--wrap=batch_vouches_for_records */
 /* with: test/storage/harness.c test/lib/tmpdir.c test/lib/faulty_vfs.c */
 
 /* Files that are segments for the second and third time. What an earlier life
  * left in them stands exactly where the new one writes: same offsets, same
  * lengths, sectors that begin with whole records. None of it may ever be read
  * as part of the new one, whichever sectors a power cut kept. */
-#include "storage/inspect.h"
+#include "storage/offline/inspect.h"
 #include "storage/internal.h"
 #include "test/lib/faulty_vfs.h"
 #include "test/lib/tmpdir.h"

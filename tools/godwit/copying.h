@@ -2,7 +2,7 @@
 #ifndef GODWIT_TOOLS_COPYING_H
 #define GODWIT_TOOLS_COPYING_H
 
-#include "storage/backup.h"
+#include "storage/offline/backup.h"
 
 #include "tools/godwit/progress.h"
 

@@ -3,7 +3,7 @@
 #define GODWIT_TOOLS_DUMP_H
 
 #include "proto/bytes.h"
-#include "storage/inspect.h"
+#include "storage/offline/inspect.h"
 
 struct dump_options {
     const char *topic; /* NULL: any */

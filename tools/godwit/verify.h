@@ -3,8 +3,8 @@
 #ifndef GODWIT_TOOLS_VERIFY_H
 #define GODWIT_TOOLS_VERIFY_H
 
-#include "storage/backup.h"
-#include "storage/inspect.h"
+#include "storage/offline/backup.h"
+#include "storage/offline/inspect.h"
 
 #include "tools/godwit/args.h"
 #include "tools/godwit/progress.h"

@@ -1,10 +1,10 @@
 /* What a whole log says, gathered in memory: facts, which messages of each
  * topic there are, and what each lane has settled; and the accounts that follow
  * from it. For the offline tools. One thread. */
-#ifndef GODWIT_STORAGE_BOOKS_H
-#define GODWIT_STORAGE_BOOKS_H
+#ifndef GODWIT_STORAGE_OFFLINE_BOOKS_H
+#define GODWIT_STORAGE_OFFLINE_BOOKS_H
 
-#include "storage/inspect.h"
+#include "storage/offline/inspect.h"
 #include "storage/lanes.h"
 
 enum { BOOKS_CLASSES = CATALOG_GROUP + 1 };

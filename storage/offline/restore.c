@@ -1,6 +1,6 @@
 /* Reading a backup, and the way back: each file is checked while it is copied,
  * the format file comes last, so that no broker takes half a copy for a store. */
-#include "storage/backup.h"
+#include "storage/offline/backup.h"
 
 #include "storage/io.h"
 

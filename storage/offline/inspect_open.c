@@ -1,6 +1,6 @@
 /* Opening a folder for reading alone. All file calls go through a table that
  * opens to read and refuses to change anything. */
-#include "storage/inspect_impl.h"
+#include "storage/offline/inspect_impl.h"
 
 #include "storage/io.h"
 

@@ -1,12 +1,12 @@
 /* What a backup says of itself: the file `backup` in its folder, text for
  * people and programs. It is written last, so a folder without it is no whole
  * backup. */
-#ifndef GODWIT_STORAGE_MANIFEST_H
-#define GODWIT_STORAGE_MANIFEST_H
+#ifndef GODWIT_STORAGE_OFFLINE_MANIFEST_H
+#define GODWIT_STORAGE_OFFLINE_MANIFEST_H
 
 #include "proto/bytes.h"
 #include "proto/error.h"
-#include "storage/landing.h"
+#include "storage/offline/landing.h"
 
 enum { MANIFEST_VERSION = 1, MANIFEST_LEN_MAX = 256 * 1024 * 1024 };
 #define MANIFEST_NAME "backup"

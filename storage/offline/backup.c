@@ -16,7 +16,7 @@
  *
  * A batch that is being written while we look may look torn: it is looked at
  * again before anybody calls it damaged, and it was not confirmed before. */
-#include "storage/backup_impl.h"
+#include "storage/offline/backup_impl.h"
 
 #include "storage/hold.h"
 #include "storage/io.h"

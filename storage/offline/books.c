@@ -1,4 +1,4 @@
-#include "storage/books.h"
+#include "storage/offline/books.h"
 
 #include "storage/internal.h"
 

@@ -3,8 +3,8 @@
  * the same way. Of a store that is being written the end may look torn; what
  * was durable before the call is seen. One segment at a time is in memory, and
  * which numbers of each topic and lane there are. One thread. */
-#ifndef GODWIT_STORAGE_INSPECT_H
-#define GODWIT_STORAGE_INSPECT_H
+#ifndef GODWIT_STORAGE_OFFLINE_INSPECT_H
+#define GODWIT_STORAGE_OFFLINE_INSPECT_H
 
 #include "proto/error.h"
 #include "proto/seqset.h"

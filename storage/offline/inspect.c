@@ -3,11 +3,11 @@
  *   format file -> snapshot (what removed segments said, up to its place)
  *               -> each segment, in order of id, batch by batch
  *               -> the end of the last one: durable, doubtful, torn */
-#include "storage/inspect.h"
+#include "storage/offline/inspect.h"
 
-#include "storage/books.h"
+#include "storage/offline/books.h"
 #include "storage/examine.h"
-#include "storage/inspect_impl.h"
+#include "storage/offline/inspect_impl.h"
 #include "storage/io.h"
 #include "storage/snapshot.h"
 

@@ -1,7 +1,7 @@
 /* One segment of the log, read past the page cache into memory that is given
  * back behind what is being looked at; and of the last one what was durable,
  * what is doubtful and what is torn. */
-#include "storage/inspect_impl.h"
+#include "storage/offline/inspect_impl.h"
 
 #include "proto/limits.h"
 #include "storage/io.h"

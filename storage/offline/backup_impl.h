@@ -1,10 +1,10 @@
 /* The insides of a backup being made, for backup.c (the whole, its files) and
  * backup_segment.c (one segment, batch by batch). */
-#ifndef GODWIT_STORAGE_BACKUP_IMPL_H
-#define GODWIT_STORAGE_BACKUP_IMPL_H
+#ifndef GODWIT_STORAGE_OFFLINE_BACKUP_IMPL_H
+#define GODWIT_STORAGE_OFFLINE_BACKUP_IMPL_H
 
 #include "proto/seqset.h"
-#include "storage/backup.h"
+#include "storage/offline/backup.h"
 #include "storage/batch.h"
 
 enum { BACKUP_READ_LEN = 1024 * 1024 };

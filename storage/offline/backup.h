@@ -4,10 +4,10 @@
  * folder makes again from the log and the snapshot. In the source
  * nothing is changed; the empty file store.hold is made when it is not there.
  * One thread; no logging. */
-#ifndef GODWIT_STORAGE_BACKUP_H
-#define GODWIT_STORAGE_BACKUP_H
+#ifndef GODWIT_STORAGE_OFFLINE_BACKUP_H
+#define GODWIT_STORAGE_OFFLINE_BACKUP_H
 
-#include "storage/manifest.h"
+#include "storage/offline/manifest.h"
 #include "storage/store.h"
 
 /* Something in a file that is not as it was written. */

@@ -1,8 +1,8 @@
 /* A folder that is being filled with files: either all of them arrive, synced,
  * or nothing of it stays. Each file's content is hashed on its way. One thread;
  * no logging. */
-#ifndef GODWIT_STORAGE_LANDING_H
-#define GODWIT_STORAGE_LANDING_H
+#ifndef GODWIT_STORAGE_OFFLINE_LANDING_H
+#define GODWIT_STORAGE_OFFLINE_LANDING_H
 
 #include "proto/error.h"
 #include "storage/segment.h"

@@ -1,4 +1,4 @@
-#include "storage/landing.h"
+#include "storage/offline/landing.h"
 
 #include "storage/checksum.h"
 #include "storage/io.h"

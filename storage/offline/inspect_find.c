@@ -1,6 +1,6 @@
 /* Single messages: where one is, and whether a receipt holds. Each takes a pass
  * of its own, with books of its own. */
-#include "storage/inspect_impl.h"
+#include "storage/offline/inspect_impl.h"
 
 #include <stdlib.h>
 

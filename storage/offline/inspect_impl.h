@@ -1,8 +1,8 @@
 /* The insides of struct inspect, for the files inspect*.c alone. */
-#ifndef GODWIT_STORAGE_INSPECT_IMPL_H
-#define GODWIT_STORAGE_INSPECT_IMPL_H
+#ifndef GODWIT_STORAGE_OFFLINE_INSPECT_IMPL_H
+#define GODWIT_STORAGE_OFFLINE_INSPECT_IMPL_H
 
-#include "storage/books.h"
+#include "storage/offline/books.h"
 #include "storage/examine.h"
 #include "storage/segment.h"
 

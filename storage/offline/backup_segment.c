@@ -1,5 +1,5 @@
 /* One segment on its way into a backup: read, verified, copied. */
-#include "storage/backup_impl.h"
+#include "storage/offline/backup_impl.h"
 
 #include "storage/io.h"
 #include "storage/record.h"

@@ -1,4 +1,4 @@
-#include "storage/manifest.h"
+#include "storage/offline/manifest.h"
 
 #include "storage/checksum.h"
 
