@@ -6,13 +6,17 @@
 
 static enum status write_lanes(struct store *store)
 {
-    struct lanes *lanes = &store->keeper.lanes;
+    const struct keeper *keeper = &store->keeper;
+    const struct lanes *lanes = &keeper->lanes;
     struct bytes value = { 0 };
     enum status status = STATUS_OK;
 
     for (size_t i = 0; i < lanes->bucket_count; i++) {
         for (struct lane *lane = lanes->buckets[i]; lane != NULL;
              lane = lane->chained) {
+            if (status == STATUS_OK) {
+                status = lane_trim(lane, keeper_first_seq(keeper, lane->topic));
+            }
             if (!lane->dirty || status != STATUS_OK) {
                 continue;
             }

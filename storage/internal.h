@@ -372,6 +372,8 @@ MUST_CHECK enum status keeper_reserve(void **array, size_t *capacity,
 struct topic_note *keeper_topic(struct keeper *keeper, uint32_t topic);
 MUST_CHECK enum status keeper_set_deleted(struct keeper *keeper,
                                           const struct record_fact *fact);
+/* Messages below are deleted. */
+uint64_t keeper_first_seq(const struct keeper *keeper, uint32_t topic);
 bool keeper_topic_deleted(const struct keeper *keeper, uint32_t topic);
 /* The lane as the keeper has noted it. NULL with STATUS_OK: its group or topic
  * is gone. */

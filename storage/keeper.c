@@ -117,6 +117,13 @@ static enum status note_last_seq(struct keeper *keeper, uint32_t topic,
     return STATUS_OK;
 }
 
+uint64_t keeper_first_seq(const struct keeper *keeper, uint32_t topic)
+{
+    return topic < keeper->topic_count && keeper->topics[topic].first_seq != 0
+               ? keeper->topics[topic].first_seq
+               : 1;
+}
+
 bool keeper_topic_deleted(const struct keeper *keeper, uint32_t topic)
 {
     return topic < keeper->topic_count && keeper->topics[topic].deleted;
@@ -289,7 +296,9 @@ enum status keeper_lane(struct store *store, uint32_t group, uint32_t topic,
         }
         return status;
     }
-    return STATUS_OK;
+    status = lane_trim(*out, keeper_first_seq(keeper, topic));
+    (*out)->dirty = false; /* not worth writing for that */
+    return status;
 }
 
 /* Also keeps seqs that were settled from being used again when the batch of the
@@ -345,7 +354,9 @@ static enum status note_retries(struct noting *n, const struct record *record)
     }
     for (size_t i = 0; i < r.count && status == STATUS_OK; i++) {
         struct retry retry = retries_next(&r);
-        status = lane_retry(lane, &retry);
+        if (retry.seq >= keeper_first_seq(&store->keeper, r.topic)) {
+            status = lane_retry(lane, &retry);
+        }
     }
     return status;
 }

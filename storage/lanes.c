@@ -170,6 +170,50 @@ enum status lane_gap(struct lane *lane, struct seq_range range)
     return status == STATUS_OK ? lane_ack(lane, range) : status;
 }
 
+/* More than one range begins below. */
+static bool is_split(const struct seqset *set, uint64_t seq)
+{
+    return seqset_range_count(set) > 1 && seqset_ranges(set)[1].first < seq;
+}
+
+/* As many as there are below `seq`, the last ones before it, without holes: a
+ * group may have begun behind the first ones. */
+static enum status fold(struct seqset *set, uint64_t seq)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0;
+         i < seqset_range_count(set) && seqset_ranges(set)[i].first < seq;
+         i++) {
+        const struct seq_range *range = &seqset_ranges(set)[i];
+        uint64_t last = range->last < seq ? range->last : seq - 1;
+        count += last - range->first + 1;
+    }
+    if (count == 0) {
+        return STATUS_OK;
+    }
+    seqset_drop_through(set, seq - 1);
+    return seqset_add(set, seq - count, seq - 1, NULL);
+}
+
+enum status lane_trim(struct lane *lane, uint64_t first_seq)
+{
+    enum status status = STATUS_OK;
+
+    if (lane->retry_count > 0 && lane->retries[0].seq < first_seq) {
+        drop_retries(lane, (struct seq_range) { 1, first_seq - 1 });
+        lane->dirty = true;
+    }
+    if (is_split(&lane->acked, first_seq) || is_split(&lane->gaps, first_seq)) {
+        status = fold(&lane->acked, first_seq);
+        if (status == STATUS_OK) { /* they stay some of those */
+            status = fold(&lane->gaps, first_seq);
+        }
+        lane->dirty = true;
+    }
+    return status;
+}
+
 static enum status reserve_retry(struct lane *lane)
 {
     size_t capacity = lane->retry_capacity == 0 ? 8 : lane->retry_capacity * 2;

@@ -42,6 +42,10 @@ MUST_CHECK enum status lane_gap(struct lane *lane, struct seq_range range);
 /* Ignored when the message is settled. */
 MUST_CHECK enum status lane_retry(struct lane *lane, const struct retry *retry);
 
+/* Messages below are deleted, for everybody: their retries are dropped, and of
+ * what was settled there only how many matters, so that it takes one range. */
+MUST_CHECK enum status lane_trim(struct lane *lane, uint64_t first_seq);
+
 /* The value in the keydir, appended to `to`; and back. */
 MUST_CHECK enum status lane_write(const struct lane *lane, struct bytes *to);
 MUST_CHECK enum status lane_read(struct lane *lane, struct slice value);

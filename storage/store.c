@@ -412,9 +412,31 @@ enum status store_last_id(struct store *store, enum catalog_class class,
     return status;
 }
 
+struct lanes_walk {
+    const struct keeper *keeper;
+    store_lane_fn fn;
+    void *arg;
+};
+
+/* Retries of what was deleted since the lane was written are left out. */
+static void give_lane(void *arg, const struct store_lane *lane)
+{
+    const struct lanes_walk *walk = arg;
+    uint64_t first_seq = keeper_first_seq(walk->keeper, lane->topic);
+    struct store_lane kept = *lane;
+
+    while (kept.retry_count > 0 && kept.retries->seq < first_seq) {
+        kept.retries++;
+        kept.retry_count--;
+    }
+    walk->fn(walk->arg, &kept);
+}
+
 enum status store_each_lane(struct store *store, store_lane_fn fn, void *arg)
 {
-    return keydir_each_lane(store->keydir, fn, arg);
+    struct lanes_walk walk = { &store->keeper, fn, arg };
+
+    return keydir_each_lane(store->keydir, give_lane, &walk);
 }
 
 enum status store_each_topic(struct store *store, store_topic_fn fn, void *arg)

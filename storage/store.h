@@ -258,7 +258,9 @@ MUST_CHECK enum status store_last_id(struct store *store,
 struct store_lane {
     uint32_t group;
     uint32_t topic;
-    const struct seqset *acked;  /* settled numbers, from 1 */
+    /* Settled numbers, from 1. Below the topic's first_seq only how many there
+     * are is as it was. */
+    const struct seqset *acked;
     const struct seqset *gaps;   /* of those, lost to damage */
     const struct retry *retries; /* of numbers not settled, by seq */
     size_t retry_count;

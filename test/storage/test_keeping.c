@@ -372,6 +372,63 @@ Test(keeping, no_limit_keeps_everything)
     cr_assert(is_there(1, 1));
 }
 
+/* ---- what the lanes still say of messages that are gone ---- */
+
+static void retry(uint64_t seq)
+{
+    add_retry(&h, 1, 1, (struct retry) { .seq = seq, .due_us = 1 });
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+}
+
+Test(keeping, retries_of_deleted_messages_go)
+{
+    enum { LIMIT = 10 };
+
+    keep_until_limit(&bed, 1, 0, 0, LIMIT);
+    for (int i = 0; i < 3; i++) {
+        uint64_t last = last_seq(&h, 1);
+        publish(1, 100);
+        for (uint64_t seq = last + 1; seq <= last + 100; seq += 11) {
+            retry(seq);
+        }
+        upkeep();
+        retry(1); /* late */
+    }
+    cr_assert(eq(str, (char *)lane_text(&h, 1, 1), " retries 300x0@1"));
+    harness_kill(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK));
+    cr_assert(eq(str, (char *)lane_text(&h, 1, 1), " retries 300x0@1"));
+    add_ack(&h, 1, 1, 299, 300); /* the lane is written again */
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    cr_assert(eq(str, (char *)lane_text(&h, 1, 1), "299-300"));
+}
+
+/* Of those below the first message that is kept only the number counts. */
+Test(keeping, settled_holes_of_deleted_messages_go)
+{
+    keep_until_limit(&bed, 1, 0, 0, 10);
+    publish(1, 100);
+    for (uint64_t seq = 2; seq <= 100; seq += 2) {
+        ack(1, 1, seq, seq);
+    }
+    add_gap(&h, 1, 1, 31, 31);
+    add_gap(&h, 1, 1, 51, 51);
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    upkeep();
+    cr_assert(eq(u64, first_seq(&h, 1), 91));
+    ack(1, 1, 95, 95);
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    /* 45 acked and 2 lost of 1-90 */
+    cr_assert(eq(str, (char *)lane_text(&h, 1, 1),
+                 "44-90,92-92,94-96,98-98,100-100 gaps 89-90"));
+    harness_reopen(&h);
+    publish(1, 5);
+    upkeep();
+    ack(1, 1, 99, 99);
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    cr_assert(eq(str, (char *)lane_text(&h, 1, 1), "46-96,98-100 gaps 94-95"));
+}
+
 /* Trims only rise, over every kind of start. */
 Test(keeping, what_was_trimmed_stays_so)
 {
