@@ -1,5 +1,4 @@
-/* links: godwit_offline godwit_storage godwit_proto
- * -Wl,--wrap=batch_vouches_for_records */
+/* links: godwit_offline -Wl,--wrap=batch_vouches_for_records */
 /* with: test/storage/harness.c test/lib/tmpdir.c test/lib/faulty_vfs.c */
 
 /* Files that are segments for the second and third time. What an earlier life
