@@ -97,6 +97,59 @@ bool store_damage_note(struct store *store, const struct store_damage *damage)
     return fresh;
 }
 
+static bool can_read(struct store *store, const struct segment *segment,
+                     uint64_t at, uint64_t len)
+{
+    return at + len <= segment_source(segment, &store->log).limit
+           && segment_readable(segment, &store->log, at, at + len);
+}
+
+/* What the batch's table says of the message; 0: nothing that makes sense. */
+static uint32_t place_in_table(struct store *store,
+                               const struct segment *segment,
+                               const struct store_run *run, uint64_t seq)
+{
+    uint64_t entry = run->table + (seq - run->first_seq) * 4;
+    uint32_t at;
+
+    if (run->table == 0 || !can_read(store, segment, entry, 4)) {
+        return 0;
+    }
+    at = get_u32(segment->map + entry);
+    return at > run->batch && at < run->table && at % RECORD_ALIGN == 0 ? at
+                                                                        : 0;
+}
+
+void store_damage_message(struct store *store, const struct store_run *run,
+                          uint64_t seq, enum damage_kind kind)
+{
+    const struct segment *segment = log_segment(&store->log, run->segment);
+    struct store_damage damage = { .kind = kind,
+                                   .segment = run->segment,
+                                   .offset = run->batch,
+                                   .topic = run->topic,
+                                   .seq = seq };
+    struct record record;
+    uint32_t at = 0;
+
+    if (segment != NULL && segment->map != NULL) {
+        at = place_in_table(store, segment, run, seq);
+    }
+    if (at != 0) {
+        damage.offset = at;
+    }
+    if (at != 0 && can_read(store, segment, at, RECORD_HEADER_LEN)
+        && record_header_whole(segment->map + at)) {
+        record_fields_at(segment->map + at, &record);
+        if (record.topic == run->topic && record.seq == seq) {
+            damage.len = (uint32_t)record_size_at(segment->map + at);
+        } else { /* of another one: it is the table that is wrong */
+            damage.offset = run->batch;
+        }
+    }
+    (void)store_damage_note(store, &damage);
+}
+
 size_t store_damage_seen(struct store *store, uint64_t *next,
                          struct store_damage *out, size_t room)
 {

@@ -116,11 +116,8 @@ static bool index_makes_sense(const struct batch *batch)
 
 static bool header_whole(const struct looking *l, uint32_t at)
 {
-    const uint8_t *header = l->batch.base + at;
-
     return l->end - at >= RECORD_HEADER_LEN
-           && checksum(header, RECORD_HEADER_LEN - sizeof(uint64_t))
-                  == record_hash_at(header);
+           && record_header_whole(l->batch.base + at);
 }
 
 /* Where the record after a damaged one begins. Its own length counts if its

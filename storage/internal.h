@@ -327,6 +327,11 @@ void damages_init(struct damages *damages);
 void damages_fini(struct damages *damages);
 /* Any thread. False: this place was known. */
 bool store_damage_note(struct store *store, const struct store_damage *damage);
+/* A message that cannot be read where the run says, of a segment that stays
+ * mapped meanwhile. Its record's place is noted as far as it can be told, else
+ * the batch's, without a length. */
+void store_damage_message(struct store *store, const struct store_run *run,
+                          uint64_t seq, enum damage_kind kind);
 
 /* scrub.c */
 void scrub_init(struct scrub *scrub);

@@ -124,18 +124,6 @@ enum status merge_message(struct store *store, const struct store_run *run,
 
 /* ---- moving ---- */
 
-static void note_damage(struct store *store, const struct store_run *run,
-                        uint64_t seq)
-{
-    struct store_damage damage = { .kind = DAMAGE_MESSAGE,
-                                   .segment = run->segment,
-                                   .offset = run->batch,
-                                   .topic = run->topic,
-                                   .seq = seq };
-
-    (void)store_damage_note(store, &damage);
-}
-
 /* STATUS_NO_SPACE: not in this call. */
 static enum status copy_message(struct store *store,
                                 struct store_upkeep *upkeep,
@@ -146,7 +134,7 @@ static enum status copy_message(struct store *store,
     enum status status = merge_message(store, run, seq, &record, &bytes);
 
     if (status == STATUS_CORRUPT) { /* absent means lost */
-        note_damage(store, run, seq);
+        store_damage_message(store, run, seq, DAMAGE_MESSAGE);
         return STATUS_OK;
     }
     if (status != STATUS_OK) {

@@ -70,6 +70,12 @@ size_t record_size_at(const uint8_t *at)
     return padded(get_u32(at + AT_LEN));
 }
 
+bool record_header_whole(const uint8_t *at)
+{
+    return checksum(at, RECORD_HEADER_LEN - sizeof(uint64_t))
+           == record_hash_at(at);
+}
+
 uint64_t record_hash_at(const uint8_t *at)
 {
     return get_u64(at + AT_HEADER_HASH);

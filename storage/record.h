@@ -58,6 +58,9 @@ void record_number(uint8_t *at, uint64_t seq, uint64_t time_us);
  * unverified. For memory that this process wrote itself. */
 size_t record_size_at(const uint8_t *at);
 
+/* Is the header at this place as it was written? Its bytes must be readable. */
+bool record_header_whole(const uint8_t *at);
+
 /* Read and verify both checksums. STATUS_CORRUPT for anything that is not a
  * whole and correct record within `from`. */
 MUST_CHECK enum status record_read(struct slice from, struct record *out);

@@ -139,15 +139,10 @@ static void tally_some(struct store *store, uint64_t now_us)
 static void note_unread(struct store *store, const struct store_run *run,
                         uint64_t seq, enum status status)
 {
-    struct store_damage damage = { .kind = status == STATUS_IO ? DAMAGE_READ
-                                                               : DAMAGE_MESSAGE,
-                                   .segment = run->segment,
-                                   .offset = run->batch,
-                                   .topic = run->topic,
-                                   .seq = seq };
-
     if (log_segment(&store->log, run->segment) != NULL) {
-        (void)store_damage_note(store, &damage);
+        store_damage_message(store, run, seq,
+                             status == STATUS_IO ? DAMAGE_READ
+                                                 : DAMAGE_MESSAGE);
     }
 }
 

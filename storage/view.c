@@ -422,7 +422,6 @@ struct look {
     struct segment *segment;
     struct batch_source source;
     bool failed; /* something could not be read */
-    uint32_t at; /* where the message is said to stand; 0 nowhere */
 };
 
 /* False: bytes offset..offset+len do not lie in the segment, or do not read. */
@@ -517,16 +516,10 @@ static void note_index(struct store *store, const struct look *look,
 }
 
 static void note_message(struct store *store, const struct store_run *run,
-                         uint32_t at, uint64_t seq)
+                         uint64_t seq)
 {
-    struct store_damage damage = { .kind = DAMAGE_MESSAGE,
-                                   .segment = run->segment,
-                                   .offset = at != 0 ? at : run->batch,
-                                   .topic = run->topic,
-                                   .seq = seq };
-
     figure_add(&store->figures.corrupt_reads, 1);
-    (void)store_damage_note(store, &damage);
+    store_damage_message(store, run, seq, DAMAGE_MESSAGE);
 }
 
 /* An error is no proof that bytes are gone; a file that ends before them is. */
@@ -560,22 +553,20 @@ static uint32_t look_up(struct look *look, const struct log *log, uint64_t seq)
     return at > run->batch && at < run->table ? at : 0;
 }
 
-/* look->at: where it is damaged. */
 static enum status read_from_run(struct store_view *view, struct look *look,
                                  uint64_t seq, struct record *out)
 {
     const struct store_run *run = &look->cursor->run;
     struct store *store = view->store;
+    uint32_t at;
 
     look->failed = false;
-    look->at = 0;
     look->segment = log_segment(&store->log, run->segment);
     if (look->segment != NULL && look->segment->map != NULL) {
         look->source = segment_source(look->segment, &store->log);
-        look->at = look_up(look, &store->log, seq);
-        if (look->at != 0
-            && read_message(look, &store->log, look->at, run->topic, seq,
-                            out)) {
+        at = look_up(look, &store->log, seq);
+        if (at != 0
+            && read_message(look, &store->log, at, run->topic, seq, out)) {
             return STATUS_OK;
         }
         if (search_message(look, &store->log, run, seq, out)) {
@@ -612,7 +603,7 @@ static enum status read_moved(struct store_view *view, struct look *look,
         }
         if (same_place(&run, &cursor->run)) {
             if (failed == STATUS_CORRUPT) {
-                note_message(view->store, &run, look->at, seq);
+                note_message(view->store, &run, seq);
             }
             return failed;
         }

@@ -304,10 +304,59 @@ Test(scrub, a_reader_finds_it_first)
     cr_assert(eq(str, (char *)message_text(&h, TOPIC, 5), "?"));
     cr_assert(eq(u64, seen(damage, 2), 1));
     cr_assert(eq(u64, damage[0].seq, 5));
+    cr_assert(eq(u32, damage[0].len, 0)); /* its header is what is damaged */
     scrub_all(SIZE_MAX);
     store_stats(h.store, &stats);
     cr_assert(eq(u64, stats.damaged_records, 1));
     cr_assert(eq(u64, stats.corrupt_reads, 2));
+}
+
+static void cr_same_place(const struct store_damage *a,
+                          const struct store_damage *b)
+{
+    cr_assert(eq(int, (int)a->kind, (int)b->kind));
+    cr_assert(eq(u32, a->segment, b->segment));
+    cr_assert(eq(u32, a->offset, b->offset));
+    cr_assert(eq(u32, a->len, b->len));
+    cr_assert(eq(u32, a->topic, b->topic));
+    cr_assert(eq(u64, a->seq, b->seq));
+}
+
+/* One store reads the message, the other scrubs it. */
+Test(scrub, a_reader_names_the_place_as_the_scrub_does)
+{
+    struct store_damage damage[2];
+
+    fill(4);
+    flip(FIRST, place_of_text(FIRST, "message number 5"));
+    cr_assert(eq(str, (char *)message_text(&h, TOPIC, 5), "?"));
+    cr_assert(eq(u64, seen(damage, 2), 1));
+    cr_assert(gt(u32, damage[0].len, 64));
+    harness_reopen(&h);
+    cr_assert(eq(u64, seen(damage + 1, 1), 0));
+    scrub_all(SIZE_MAX);
+    cr_assert(eq(u64, seen(damage + 1, 1), 1));
+    cr_same_place(&damage[0], &damage[1]);
+}
+
+/* The table leads to another message: the batch is named, without a length. */
+Test(scrub, a_reader_does_not_name_the_place_of_another_message)
+{
+    struct store_damage damage[2];
+    struct batch_source source;
+    struct store_run run;
+    struct batch batch;
+
+    fill(4);
+    source = segment_source(log_segment(&h.store->log, FIRST), &h.store->log);
+    cr_assert(eq(int, batch_read(&source, SEGMENT_BEGIN, &batch), STATUS_OK));
+    cr_assert(eq(int, batch_run(&batch, 0, &run), STATUS_OK));
+    cr_assert(eq(u64, run.first_seq, 1));
+    run.first_seq = 5;
+    store_damage_message(h.store, &run, 5, DAMAGE_MESSAGE);
+    cr_assert(eq(u64, seen(damage, 2), 1));
+    cr_assert(eq(u32, damage[0].offset, run.batch));
+    cr_assert(eq(u32, damage[0].len, 0));
 }
 
 /* How many of the messages read as they were written; never one with other
