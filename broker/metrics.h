@@ -68,7 +68,8 @@ struct journal_metrics {
 #define KEEPER_METRICS(X)                                                      \
     X(disk_free_bytes, gauge, "Free space on the disk, at the last look")      \
     X(disk_free_bytes_min, gauge, "Below this publishes are refused")          \
-    X(disk_low, gauge, "1 while publishes are refused for want of free space") \
+    X(disk_low, gauge,                                                         \
+      "1 while publishes are refused: disk_free_bytes fell below the minimum") \
     X(upkeep_us, counter, "Microseconds in retention, merge and snapshots")    \
     X(upkeep_waits, gauge, "1 while these wait for space")                     \
     X(removal_waits, gauge,                                                    \

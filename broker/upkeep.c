@@ -4,6 +4,7 @@
 #include "broker/log.h"
 #include "broker/policy.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
@@ -107,14 +108,18 @@ static void tell_damage(struct upkeep *u, const struct store_damage *d)
 {
     const char *topic =
         d->topic == 0 ? NULL : policy_topic_name(u->policy, d->topic);
+    char len[32] = ""; /* where it is known */
 
     if (d->segment == 0) {
         log_error("damage found kind=\"%s\"", store_damage_word(d->kind));
         return;
     }
-    log_error("damage found kind=\"%s\" file=%010u.seg offset=%u len=%u "
-              "topic=%s seq=%llu",
-              store_damage_word(d->kind), d->segment, d->offset, d->len,
+    if (d->len > 0) {
+        (void)snprintf(len, sizeof len, " len=%u", d->len);
+    }
+    log_error("damage found kind=\"%s\" file=%010u.seg offset=%u%s topic=%s "
+              "seq=%llu",
+              store_damage_word(d->kind), d->segment, d->offset, len,
               topic == NULL ? "-" : topic, (unsigned long long)d->seq);
 }
 

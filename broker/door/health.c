@@ -40,41 +40,45 @@ static void find(struct findings *findings, bool there, enum colour colour,
 }
 
 /* Where damage was seen last, for the operator to begin with. */
-static void describe_last(struct store *store, char text[FINDING_LEN])
+static void describe(const struct store_damage *damage, char text[FINDING_LEN])
 {
-    struct store_damage seen[STORE_DAMAGE_KEPT];
-    uint64_t next = 0;
-    size_t count = store_damage_seen(store, &next, seen, COUNT_OF(seen));
-    const struct store_damage *last = &seen[count == 0 ? 0 : count - 1];
-
-    text[0] = '\0';
-    if (count > 0 && last->segment == 0) {
-        (void)snprintf(text, FINDING_LEN, "; the last: %s",
-                       store_damage_word(last->kind));
-    } else if (count > 0) {
-        (void)snprintf(text, FINDING_LEN, "; the last: %s at %010u.seg+%u",
-                       store_damage_word(last->kind), last->segment,
-                       last->offset);
+    if (damage->segment == 0) {
+        (void)snprintf(text, FINDING_LEN, "the %s",
+                       store_damage_word(damage->kind));
+    } else {
+        (void)snprintf(text, FINDING_LEN, "%010u.seg at %u (%s)",
+                       damage->segment, damage->offset,
+                       store_damage_word(damage->kind));
     }
 }
 
+static const char *plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}
+
+/* Not all damage loses a message: how many were lost is in the groups' books.
+ */
 static void look_for_damage(struct store *store, struct findings *findings)
 {
+    struct store_damage seen[STORE_DAMAGE_KEPT];
     struct store_stats stats = { 0 };
-    char last[FINDING_LEN];
+    uint64_t places = 0;
+    size_t count = store_damage_seen(store, &places, seen, COUNT_OF(seen));
+    char last[FINDING_LEN] = "";
 
     store_stats(store, &stats);
-    describe_last(store, last);
-    find(findings,
-         stats.damaged_records + stats.damaged_batches > 0 || last[0] != '\0',
-         YELLOW,
-         "damage: %" PRIu64 " records and %" PRIu64 " batches do not read; "
-         "messages in them are reported as gaps%.100s",
-         stats.damaged_records, stats.damaged_batches, last);
-    find(findings, stats.corrupt_reads > 0, YELLOW,
-         "corrupt_reads: %" PRIu64 " reads found stored messages damaged, and "
-         "reported them as gaps",
-         stats.corrupt_reads);
+    if (count > 0) {
+        describe(&seen[count - 1], last);
+    }
+    find(findings, count > 0, YELLOW,
+         "damage: stored bytes are damaged in %" PRIu64
+         " place%s; the last: %.60s; what was lost comes to groups as gaps",
+         places, plural(places), last);
+    find(findings, count == 0 && stats.corrupt_reads > 0, YELLOW,
+         "damage: %" PRIu64 " read%s found stored bytes damaged; what was lost "
+         "comes to groups as gaps",
+         stats.corrupt_reads, plural(stats.corrupt_reads));
 }
 
 static uint64_t figure(const _Atomic uint64_t *metric)
@@ -117,7 +121,8 @@ static void look_at_store(const struct broker_metrics *metrics,
          "store_frozen: a disk operation failed; nothing is confirmed any "
          "more. Look at the log, then restart");
     find(findings, store_space_low(metrics->store), YELLOW,
-         "disk_full: messages are refused until there is space");
+         "disk_full: no room for the next segment file or for the keydir; "
+         "messages are refused until there is");
     look_for_damage(metrics->store, findings);
 }
 

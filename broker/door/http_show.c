@@ -74,6 +74,7 @@ static void put_topic(struct json *json, const struct session *session,
 {
     json_word(json, "name", topic->name);
     json_u64(json, "first_seq", session_topic_first_seq(topic));
+    json_u64(json, "floor_seq", session_topic_floor_seq(topic));
     json_u64(json, "last_seq", session_topic_last_seq(topic));
     put_retention(json, &topic->retention);
     json_u64(json, "created_us", topic->created_us);

@@ -47,7 +47,9 @@ static void put_damage(struct json *json, const struct session *session,
         (void)snprintf(file, sizeof file, "%010u.seg", damage->segment);
         json_word(json, "file", file);
         json_number(json, "offset", damage->offset);
-        json_number(json, "len", damage->len);
+        if (damage->len > 0) {
+            json_number(json, "len", damage->len);
+        }
     }
     if (topic != NULL) {
         json_word(json, "topic", topic->name);

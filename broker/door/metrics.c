@@ -137,11 +137,11 @@ static enum status put_store(const struct broker_metrics *metrics,
           stats.damaged_records },
         { "store_damaged_batches", "counter", "Damaged batches found",
           stats.damaged_batches },
-        { "store_free_bytes", "gauge", "Free space on the disk",
-          stats.free_bytes },
         { "store_frozen", "gauge", "1 after an I/O error",
           store_frozen(metrics->store) },
-        { "store_space_low", "gauge", "1 while messages are refused",
+        { "store_space_low", "gauge",
+          "1 while messages are refused: no room for the next segment file or "
+          "for the keydir",
           store_space_low(metrics->store) },
     };
 

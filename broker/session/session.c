@@ -223,6 +223,11 @@ uint64_t session_topic_first_seq(const struct topic *topic)
     return dispatch_first_seq(topic);
 }
 
+uint64_t session_topic_floor_seq(const struct topic *topic)
+{
+    return dispatch_floor_seq(topic);
+}
+
 /* ---- who is it? ---- */
 
 /* Strangers must not fill the log: some lines a second, the metric has all. */

@@ -136,5 +136,7 @@ bool session_group_view(struct session *session, struct slice group,
 /* The topic's last durable seq, as this worker knows it. */
 uint64_t session_topic_last_seq(const struct topic *topic);
 uint64_t session_topic_first_seq(const struct topic *topic);
+/* Groups made now begin here at the earliest. */
+uint64_t session_topic_floor_seq(const struct topic *topic);
 
 #endif

@@ -431,3 +431,8 @@ uint64_t session_topic_first_seq(const struct topic *topic)
 {
     return topic->id + 10;
 }
+
+uint64_t session_topic_floor_seq(const struct topic *topic)
+{
+    return topic->id + 20;
+}

@@ -89,17 +89,19 @@ Test(http_show, malformed_creations_are_refused)
 Test(http_show, lists_and_shows)
 {
     ask("GET /v1/topics", "");
-    cr_answer(200, "{\"topics\":["
-                   "{\"name\":\"a.other\",\"first_seq\":\"12\","
-                   "\"last_seq\":\"102\",\"keep\":\"settled\","
-                   "\"created_us\":\"5\",\"app\":\"admin\"},"
-                   "{\"name\":\"orders\",\"first_seq\":\"11\","
-                   "\"last_seq\":\"101\",\"keep\":\"settled\","
-                   "\"created_us\":\"5\",\"app\":\"admin\"}]}");
+    cr_answer(200,
+              "{\"topics\":["
+              "{\"name\":\"a.other\",\"first_seq\":\"12\",\"floor_seq\":\"22\","
+              "\"last_seq\":\"102\",\"keep\":\"settled\","
+              "\"created_us\":\"5\",\"app\":\"admin\"},"
+              "{\"name\":\"orders\",\"first_seq\":\"11\",\"floor_seq\":\"21\","
+              "\"last_seq\":\"101\",\"keep\":\"settled\","
+              "\"created_us\":\"5\",\"app\":\"admin\"}]}");
     ask("GET /v1/topics/orders", "");
-    cr_answer(200, "{\"name\":\"orders\",\"first_seq\":\"11\","
-                   "\"last_seq\":\"101\",\"keep\":\"settled\","
-                   "\"created_us\":\"5\",\"app\":\"admin\"}");
+    cr_answer(200,
+              "{\"name\":\"orders\",\"first_seq\":\"11\",\"floor_seq\":\"21\","
+              "\"last_seq\":\"101\",\"keep\":\"settled\","
+              "\"created_us\":\"5\",\"app\":\"admin\"}");
     ask("GET /v1/topics/nope", "");
     cr_refused(404, "not_found", "nope");
     ask("GET /v1/groups", "");
@@ -225,9 +227,6 @@ Test(http_show, health_has_three_colours)
     struct store_recovery recovery = { 0 };
 
     cr_health(200, "green", "");
-    corrupt_reads = 1;
-    cr_health(200, "yellow", "corrupt_reads");
-    corrupt_reads = 0;
     recovery.damaged_batches = 1;
     metrics.recovery = &recovery;
     cr_health(200, "yellow", "damage");
@@ -239,26 +238,39 @@ Test(http_show, health_has_three_colours)
     workers[1].books_differences = 1;
     cr_health(200, "yellow", "books");
     space_low = true;
-    cr_health(200, "yellow", "disk_full");
+    cr_health(200, "yellow", "disk_full: no room for the next segment");
     frozen = true;
     cr_health(503, "red", "store_frozen");
 }
 
-Test(http_show, health_says_how_much_is_damaged_and_where)
+Test(http_show, health_says_where_bytes_are_damaged)
 {
-    damaged_records = 3;
+    const char *rest = "; what was lost comes to groups as gaps\"]";
+
+    damaged_records = 3; /* a figure: the places count */
+    cr_health(200, "green", "");
     damage[0] = (struct store_damage) { .kind = DAMAGE_SNAPSHOT };
     damage[1] = (struct store_damage) { .kind = DAMAGE_MESSAGE,
                                         .segment = 7,
                                         .offset = 4096 };
-    cr_health(200, "yellow", "3 records and 0 batches");
     damage_count = 1;
-    cr_health(200, "yellow", "the last: snapshot");
+    corrupt_reads = 1; /* the same event, told once */
+    cr_health(200, "yellow", "damaged in 1 place; the last: the snapshot; ");
+    cr_assert_not_null(strstr(body(), rest), "%s", body());
     damage_count = 2;
-    cr_health(200, "yellow", "the last: message at 0000000007.seg+4096");
-    damaged_records = 0; /* nothing in the log, but the snapshot */
-    damage_count = 1;
-    cr_health(200, "yellow", "damage: 0 records");
+    cr_health(200, "yellow",
+              "damaged in 2 places; the last: 0000000007.seg at "
+              "4096 (message); ");
+    cr_assert_not_null(strstr(body(), rest), "%s", body());
+}
+
+/* A batch that a reader found damaged has no place of its own. */
+Test(http_show, health_hears_of_reads_that_name_no_place)
+{
+    corrupt_reads = 1;
+    cr_health(200, "yellow", "damage: 1 read found");
+    corrupt_reads = 2;
+    cr_health(200, "yellow", "damage: 2 reads found");
 }
 
 Test(http_show, health_hears_of_the_keeper)
@@ -303,6 +315,9 @@ Test(http_show, the_store_is_shown_to_admins)
         body(), "\"damage\":[{\"kind\":\"snapshot\"},{\"kind\":\"message\","
                 "\"file\":\"0000000007.seg\",\"offset\":4096,\"len\":200,"
                 "\"topic\":\"orders\",\"seq\":\"9\"}]}"));
+    damage[1].len = 0;
+    ask("GET /v1/store", "");
+    cr_assert_not_null(strstr(body(), "\"offset\":4096,\"topic\":\"orders\""));
     fake_session_add(session, CATALOG_APP, "shop", 0, "*", false);
     session->app = catalog_app(session->catalog, slice_text("shop"));
     ask("GET /v1/store", "");
