@@ -123,7 +123,9 @@ enum {
     PRODUCER_HOLES_MAX = 4,      /* ranges not stored, of one producer */
     RUNS_PENDING_MAX = 1 << 20,  /* runs of messages in no checkpoint yet */
     FACTS_PENDING_MAX = 1 << 16, /* other records in no checkpoint yet */
-    LANES_CACHED_MAX = 4096,     /* settled sets the keeper holds ready */
+    LANES_CACHED_MAX = 4096,     /* settled sets the keeper holds ready; while
+                                  * it looks what may go, twice as many and
+                                  * those of one topic */
     STORE_VIEW_COUNT_MAX = 128,  /* open views, one a thread */
 
     /* the client's memory */

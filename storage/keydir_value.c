@@ -132,8 +132,8 @@ bool tally_read(struct slice key, struct slice value, uint32_t *segment,
     *out = (struct tally_entry) { .topic = get_be32(key.at + 4),
                                   .first_seq = get_u64(value.at),
                                   .last_seq = get_u64(value.at + 8),
-                                  .count = get_u64(value.at + 16),
-                                  .bytes = get_u64(value.at + 24),
+                                  .count = tally_figure(get_u64(value.at + 16)),
+                                  .bytes = tally_figure(get_u64(value.at + 24)),
                                   .newest_us = get_u64(value.at + 32) };
     return true;
 }

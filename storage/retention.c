@@ -32,6 +32,14 @@ static enum status look_at_groups(struct store *store, struct keeping *k,
     return status;
 }
 
+static bool is_clean(const void *arg, const struct lane *lane)
+{
+    (void)arg;
+    return !lane->dirty;
+}
+
+/* Checkpoints keep the lanes in memory few; with nothing to write there are
+ * none. */
 enum status keeping_look(struct store *store, const struct store_policy *policy,
                          uint32_t topic, struct keeping *out)
 {
@@ -42,6 +50,9 @@ enum status keeping_look(struct store *store, const struct store_policy *policy,
 
     out->topic = topic;
     out->owed_count = 0;
+    if (keeper->lanes.count > LANES_CACHED_MAX * 2) {
+        lanes_drop(&keeper->lanes, is_clean, NULL);
+    }
     out->deleted = keeper_topic_deleted(keeper, topic);
     if (note == NULL || out->deleted) {
         return STATUS_OK;

@@ -46,9 +46,28 @@ struct tally_segment *tally_find(const struct tally *tally, uint32_t segment)
                : NULL;
 }
 
+/* Nothing more comes to it, as a rule. */
+static void shrink(struct tally_segment *segment)
+{
+    void *less = NULL;
+
+    if (segment->count > 0 && segment->count < segment->capacity) {
+        less = realloc(segment->entries,
+                       segment->count * sizeof *segment->entries);
+    }
+    if (less != NULL) {
+        segment->entries = less;
+        segment->capacity = segment->count;
+    }
+}
+
 static struct tally_segment *add_segment(struct tally *tally, uint32_t id)
 {
     size_t at = place_of_id(tally, id);
+
+    if (at > 0) {
+        shrink(&tally->segments[at - 1]);
+    }
 
     if (tally->count == tally->capacity) {
         size_t capacity =
@@ -175,6 +194,11 @@ struct tally_entry *tally_at(struct tally *tally, uint32_t segment,
     return entry;
 }
 
+uint32_t tally_figure(uint64_t value)
+{
+    return value < UINT32_MAX ? (uint32_t)value : UINT32_MAX;
+}
+
 void tally_run(struct tally_entry *entry, uint64_t first_seq, uint64_t count)
 {
     uint64_t last_seq = first_seq + count - 1;
@@ -185,13 +209,13 @@ void tally_run(struct tally_entry *entry, uint64_t first_seq, uint64_t count)
     if (last_seq > entry->last_seq) {
         entry->last_seq = last_seq;
     }
-    entry->count += count;
+    entry->count = tally_figure(entry->count + count);
     entry->dirty = true;
 }
 
 void tally_message(struct tally_entry *entry, uint64_t bytes, uint64_t time_us)
 {
-    entry->bytes += bytes;
+    entry->bytes = tally_figure(entry->bytes + bytes);
     if (time_us > entry->newest_us) {
         entry->newest_us = time_us;
     }

@@ -1,7 +1,10 @@
 /* What each segment holds: of each topic how many messages, which and how many
  * bytes, moved ones too. The keeper's, in memory; the keydir has it entry by
  * entry. It says which segments are worth a merge, and how far retention may
- * go, without reading them. What was deleted since is not taken out again. */
+ * go, without reading them. What was deleted since is not taken out again.
+ *
+ * Its memory: TALLY_ENTRY_LEN for each topic that a segment has messages of,
+ * and there is no other bound than TOPIC_COUNT_MAX of them in each segment. */
 #ifndef GODWIT_STORAGE_TALLY_H
 #define GODWIT_STORAGE_TALLY_H
 
@@ -14,13 +17,15 @@
 
 struct tally_entry {
     uint32_t topic; /* 0: the bytes of all that is no message */
-    bool dirty;     /* changed since it was written */
+    uint32_t count; /* these two stop at UINT32_MAX */
+    uint32_t bytes;
+    bool dirty; /* changed since it was written */
     uint64_t first_seq;
     uint64_t last_seq;
-    uint64_t count;
-    uint64_t bytes;
     uint64_t newest_us; /* of its messages */
 };
+enum { TALLY_ENTRY_LEN = 40 };
+_Static_assert(sizeof(struct tally_entry) == TALLY_ENTRY_LEN, "");
 
 struct tally_segment {
     uint32_t id;
@@ -56,6 +61,9 @@ void tally_drop(struct tally *tally, uint32_t segment);
 void tally_run(struct tally_entry *entry, uint64_t first_seq, uint64_t count);
 /* ... one of which takes so much and has that time. */
 void tally_message(struct tally_entry *entry, uint64_t bytes, uint64_t time_us);
+
+/* Less than 2^32, or that. */
+uint32_t tally_figure(uint64_t value);
 
 uint64_t tally_bytes(const struct tally_segment *segment);
 

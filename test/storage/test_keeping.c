@@ -3,6 +3,7 @@
 
 /* How long messages are kept: until all groups have settled them, or until a
  * limit, whichever the topic asks for. */
+#include "storage/internal.h"
 #include "test/storage/upkeep.h"
 
 #include <criterion/criterion.h>
@@ -370,6 +371,75 @@ Test(keeping, no_limit_keeps_everything)
     publish(1, COUNT);
     upkeep();
     cr_assert(is_there(1, 1));
+}
+
+/* ---- what it takes ---- */
+
+enum { MANY_TOPICS = 6 };
+
+static struct store_owed everybody[LANES_CACHED_MAX];
+
+static bool owe_everybody(void *arg, uint32_t topic,
+                          struct store_retention *out)
+{
+    (void)arg;
+    *out = (struct store_retention) { .keep = STORE_KEEP_UNTIL_SETTLED,
+                                      .age_us = 1,
+                                      .owed = everybody,
+                                      .owed_count = LANES_CACHED_MAX };
+    return topic >= 1 && topic <= MANY_TOPICS;
+}
+
+Test(keeping, an_idle_store_does_not_gather_lanes)
+{
+    size_t most = 0;
+
+    for (uint32_t i = 0; i < LANES_CACHED_MAX; i++) {
+        everybody[i].group = i + 1;
+    }
+    for (uint32_t topic = 1; topic <= MANY_TOPICS; topic++) {
+        publish(topic, 100);
+    }
+    publish(MANY_TOPICS + 1, 100); /* the segments before are full */
+    bed.policy = (struct store_policy) { owe_everybody, NULL };
+    for (int i = 0; i < 50; i++) {
+        bool more;
+        cr_assert(eq(int, upkeep_once(&bed, &more), STATUS_OK));
+        h.now_us += more ? 0 : 20 * SECOND;
+        most = h.store->keeper.lanes.count > most ? h.store->keeper.lanes.count
+                                                  : most;
+    }
+    cr_assert(gt(sz, most, LANES_CACHED_MAX)); /* it did look */
+    cr_assert(le(sz, most, 3 * LANES_CACHED_MAX));
+}
+
+Test(keeping, the_tally_of_a_full_segment_takes_no_more_than_it_must)
+{
+    const struct tally *tally = &h.store->keeper.tally;
+
+    for (uint32_t topic = 1; topic <= 9; topic++) {
+        add_sized(&h, topic, BODY_LEN, 'x');
+    }
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    publish(1, 100);
+    cr_assert(gt(sz, tally->count, 1));
+    cr_assert(eq(sz, tally->segments[0].count, 10)); /* and topic 0 */
+    cr_assert(eq(sz, tally->segments[0].capacity, 10));
+}
+
+Test(keeping, what_the_tally_counts_stops_at_its_bound)
+{
+    struct tally_entry entry = { .topic = 1 };
+
+    tally_run(&entry, 1, UINT32_MAX - 1);
+    tally_message(&entry, UINT32_MAX - 1, 1);
+    cr_assert(eq(u32, entry.count, UINT32_MAX - 1));
+    cr_assert(eq(u32, entry.bytes, UINT32_MAX - 1));
+    tally_run(&entry, UINT32_MAX, 2);
+    tally_message(&entry, 2, 1);
+    cr_assert(eq(u32, entry.count, UINT32_MAX));
+    cr_assert(eq(u32, entry.bytes, UINT32_MAX));
+    cr_assert(eq(u64, entry.last_seq, UINT64_C(1) + UINT32_MAX));
 }
 
 /* ---- what the lanes still say of messages that are gone ---- */
