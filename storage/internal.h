@@ -10,6 +10,7 @@
 #include "storage/lanes.h"
 #include "storage/merge.h"
 #include "storage/producers.h"
+#include "storage/rest.h"
 #include "storage/segment.h"
 #include "storage/store.h"
 #include "storage/tally.h"
@@ -156,6 +157,7 @@ struct keeper {
     size_t gone_capacity;
     bool sweeping;           /* deleted things still have keys */
     uint32_t let_go_through; /* segment id */
+    struct rest rest;        /* of the one behind that; segment 0: of none */
 };
 
 /* What an open view shows of itself to the keeper, which removes segments. */
@@ -284,6 +286,8 @@ MUST_CHECK enum status journal_topic(struct journal *journal, uint32_t topic,
 void store_freeze(struct store *store);
 
 /* prepare.c */
+/* There is, or may be, something behind its end: its file is left alone. */
+bool store_rest_in_doubt(const struct segment *segment);
 /* The keeper removes the file "ID.old" of the log. False: at once, please. */
 bool store_note_old(struct store *store, uint32_t id);
 /* The id of the segment after that one: no other file has its name.

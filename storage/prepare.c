@@ -12,17 +12,74 @@
  * so that their files can be used again; what is behind their seal is less than
  * a batch. One with more behind its end was left like that by a crash, and cut
  * by no start yet. */
-static void let_go_of(struct store *store, struct segment *segment)
+static bool is_long(const struct segment *segment)
 {
     uint32_t end = atomic_load_explicit(&segment->end, memory_order_acquire);
 
-    if (!segment->header_lost && segment->map_len > end
-        && segment->map_len - end > BATCH_LEN_MAX) {
+    return !segment->header_lost && segment->map_len > end
+           && segment->map_len - end > BATCH_LEN_MAX;
+}
+
+bool store_rest_in_doubt(const struct segment *segment)
+{
+    return segment->rest == REST_DAMAGED
+           || (segment->rest == REST_UNKNOWN && is_long(segment));
+}
+
+/* The disk has lost what the log's end was told by, or does not give it. */
+static void note_rest(struct store *store, const struct rest *rest)
+{
+    struct store_damage damage = {
+        .kind = rest->found ? DAMAGE_BATCH : DAMAGE_READ,
+        .segment = rest->segment,
+        .offset = rest->found ? rest->offset : rest->at,
+        .len = rest->found ? rest->batch_len : BLOCK_LEN,
+    };
+
+    (void)store_damage_note(store, &damage);
+}
+
+/* Some of it at each call. False: not done yet. */
+static bool search_rest(struct store *store, struct segment *segment)
+{
+    struct rest *rest = &store->keeper.rest;
+    enum status status = segment_hold(segment, &store->log, NULL);
+
+    if (status != STATUS_OK) {
+        return true; /* it is left as it is: the next start tries again */
+    }
+    if (rest->segment != segment->header.id) {
+        *rest = rest_of(segment, &store->log);
+    }
+    rest->fd = segment->fd;
+    status = rest_search(rest, PREPARE_STEP_LEN);
+    if (status == STATUS_NOMEM
+        || (status == STATUS_OK && !rest->found && rest->at < rest->len)) {
+        return false;
+    }
+    segment->rest = REST_NOTHING;
+    if (status != STATUS_OK || rest->found) {
+        segment->rest = REST_DAMAGED;
+        note_rest(store, rest);
+    }
+    return true;
+}
+
+/* False: call again. */
+static bool let_go_of(struct store *store, struct segment *segment)
+{
+    bool cut = is_long(segment);
+
+    if (cut && segment->rest == REST_UNKNOWN && !search_rest(store, segment)) {
+        return false;
+    }
+    if (cut && segment->rest == REST_NOTHING) {
         /* Only gives space back: the next start tries again. */
         enum status trimmed = segment_trim(segment, &store->log, NULL);
         (void)trimmed;
     }
     segment_let_go(segment, &store->log);
+    return true;
 }
 
 static void let_go_of_sealed(struct store *store)
@@ -33,11 +90,19 @@ static void let_go_of_sealed(struct store *store)
 
     while (keeper->let_go_through + 1 < active) {
         struct segment *segment =
-            log_segment(&store->log, ++keeper->let_go_through);
-        if (segment != NULL) {
-            let_go_of(store, segment);
+            log_segment(&store->log, keeper->let_go_through + 1);
+        if (segment != NULL && !let_go_of(store, segment)) {
+            return;
         }
+        keeper->let_go_through++;
     }
+}
+
+bool store_leftovers(const struct store *store)
+{
+    return store->old_count > 0
+           || store->keeper.let_go_through + 1 < atomic_load_explicit(
+                  &store->active_id, memory_order_acquire);
 }
 
 bool store_note_old(struct store *store, uint32_t id)

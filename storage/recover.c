@@ -187,6 +187,14 @@ static enum status make_epoch(struct recovery *r,
     return STATUS_OK;
 }
 
+/* The keeper looks at it for long rests; a full disk cannot wait. */
+static bool is_nothing(const struct segment *segment, const struct log *log)
+{
+    struct rest rest = rest_of(segment, log);
+
+    return rest_search(&rest, UINT32_MAX) == STATUS_OK && !rest.found;
+}
+
 /* Cut from the last segment what is no batch: it would be cut in the end. */
 static void cut_last(struct recovery *r, const struct tail *tail)
 {
@@ -201,7 +209,8 @@ static void cut_last(struct recovery *r, const struct tail *tail)
         || segment_hold(f->segment, &r->store->log, NULL) != STATUS_OK) {
         return;
     }
-    if (io_truncate(r->store->vfs, f->segment->fd, tail->keep) == 0) {
+    if (is_nothing(f->segment, &r->store->log)
+        && io_truncate(r->store->vfs, f->segment->fd, tail->keep) == 0) {
         f->file_len = tail->keep;
     }
     segment_let_go(f->segment, &r->store->log);

@@ -38,6 +38,9 @@ struct segment_header {
     bool recycled;
 };
 
+/* What stands in the file behind the end, as far as is known. */
+enum rest_state { REST_UNKNOWN, REST_NOTHING, REST_DAMAGED };
+
 struct segment {
     struct segment_header header;
     bool header_lost; /* unreadable: epoch and ends are not known */
@@ -46,6 +49,7 @@ struct segment {
     const uint8_t *map;
     size_t map_len;
     _Atomic uint32_t end; /* one past the last whole batch; readers stop here */
+    enum rest_state rest; /* the keeper's, see rest.h */
 };
 
 struct log {

@@ -19,9 +19,11 @@
 struct store;
 
 struct store_config {
-    const char *dir;         /* made when missing; mode 0700 */
-    const struct vfs *vfs;   /* NULL: vfs_system() */
-    uint64_t segment_len;    /* 0: STORE_SEGMENT_LEN; tests take small ones */
+    const char *dir;       /* made when missing; mode 0700 */
+    const struct vfs *vfs; /* NULL: vfs_system() */
+    /* 0: STORE_SEGMENT_LEN. Holds any record that will be appended and that
+     * was, so SEGMENT_MIB_MIN at least; tests take small ones. */
+    uint64_t segment_len;
     uint64_t keydir_len_max; /* LMDB map size; 0: STORE_KEYDIR_LEN_MAX */
     uint64_t now_us;         /* wall clock at open */
     /* Told now and then while a recovery runs; may be NULL. */
@@ -91,10 +93,11 @@ struct store_commit {
  * and append what fits one batch (BATCH_LEN_MAX) and the segment; `taken` says
  * how far it came, so call again for the rest. Not durable yet. With nothing
  * to write (all dropped or refused) out->record_count is 0 and no sync is owed.
- * When no room is left for messages each is flagged RECORD_REFUSED and taken;
- * acks and catalog facts go on into the reserve. STATUS_NO_SPACE: not even
- * that; nothing is taken. STATUS_IO, and STATUS_FROZEN from then on: nothing
- * written since the last good sync may be confirmed. */
+ * When no room is left for messages each is flagged RECORD_REFUSED and taken,
+ * as is at any time one that not even an empty segment would hold; acks and
+ * catalog facts go on into the reserve and are never refused.
+ * STATUS_NO_SPACE: not even that; nothing is taken. STATUS_IO, and STATUS_FROZEN
+ * from then on: nothing written since the last good sync may be confirmed. */
 MUST_CHECK enum status store_append(struct store *store,
                                     struct store_span *spans, size_t count,
                                     uint64_t now_us, struct store_commit *out,
@@ -127,6 +130,10 @@ bool store_space_low(
  * STATUS_NO_SPACE (for a segment, or for what the keydir has in reserve) is
  * reported and tried again at the next call. */
 MUST_CHECK enum status store_prepare(struct store *store, struct error *err);
+
+/* Files of the last run, or full segments, are still to be seen to: call
+ * store_prepare() soon, even without traffic. */
+bool store_leftovers(const struct store *store);
 
 /* Take note of one commit batch (in log order, each durable). Memory only.
  * STATUS_AGAIN: as much is pending as may be; checkpoint first, and when that

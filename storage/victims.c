@@ -37,6 +37,9 @@ static bool cut_at(struct store *store, struct segment *segment, uint32_t end)
     bool cut = false;
     off_t len;
 
+    if (store_rest_in_doubt(segment)) {
+        return false;
+    }
     if (segment_hold(segment, &store->log, NULL) == STATUS_OK) {
         len = store->vfs->size(store->vfs, segment->fd);
         if (len > (off_t)end
@@ -69,7 +72,9 @@ static bool is_needed(struct store *store, uint32_t id)
 static bool is_eligible(struct store *store, uint32_t id)
 {
     const struct merge *merge = &store->merge;
-    return log_segment(&store->log, id) != NULL
+    const struct segment *segment = log_segment(&store->log, id);
+
+    return segment != NULL && !store_rest_in_doubt(segment)
            && id < place_segment(atomic_load(&store->checkpointed))
            && !is_done(merge, id) && !seqset_has(&merge->unreadable, id);
 }

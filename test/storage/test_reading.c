@@ -1,15 +1,17 @@
 /* links: godwit_storage godwit_proto */
-/* with: test/storage/harness.c test/lib/tmpdir.c */
+/* with: test/storage/harness.c test/storage/upkeep.c test/lib/tmpdir.c */
 
 /* How much of the log a start reads: what the keydir does not have, and so much
  * behind it that nothing can be missed. */
 #include "storage/internal.h"
 #include "test/storage/harness.h"
+#include "test/storage/upkeep.h"
 
 #include "proto/check.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,12 +39,25 @@ static ssize_t count_read(const struct vfs *vfs, int fd, void *into, size_t len,
     return have;
 }
 
+static bool full; /* but for something small */
+
+static int allocate(const struct vfs *vfs, int fd, off_t len)
+{
+    if (full && len > 64 * 1024) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return vfs_system()->allocate(vfs, fd, len);
+}
+
 static struct vfs counting;
 
 static void set_up(void)
 {
     counting = *vfs_system();
     counting.pread = count_read;
+    counting.allocate = allocate;
+    full = false;
     harness_init(&h);
     h.config.segment_len = 64 * MIB;
     h.config.vfs = &counting;
@@ -127,6 +142,18 @@ static void take_recycled(void)
     harness_kill(&h);
     start_again();
     cr_assert(h.store->journal.active->header.recycled);
+}
+
+/* As an idle keeper does. */
+static void see_to_leftovers(void)
+{
+    int calls = 0;
+
+    while (store_leftovers(h.store)) {
+        cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK), "%s",
+                  h.err.text);
+        cr_assert(lt(int, calls++, 100));
+    }
 }
 
 /* ---- what is read ---- */
@@ -214,8 +241,10 @@ Test(reading, unfinished_files_are_removed_by_the_keeper)
     cr_assert(eq(int, old_files(), OLD_FILES_MAX));
     for (int i = 0; i < OLD_FILES_MAX; i++) {
         cr_assert(eq(int, old_files(), OLD_FILES_MAX - i));
+        cr_assert(store_leftovers(h.store));
         cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
     }
+    see_to_leftovers();
     cr_assert(eq(int, old_files(), 0));
 }
 
@@ -229,7 +258,7 @@ Test(reading, the_end_is_cut_in_time)
     harness_kill(&h);
     start_again();
     cr_assert(gt(u64, file_len(path), 30 * MIB));
-    cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    see_to_leftovers();
     cr_assert(lt(u64, file_len(path), 2 * MIB));
     cr_assert(eq(u64, all_there(1, 1), 1));
 }
@@ -260,4 +289,111 @@ Test(reading, in_a_recycled_file_a_hole_of_seven_batches_is_stepped_over)
     cr_assert(eq(u64, all_there(1, 5), 5));
     cr_assert(eq(u64, all_there(37, 45), 9));
     cr_assert(ge(u64, h.recovery.damaged_bytes, 31 * (uint64_t)BODY_LEN));
+}
+
+/* ---- more than a start can see past ---- */
+
+enum { WRITTEN = 58, LAST_BEFORE = 2, FIRST_AFTER = 46 };
+
+/* The log of segment 2 seems to end where the hole begins. */
+static void lose_far_too_much(void)
+{
+    take_recycled();
+    write_messages(WRITTEN);
+    harness_kill(&h);
+    lose(2, LAST_BEFORE + 1, FIRST_AFTER - 1);
+}
+
+static void must_be_known(void)
+{
+    struct store_damage damage[STORE_DAMAGE_KEPT];
+    uint64_t next = 0;
+    size_t count = store_damage_seen(h.store, &next, damage, STORE_DAMAGE_KEPT);
+    uint64_t offset = batch_offset(2, FIRST_AFTER);
+
+    cr_assert(eq(sz, count, 1));
+    cr_assert(eq(int, (int)damage[0].kind, DAMAGE_BATCH));
+    cr_assert(eq(u32, damage[0].segment, 2));
+    cr_assert(eq(u64, damage[0].offset, offset));
+}
+
+Test(reading, what_stands_behind_a_hole_is_never_cut)
+{
+    char path[600];
+
+    segment_file(&h, 2, path, sizeof path);
+    lose_far_too_much();
+    for (int i = 0; i < 2; i++) { /* each start sees it */
+        start_again();
+        cr_assert(eq(u64, last_seq(&h, TOPIC), LAST_BEFORE));
+        see_to_leftovers();
+        must_be_known();
+        cr_assert(eq(u64, file_len(path), 64 * MIB));
+        harness_kill(&h);
+    }
+    start_again();
+    cr_assert(eq(u64, all_there(1, LAST_BEFORE), LAST_BEFORE));
+}
+
+Test(reading, nor_is_its_segment_removed)
+{
+    struct upkeep_bed bed;
+    char path[600];
+    uint64_t end;
+
+    lose_far_too_much();
+    end = batch_offset(2, LAST_BEFORE + 1);
+    start_again();
+    upkeep_bed_init(&bed, &h);
+    keep_until_limit(&bed, TOPIC, 0, 0, 1);
+    write_messages(3);
+    cr_assert(eq(int, harness_checkpoint(&h), STATUS_OK));
+    cr_assert(eq(int, upkeep_all(&bed, NULL), STATUS_OK)); /* not known yet */
+    cr_assert(there(2, "seg"));
+    see_to_leftovers();
+    cr_assert(eq(int, upkeep_all(&bed, NULL), STATUS_OK));
+    cr_assert(there(2, "seg"));
+    cr_assert(there(3, "seg")); /* which says where that one ends */
+    harness_close(&h);          /* the operator gives it up */
+    segment_file(&h, 2, path, sizeof path);
+    cr_assert(eq(int, truncate(path, (off_t)end), 0));
+    start_again();
+    cr_assert(eq(int, upkeep_all(&bed, NULL), STATUS_OK));
+    cr_assert(not(there(2, "seg")));
+    upkeep_bed_fini(&bed);
+}
+
+Test(reading, nor_is_it_cut_for_want_of_space)
+{
+    char path[600];
+
+    segment_file(&h, 2, path, sizeof path);
+    lose_far_too_much();
+    full = true;
+    start_again();
+    cr_assert(eq(u64, file_len(path), 64 * MIB));
+}
+
+/* What a crash tore was never confirmed. */
+Test(reading, a_torn_batch_behind_the_end_is_no_damage)
+{
+    struct store_stats stats;
+    char path[600];
+
+    segment_file(&h, 2, path, sizeof path);
+    take_recycled();
+    write_messages(4);
+    for (int i = 0; i < 2; i++) { /* not synced */
+        struct store_commit commit;
+        add_sized(&h, TOPIC, BODY_LEN, 'x');
+        cr_assert(eq(int, harness_append(&h, &commit), STATUS_OK));
+    }
+    harness_kill(&h);
+    lose(2, 5, 5);
+    start_again();
+    cr_assert(eq(u64, last_seq(&h, TOPIC), 4));
+    see_to_leftovers();
+    store_stats(h.store, &stats);
+    cr_assert(eq(u64, stats.damaged_batches, 0));
+    cr_assert(lt(u64, file_len(path), 10 * MIB));
 }
