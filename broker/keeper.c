@@ -187,6 +187,12 @@ static uint64_t sooner(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* What the last run left is seen to without traffic. */
+static bool leftovers(const struct keeper *k)
+{
+    return !k->frozen_told && store_leftovers(k->config.store);
+}
+
 /* How long nothing but a commit concerns us, at most `at_most_ms`; in whole
  * milliseconds, up. */
 static int quiet_ms(const struct keeper *k, uint64_t at_most_ms)
@@ -196,6 +202,9 @@ static int quiet_ms(const struct keeper *k, uint64_t at_most_ms)
 
     if (k->no_space || upkeep_space_low(k->config.upkeep)) {
         due_us = sooner(due_us, now_us + UINT64_C(1000) * PREPARE_RETRY_MS);
+    }
+    if (leftovers(k)) {
+        due_us = sooner(due_us, now_us + UINT64_C(1000) * NAP_MS);
     }
     if (k->pending_since_us != 0) {
         due_us = sooner(due_us, k->pending_since_us + k->config.checkpoint_us);
@@ -244,7 +253,8 @@ static void *keeper_run(void *arg)
         if (!k->frozen_told && checkpoint_is_due(k)) {
             checkpoint(k);
         }
-        if (busy || k->no_space || upkeep_space_low(k->config.upkeep)) {
+        if (busy || k->no_space || upkeep_space_low(k->config.upkeep)
+            || leftovers(k)) {
             prepare(k);
         }
         if (!stopping && !k->frozen_told && !store_frozen(k->config.store)) {

@@ -49,6 +49,20 @@ def make_newer(path):
         file.write(half + half)
 
 
+@case(short=True)
+def an_idle_broker_removes_what_a_crash_left_unfinished(env):
+    broker = env.broker()
+    log = os.path.join(broker.data_dir, "log")
+    broker.kill()
+    for number in (90, 91):
+        with open(os.path.join(log, f"00000000{number}.tmp"), "wb") as file:
+            file.write(bytes(1 << 20))
+    broker.start()
+    wait_until(lambda: not [name for name in os.listdir(log) if name[:8] == "00000000"
+                            and name.endswith((".tmp", ".old")) and name[8] == "9"],
+               20, "unfinished segments to be removed")
+
+
 def segments(data_dir):
     return sorted(glob.glob(os.path.join(data_dir, "**", "*.seg"), recursive=True))
 
