@@ -83,7 +83,12 @@ bool store_damage_note(struct store *store, const struct store_damage *damage)
     pthread_mutex_lock(&damages->lock);
     fresh = is_new(damages, place);
     if (fresh) {
-        damages->kept[damages->count % STORE_DAMAGE_KEPT] = *damage;
+        struct store_damage *kept =
+            &damages->kept[damages->count % STORE_DAMAGE_KEPT];
+        *kept = *damage;
+        if (kept->segment == 0) {
+            kept->offset = 0; /* it only told this one from others */
+        }
         damages->count++;
     }
     pthread_mutex_unlock(&damages->lock);

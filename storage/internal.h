@@ -1,6 +1,13 @@
-/* The insides of struct store, for the files of storage/ alone: store.c opens
- * and closes it, append.c is the journal's half, keeper.c and checkpoint.c the
- * keeper's, view.c the readers'. */
+/* The insides of struct store, for the files of storage/ alone.
+ *   open, close  store.c; recover.c, survey.c, reading.c, removed.c, replay.c
+ *                and given.c find out what is there, keeper_load.c takes it over
+ *   journal      append.c, batch.c, producers.c
+ *   keeper       keeper.c, lanes.c, checkpoint.c; prepare.c, pool.c, spare.c
+ *                (files for what comes); merge.c and the files it names; tally.c
+ *                (what is in each segment), scrub.c, snapshot.c
+ *   readers      view.c; retire.c says when a segment has none any more
+ *   any          segment.c (the files and their table), keydir*.c, examine.c,
+ *                damage.c, doubt.c, io.c, vfs.c */
 #ifndef GODWIT_STORAGE_INTERNAL_H
 #define GODWIT_STORAGE_INTERNAL_H
 
@@ -329,7 +336,8 @@ bool spare_release(struct store *store);
 /* damage.c */
 void damages_init(struct damages *damages);
 void damages_fini(struct damages *damages);
-/* Any thread. False: this place was known. */
+/* Any thread. False: this place was known. Without a segment the offset is no
+ * place: it tells one from another of its kind. */
 bool store_damage_note(struct store *store, const struct store_damage *damage);
 /* A message that cannot be read where the run says, of a segment that stays
  * mapped meanwhile. Its record's place is noted as far as it can be told, else

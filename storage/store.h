@@ -2,8 +2,9 @@
  * includes this header and record.h and nothing else of the folder.
  *
  * Threads: three callers, each with its own half of the struct.
- *   journal  store_append, store_sync         one thread
- *   keeper   store_apply, store_checkpoint, store_prepare     one thread
+ *   journal  store_append, store_append_merge, store_sync     one thread
+ *   keeper   store_apply, store_checkpoint, store_prepare,
+ *            store_upkeep, store_scrub                        one thread
  *   readers  struct store_view, one a thread
  * open and close belong to whoever has stopped the others. No call logs, sleeps
  * or starts a thread. */
@@ -229,11 +230,14 @@ enum damage_kind {
 #undef X
 };
 
+/* Offset and length are those of what the kind names: of a head its block, of
+ * an index or of bytes that do not read just these, of padding the record that
+ * it is behind. A message whose record is not found has its batch's offset. */
 struct store_damage {
     enum damage_kind kind;
-    uint32_t segment; /* 0: not in the log */
+    uint32_t segment; /* 0: not in the log; then offset and len are 0 too */
     uint32_t offset;
-    uint32_t len;
+    uint32_t len;   /* 0: not known */
     uint32_t topic; /* of a message, 0 where not known */
     uint64_t seq;   /* the same */
 };

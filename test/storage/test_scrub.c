@@ -339,6 +339,21 @@ Test(scrub, a_reader_names_the_place_as_the_scrub_does)
     cr_same_place(&damage[0], &damage[1]);
 }
 
+Test(scrub, what_is_not_in_the_log_is_told_apart_but_has_no_place)
+{
+    struct store_damage damage[3];
+
+    for (uint32_t number = 7; number <= 8; number++) {
+        struct store_damage found = { .kind = DAMAGE_SNAPSHOT,
+                                      .offset = number };
+        cr_assert(store_damage_note(h.store, &found));
+        cr_assert(not(store_damage_note(h.store, &found)));
+    }
+    cr_assert(eq(u64, seen(damage, 3), 2));
+    cr_assert(eq(u32, damage[0].offset, 0));
+    cr_assert(eq(u32, damage[1].offset, 0));
+}
+
 /* The table leads to another message: the batch is named, without a length. */
 Test(scrub, a_reader_does_not_name_the_place_of_another_message)
 {
@@ -692,6 +707,7 @@ Test(scrub, the_snapshot_is_looked_at)
     scrub_all(SIZE_MAX);
     cr_assert(eq(u64, seen(damage, 2), 1));
     cr_assert(eq(int, (int)damage[0].kind, DAMAGE_SNAPSHOT));
+    cr_assert(eq(u32, damage[0].offset, 0), "it is no place");
     cr_assert(wants_snapshot());
     scrub_all(SIZE_MAX);
     cr_assert(wants_snapshot(), "until there is a good one");
