@@ -1,12 +1,12 @@
 /* The insides of struct store, for the files of storage/ alone.
  *   open, close  store.c; recover.c, survey.c, reading.c, removed.c, replay.c
- *                and given.c find out what is there, keeper_load.c takes it over
+ *                and given.c find out what is there, keeper_load.c teaches it
  *   journal      append.c, batch.c, producers.c
  *   keeper       keeper.c, lanes.c, checkpoint.c; prepare.c, pool.c, spare.c
- *                (files for what comes); merge.c and the files it names; tally.c
- *                (what is in each segment), scrub.c, snapshot.c
+ *                make files; merge.c and those it names; tally.c knows what is
+ *                in each segment; scrub.c, snapshot.c
  *   readers      view.c; retire.c says when a segment has none any more
- *   any          segment.c (the files and their table), keydir*.c, examine.c,
+ *   any          segment.c (the table of files), keydir*.c, examine.c,
  *                damage.c, doubt.c, io.c, vfs.c */
 #ifndef GODWIT_STORAGE_INTERNAL_H
 #define GODWIT_STORAGE_INTERNAL_H
