@@ -9,6 +9,7 @@
 #include "storage/examine.h"
 #include "storage/offline/inspect_impl.h"
 #include "storage/io.h"
+#include "storage/rest.h"
 #include "storage/snapshot.h"
 
 #include <errno.h>
@@ -319,14 +320,45 @@ static void end_segment(struct inspect_pass *p)
     }
 }
 
+/* What stands behind the end that the next one's head gave it. */
+static void look_behind(struct inspect_pass *p, uint32_t end, uint32_t len)
+{
+    const struct segment_header *h = &p->file->header;
+    struct rest rest = { .vfs = &p->inspect->vfs,
+                         .fd = p->file->fd,
+                         .store_id = p->log->store_id,
+                         .segment = h->id,
+                         .epoch = h->epoch,
+                         .end = end,
+                         .at = end,
+                         .len = len };
+    enum status status =
+        p->file->header_lost ? STATUS_OK : rest_search(&rest, UINT32_MAX);
+
+    if (status == STATUS_IO) {
+        inspect_damage(p, &(struct store_damage) { .kind = DAMAGE_READ,
+                                                   .segment = h->id,
+                                                   .offset = rest.at });
+    } else {
+        fail(p, status);
+    }
+    if (rest.found) {
+        inspect_damage(p, &(struct store_damage) { .kind = DAMAGE_BATCH,
+                                                   .segment = h->id,
+                                                   .offset = rest.offset,
+                                                   .len = rest.batch_len });
+    }
+}
+
 /* `next`: the one behind it says where it ends when a recovery made it. */
 static enum status walk_segment(struct inspect_pass *p, uint64_t file_len,
                                 const struct segment *next, bool last,
                                 struct error *err)
 {
     const struct segment_header *h = &p->file->header;
-    uint32_t limit =
+    uint32_t len =
         file_len > SEGMENT_LEN_MAX ? SEGMENT_LEN_MAX : (uint32_t)file_len;
+    uint32_t limit = len;
     enum status status;
 
     p->segment = (struct inspect_segment) {
@@ -341,10 +373,13 @@ static enum status walk_segment(struct inspect_pass *p, uint64_t file_len,
     }
     status =
         last ? inspect_last(p, limit, err) : inspect_durable(p, limit, err);
+    if (status == STATUS_OK && limit < len) {
+        look_behind(p, limit, len);
+    }
     if (status == STATUS_OK) {
         end_segment(p);
     }
-    return status;
+    return p->status == STATUS_OK ? status : p->status;
 }
 
 static enum status walk_segments(struct inspect_pass *p, uint32_t last,

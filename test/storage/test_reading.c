@@ -1,9 +1,10 @@
-/* links: godwit_storage godwit_proto */
+/* links: godwit_offline godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/storage/upkeep.c test/lib/tmpdir.c */
 
 /* How much of the log a start reads: what the keydir does not have, and so much
  * behind it that nothing can be missed. */
 #include "storage/internal.h"
+#include "storage/offline/inspect.h"
 #include "test/storage/harness.h"
 #include "test/storage/upkeep.h"
 
@@ -317,6 +318,21 @@ static void must_be_known(void)
     cr_assert(eq(u64, damage[0].offset, offset));
 }
 
+static void must_be_found_offline(void)
+{
+    struct inspect_visitor visitor = { .arg = NULL };
+    struct inspect_totals totals;
+    struct inspect *inspect = NULL;
+
+    cr_assert(eq(int, inspect_open(&inspect, h.dir, NULL, &h.err), STATUS_OK),
+              "%s", h.err.text);
+    cr_assert(
+        eq(int, inspect_walk(inspect, &visitor, &totals, &h.err), STATUS_OK));
+    inspect_close(inspect);
+    cr_assert(eq(u64, totals.damages, 1));
+    cr_assert(eq(u64, totals.lost_batches, 0)); /* of what readers see */
+}
+
 Test(reading, what_stands_behind_a_hole_is_never_cut)
 {
     char path[600];
@@ -331,6 +347,7 @@ Test(reading, what_stands_behind_a_hole_is_never_cut)
         cr_assert(eq(u64, file_len(path), 64 * MIB));
         harness_kill(&h);
     }
+    must_be_found_offline();
     start_again();
     cr_assert(eq(u64, all_there(1, LAST_BEFORE), LAST_BEFORE));
 }
