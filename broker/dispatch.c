@@ -294,6 +294,21 @@ static uint64_t lost_until(struct dispatch *d, const struct offer *offer,
     return last;
 }
 
+/* A group of which a start knows nothing but its fact may have begun at the
+ * floor: what is missing below was not damaged. */
+static bool skip_absent(struct group_run *run, const struct offer *offer,
+                        uint64_t next_seq)
+{
+    struct lane_reader *lane = offer->lane_user;
+    uint64_t last = lane->absent_below - 1;
+
+    if (next_seq > offer->seq && next_seq <= last) {
+        last = next_seq - 1;
+    }
+    lane->absent_through = last;
+    return group_skip(run->group, offer->topic, last) == STATUS_OK;
+}
+
 /* The store does not have it. False: stop with this group for now. */
 static bool miss(struct dispatch *d, struct group_run *run,
                  const struct offer *offer, enum status status,
@@ -344,6 +359,10 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
         }
         gather(d, offer, &record);
         return true;
+    }
+    if (status == STATUS_NOT_FOUND && offer->seq < lane->absent_below
+        && offer->seq > lane->absent_through) {
+        return skip_absent(run, offer, next_seq);
     }
     if (is_lost(status)) {
         return miss(d, run, offer, status, next_seq, budget);

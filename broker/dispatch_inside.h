@@ -28,6 +28,10 @@ struct lane_reader {
     /* the store does not have it; it is lost when so many commits were read */
     uint64_t missing_seq;
     uint64_t missing_mark;
+    /* What the store does not have below was perhaps deleted before it knew of
+     * the group; and what of that was skipped. */
+    uint64_t absent_below;
+    uint64_t absent_through;
     struct lane_reader *next; /* of the topic */
 };
 

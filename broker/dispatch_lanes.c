@@ -56,6 +56,7 @@ static enum status add_lane(struct dispatch *d, struct group_run *run,
 {
     struct topic_state *state = topic->user;
     uint64_t after = group_starts_after(run->fact, topic->id);
+    bool settled = seqset_range_count(acked) > 0;
     struct lane_reader *lane = lane_reader_new(d, run, topic);
     enum status status = STATUS_OK;
 
@@ -77,13 +78,17 @@ static enum status add_lane(struct dispatch *d, struct group_run *run,
         lane_reader_free(d, lane);
         return status;
     }
+    if (!d->started && !settled) { /* see skip_to_floor() */
+        lane->absent_below = state->floor_seq;
+    }
     dispatch_touched(d, run);
     return STATUS_OK;
 }
 
 /* The group was decided when the floor was lower than it is now, where its fact
  * stands in the log: what is below was not kept for it. The log is told, or a
- * restart would not know. */
+ * restart would not know. Who dies before that is durable has settled nothing:
+ * the next start then takes what is missing below the floor for deleted. */
 static bool skip_to_floor(struct dispatch *d, struct group_run *run,
                           const struct topic *topic)
 {

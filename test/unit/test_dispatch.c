@@ -356,6 +356,64 @@ Test(dispatch, a_group_begins_at_the_floor_and_the_log_is_told)
     cr_assert_eq(acked_in_log(), 3); /* 2..4; 1 is deleted for everybody */
 }
 
+static void open_again(void)
+{
+    close_dispatch();
+    harness_reopen(&h);
+    ring = ring_new(sizeof(struct store_commit), 64, 1);
+    open_dispatch();
+}
+
+/* Messages 1 to 4 of 6 are gone: another group has settled them. */
+static void lose_four(void)
+{
+    make_topic();
+    add_ack(&h, GROUP + 7, TOPIC, 1, 4);
+    put_on_ring(false);
+    open_again();
+    publish(2);
+}
+
+/* ... and the broker died before the log was told. */
+Test(dispatch, a_group_begins_at_the_floor_although_the_log_was_not_told)
+{
+    lose_four();
+    trim(2, 5);
+    make_group();
+    open_again();
+    join();
+    cr_assert_str_eq(pump(), "5 6 ");
+    cr_assert_eq(books().gap, 0);
+    cr_assert(dispatch_log(d, submission, now_us, now_us));
+    cr_assert_eq(acked_in_log(), 3);
+}
+
+/* A group that has settled something began before: what it misses is lost. */
+Test(dispatch, what_is_missing_below_the_floor_is_lost_to_who_was_there)
+{
+    lose_four();
+    make_group();
+    add_ack(&h, GROUP, TOPIC, 5, 5);
+    put_on_ring(false);
+    trim(2, 5);
+    open_again();
+    join();
+    cr_assert_str_eq(pump(), "gap2-4 6 ");
+    cr_assert_eq(books().gap, 3);
+}
+
+/* At the floor and above it is lost in any case. */
+Test(dispatch, what_is_missing_at_the_floor_is_lost)
+{
+    lose_four();
+    trim(2, 4);
+    make_group();
+    open_again();
+    join();
+    cr_assert_str_eq(pump(), "gap4-4 5 6 ");
+    cr_assert_eq(books().gap, 1);
+}
+
 Test(dispatch, a_group_that_was_there_before_is_owed_what_is_below_the_floor)
 {
     make_topic();
