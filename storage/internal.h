@@ -132,7 +132,7 @@ struct fact_note {
 struct given {
     bool wanted;                            /* it was damaged */
     struct seqset facts[CATALOG_GROUP + 1]; /* ids of each class */
-    uint64_t *lanes; /* group << 32 | topic, ascending */
+    uint64_t *lanes;                        /* group << 32 | topic, ascending */
     size_t lane_count;
     size_t lane_capacity;
 };
