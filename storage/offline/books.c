@@ -118,7 +118,7 @@ static enum status keep(struct books_fact *entry,
     return STATUS_OK;
 }
 
-enum status books_fact(struct books *books, const struct record_fact *fact)
+static enum status add_fact(struct books *books, const struct record_fact *fact)
 {
     size_t class = fact->class;
     void *facts = class < BOOKS_CLASSES ? books->facts[class] : NULL;
@@ -134,6 +134,16 @@ enum status books_fact(struct books *books, const struct record_fact *fact)
     }
     if (status == STATUS_OK && fact->deleted && fact->class != CATALOG_APP) {
         lanes_drop(&books->lanes, belongs_to, fact);
+    }
+    return status;
+}
+
+enum status books_fact(struct books *books, const struct record_fact *fact)
+{
+    enum status status = add_fact(books, fact);
+
+    if (status == STATUS_OK) {
+        books->facts[fact->class][fact->id].given = true;
     }
     return status;
 }
@@ -308,21 +318,32 @@ enum status books_lane(struct books *books, const struct store_lane *from)
 
 /* ---- a record ---- */
 
-static enum status note_fact(struct books *books, const struct record *record)
+static bool is_given(const struct books *books, const struct record_fact *fact)
+{
+    return fact->id < books->fact_counts[fact->class]
+           && books->facts[fact->class][fact->id].given;
+}
+
+static enum status note_fact(struct books *books, const struct record *record,
+                             enum books_news news)
 {
     struct record_fact fact;
     enum status status = fact_read(record->body, &fact);
 
-    return status == STATUS_OK ? books_fact(books, &fact) : status;
+    if (status != STATUS_OK
+        || (news == BOOKS_MISSING && is_given(books, &fact))) {
+        return status;
+    }
+    return add_fact(books, &fact);
 }
 
 enum status books_record(struct books *books, const struct record *record,
-                         bool state)
+                         enum books_news news)
 {
     if (record->kind == RECORD_MESSAGE) {
         return note_message(books, record);
     }
-    if (!state) {
+    if (news == BOOKS_MESSAGES) {
         return STATUS_OK;
     }
     switch (record->kind) {
@@ -334,7 +355,7 @@ enum status books_record(struct books *books, const struct record *record,
     case RECORD_RETRY:
         return note_retries(books, record);
     case RECORD_CATALOG:
-        return note_fact(books, record);
+        return note_fact(books, record, news);
     case RECORD_TRIM:
         return note_trim(books, record);
     }

@@ -21,6 +21,7 @@ struct books_topic {
 
 struct books_fact {
     bool known;
+    bool given;              /* by a snapshot */
     struct record_fact fact; /* name and value point into `bytes` */
     uint8_t *bytes;
 };
@@ -36,10 +37,17 @@ struct books {
 
 void books_fini(struct books *books);
 
-/* Take note of a whole record; with `state` not, of messages alone: what the
- * others say is known already. STATUS_CORRUPT: it cannot be so; STATUS_NOMEM. */
+/* What a record may tell. */
+enum books_news {
+    BOOKS_MESSAGES, /* a snapshot has said all else, */
+    BOOKS_MISSING,  /* or not all of it, because it is damaged */
+    BOOKS_ALL
+};
+
+/* Take note of a whole record. STATUS_CORRUPT: it cannot be so; STATUS_NOMEM. */
 MUST_CHECK enum status books_record(struct books *books,
-                                    const struct record *record, bool state);
+                                    const struct record *record,
+                                    enum books_news news);
 /* The same of what a snapshot says. */
 MUST_CHECK enum status books_topic(struct books *books,
                                    const struct store_topic *topic);

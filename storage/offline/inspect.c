@@ -111,7 +111,8 @@ static void on_record(void *arg, const struct batch *batch,
     if (p->status != STATUS_OK) {
         return;
     }
-    status = books_record(p->books, record, place >= p->known);
+    status = books_record(p->books, record,
+                          place < p->known ? p->old_news : BOOKS_ALL);
     if (status == STATUS_CORRUPT) { /* ids out of all bounds */
         inspect_damage(p, &(struct store_damage) {
                               .kind = DAMAGE_RECORD,
@@ -478,7 +479,7 @@ static enum status read_snapshot(struct inspect_pass *p, struct error *err)
     p->place = p->known = head.place;
     p->totals->snapshot_damages += damaged;
     if (p->totals->snapshot_damages > 0) {
-        p->known = 0; /* whatever the log has of it still adds to it */
+        p->old_news = BOOKS_MISSING;
         snapshot_damaged(p);
     }
     return status;

@@ -29,7 +29,8 @@ struct inspect_pass {
     struct seqset gone;              /* as the snapshot says */
     uint32_t last_id;                /* of the last that is ours */
     uint64_t place;                  /* that the snapshot covers, */
-    uint64_t known;           /* and up to where nothing but messages is news */
+    uint64_t known;           /* and up to where records may only tell ... */
+    enum books_news old_news; /* ... this */
     uint64_t newest_us;       /* when the last batch was written */
     struct examine_link last; /* the batch before this segment, */
     struct examine_link unsealed; /* and the last that was no seal */
