@@ -37,7 +37,8 @@ enum {
     UPKEEP_LEN = 1024 * 1024,
     ACKS_LEN = 256 * 1024,
     FREED_MIN = 8 * 1024 * 1024,
-    IDLE_S_MAX = 60
+    IDLE_S_MAX = 60,
+    LAG_S_MAX = 120
 };
 
 static struct store *store;
@@ -91,7 +92,8 @@ static size_t put_ack(uint8_t *at, uint32_t topic, uint64_t first,
     return record_size(len);
 }
 
-/* As a ring would: no further ahead of the slowest than LAG_MAX. */
+/* As a ring would: no further ahead of the slowest than LAG_MAX. One that takes
+ * nothing for so long is stuck. */
 static void push(const struct store_commit *commit)
 {
     unsigned at = atomic_load(&committed);
@@ -100,7 +102,9 @@ static void push(const struct store_commit *commit)
     CHECK(store_sync(store, &err) == STATUS_OK);
     CHECK(commit->record_count > 0 && at < COUNT_OF(commits));
     for (int i = 0; i <= READER_COUNT; i++) {
+        const time_t until = time(NULL) + LAG_S_MAX;
         while (at > atomic_load(&reached[i]) + LAG_MAX) {
+            CHECK(time(NULL) < until);
             sched_yield();
         }
     }

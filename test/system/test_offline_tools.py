@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -976,6 +977,22 @@ def a_full_disk_leaves_nothing(env):
     check_equal(os.listdir(disk), [], "what is left")
 
 
+def has_open(process, path):
+    """Is this file among those it has open?"""
+    check(process.poll() is None, "it has ended")
+    try:
+        return any(os.path.samefile(fd.path, path)
+                   for fd in os.scandir(f"/proc/{process.pid}/fd") if os.path.exists(fd.path))
+    except FileNotFoundError:
+        return False
+
+
+def switches(process):
+    """How often it went to sleep by itself."""
+    with open(f"/proc/{process.pid}/status") as file:
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", file.read(), re.M).group(1))
+
+
 @case(short=True)
 def a_backup_waits_for_a_removal(env):
     """The lock that keeps segments from being removed meanwhile."""
@@ -987,7 +1004,10 @@ def a_backup_waits_for_a_removal(env):
         fcntl.flock(file, fcntl.LOCK_EX)
         process = subprocess.Popen([env.godwit, "backup", broker.data_dir, env.path("copy")],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        time.sleep(0.2)
+        wait_until(lambda: has_open(process, path), 30, "it to come to the lock")
+        naps = switches(process)
+        wait_until(lambda: switches(process) >= naps + 3 or process.poll() is not None, 30,
+                   "it to try again and again")
         check(process.poll() is None, "it did not wait")
         check(not os.path.exists(env.path("copy")), "it began")
         fcntl.flock(file, fcntl.LOCK_UN)
