@@ -240,7 +240,7 @@ enum status recovery_load(struct recovery *r, const struct found_segment *f,
                                                   : (uint32_t)f->file_len,
         .found = from,
         .looked = from,
-        .whole = whole || f->segment->header_lost,
+        .whole = whole || f->whole || f->segment->header_lost,
     };
 
     if (r->memory_id == f->id && r->memory_from == from

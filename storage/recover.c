@@ -566,6 +566,46 @@ static enum status find_last(struct recovery *r, uint64_t place,
     return STATUS_OK;
 }
 
+static bool is_sealed(struct recovery *r, uint32_t from)
+{
+    struct batch batch;
+
+    while (recovery_find_batch(r, from, &batch)) {
+        if (batch.header.kind == BATCH_SEAL) {
+            return true;
+        }
+        from = batch.header.offset + batch.header.len;
+    }
+    return false;
+}
+
+/* Behind a seal the next segment was about to be used. That nothing is found
+ * where it begins may be the disk's fault: all of it is looked at. */
+static enum status look_behind_seal(struct recovery *r, uint64_t place,
+                                    struct error *err)
+{
+    struct found_segment *f = &r->found[r->last];
+    uint64_t begin = place_of(f->id, SEGMENT_BEGIN);
+    uint32_t from = place_offset(place > begin ? place : begin);
+    struct batch batch;
+    enum status status;
+
+    if (r->last + 1 == r->found_count || f->id < place_segment(place)
+        || f[1].segment->header_lost) {
+        return STATUS_OK;
+    }
+    status = recovery_load(r, f, from, false, err);
+    if (status != STATUS_OK || !is_sealed(r, from)) {
+        return status;
+    }
+    f[1].whole = true;
+    status = recovery_load(r, f + 1, SEGMENT_BEGIN, true, err);
+    if (status == STATUS_OK && recovery_find_batch(r, SEGMENT_BEGIN, &batch)) {
+        r->last++;
+    }
+    return status;
+}
+
 static enum status start_anew(struct recovery *r, struct error *err)
 {
     struct tail none = { 0 };
@@ -702,6 +742,9 @@ static enum status bring_up(struct recovery *r, struct keydir_meta *meta,
         }
     }
     status = find_last(r, meta->place < r->known ? r->known : meta->place, err);
+    if (status == STATUS_OK) {
+        status = look_behind_seal(r, meta->place, err);
+    }
     if (status == STATUS_OK) {
         status = recover_unclean(r, meta->place, err);
         /* Closed properly, with no room left in its segment. */

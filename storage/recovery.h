@@ -13,6 +13,7 @@ struct found_segment {
     struct segment *segment; /* once in the table not ours */
     uint64_t file_len;
     bool in_table;
+    bool whole; /* read to its end, whatever seems to be missing */
 };
 
 /* A whole batch of the last segment. */

@@ -391,6 +391,46 @@ Test(reading, nor_is_it_cut_for_want_of_space)
     cr_assert(eq(u64, file_len(path), 64 * MIB));
 }
 
+/* As if the segment were made of a file of the pool. */
+static void make_recycled(uint32_t id)
+{
+    enum { AT_RECYCLED = 56 }; /* FORMAT.md */
+    uint8_t block[BLOCK_LEN];
+    char path[600];
+    int fd;
+
+    segment_file(&h, id, path, sizeof path);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0 && pread(fd, block, sizeof block, 0) == BLOCK_LEN);
+    put_u32(block + AT_RECYCLED, 1);
+    block_close(block);
+    CHECK(pwrite(fd, block, sizeof block, 0) == BLOCK_LEN);
+    close(fd);
+}
+
+/* All that a start looks at of a new segment is lost: it seems unused. */
+Test(reading, a_segment_behind_a_seal_is_looked_at_to_its_end)
+{
+    uint32_t id;
+    uint64_t first = 0; /* of the messages in it */
+
+    while (h.store->journal.active->header.id < 3) {
+        write_messages(1);
+        first++;
+    }
+    id = h.store->journal.active->header.id;
+    write_messages(WRITTEN - 1);
+    harness_kill(&h);
+    make_recycled(id);
+    lose(id, 1, FIRST_AFTER - 1);
+    start_again();
+    cr_assert(eq(u64, last_seq(&h, TOPIC), first + WRITTEN - 1));
+    cr_assert(eq(u64, all_there(1, first - 1), first - 1));
+    cr_assert(eq(u64, all_there(first + FIRST_AFTER - 1, first + WRITTEN - 1),
+                 WRITTEN - FIRST_AFTER + 1));
+    cr_assert(gt(u64, h.recovery.damaged_bytes, 40 * (uint64_t)MIB));
+}
+
 /* What a crash tore was never confirmed. */
 Test(reading, a_torn_batch_behind_the_end_is_no_damage)
 {
