@@ -89,19 +89,19 @@ struct merge_at {
 
 struct merge {
     enum merge_stage stage;
+    bool looked;       /* for work, see below */
     uint64_t waits_us; /* since when it is in that stage */
     struct keeping keeping;
     struct trims trims;
     uint64_t readable[MERGE_WINDOWS]; /* places found so, in this call */
     /* when it was looked for work last */
-    bool looked;
     uint64_t looked_us;
     uint64_t looked_place;
     uint64_t looked_len; /* keeper.applied_len */
     /* choosing */
     uint32_t choose_at; /* segments up to this id were looked at */
-    size_t choose_cost; /* of this call, in entries of the tally */
     uint32_t best;
+    size_t choose_cost; /* of this call, in entries of the tally */
     uint64_t best_live;
     uint64_t best_bytes;
     struct seqset unreadable; /* ids: left alone until the next start */
