@@ -1,6 +1,7 @@
 #include "storage/batch.h"
 
 #include "storage/checksum.h"
+#include "storage/record.h"
 
 /* Where each field of the header stands; FORMAT.md says the same in prose. */
 enum {
@@ -272,4 +273,21 @@ bool batch_vouches_for_records(const struct batch *batch, uint64_t seed)
     }
     return checksum_numbers(next_hash, &walk, seed) == h->records_hash
            && walk.at != UINT32_MAX && walk.count == h->record_count;
+}
+
+bool batch_whole(const struct batch *batch, uint64_t seed)
+{
+    struct record record;
+    struct slice bytes;
+    uint32_t count = 0;
+    uint32_t at = 0;
+
+    while (batch_next(batch, &at, &bytes)) {
+        if (record_read(bytes, &record) != STATUS_OK) {
+            return false;
+        }
+        count++;
+    }
+    return at != UINT32_MAX && count == batch->header.record_count
+           && batch_vouches_for_records(batch, seed);
 }

@@ -120,4 +120,9 @@ uint64_t batch_records_hash(const struct batch *batch, uint64_t seed);
  * the place of some. Batches of version 1 cannot tell: true. */
 bool batch_vouches_for_records(const struct batch *batch, uint64_t seed);
 
+/* With its header and index found whole by batch_read(), all of the batch is as
+ * it was written: each record too, and none of an earlier life of the file is
+ * among them. */
+bool batch_whole(const struct batch *batch, uint64_t seed);
+
 #endif

@@ -117,24 +117,6 @@ static enum status replay_durable(struct recovery *r, size_t i, uint32_t from,
 
 /* ---- the last segment ---- */
 
-/* All of them, and none that an earlier life of the file left behind. */
-static bool records_whole(const struct batch *batch, uint64_t seed)
-{
-    struct slice bytes;
-    struct record record;
-    uint32_t count = 0;
-    uint32_t at = 0;
-
-    while (batch_next(batch, &at, &bytes)) {
-        if (record_read(bytes, &record) != STATUS_OK) {
-            return false;
-        }
-        count++;
-    }
-    return at != UINT32_MAX && count == batch->header.record_count
-           && batch_vouches_for_records(batch, seed);
-}
-
 static enum status note_batch(struct recovery *r, const struct batch *batch,
                               bool whole)
 {
@@ -163,7 +145,7 @@ static enum status survey(struct recovery *r, uint32_t from,
     while (recovery_find_batch(r, at, &batch)) {
         struct batch whole;
         bool good = recovery_batch_at(r, batch.header.offset, true, &whole)
-                    && records_whole(&whole, r->store->log.store_id);
+                    && batch_whole(&whole, r->store->log.store_id);
         if (batch.header.durable > *watermark
             && batch.header.durable
                    <= place_of(r->memory_id, batch.header.offset)) {

@@ -219,14 +219,37 @@ static enum status open_format(struct store *store, uint64_t now_us,
 
 /* ---- open and close ---- */
 
+/* The file that a backup has and no store (offline/manifest.h). A start would
+ * change the backup for good. When it cannot be told, what follows fails. */
+static enum status refuse_backup(const struct store *store, struct error *err)
+{
+    char path[PATH_LEN_MAX];
+    int fd;
+
+    path_in(store, "backup", path);
+    fd = io_open(store->vfs, path, O_RDONLY);
+    if (fd < 0) {
+        return STATUS_OK;
+    }
+    store->vfs->close(store->vfs, fd);
+    return error_set(
+        err, STATUS_INVALID, 0,
+        "%.300s is a backup: make a data folder of it with `godwit "
+        "restore`; nothing was changed",
+        store->dir);
+}
+
 static enum status open_folder(struct store *store,
                                const struct store_config *config,
                                struct error *err)
 {
     char parent[PATH_LEN_MAX];
-    enum status status = make_dir(store, store->dir, err);
+    enum status status = refuse_backup(store, err);
 
     path_in(store, "..", parent);
+    if (status == STATUS_OK) {
+        status = make_dir(store, store->dir, err);
+    }
     if (status == STATUS_OK) {
         status = take_lock(store, err);
     }

@@ -73,25 +73,35 @@ enum status backup_go_on(struct backup *b, uint64_t by)
     return error_set(b->err, STATUS_CLOSED, 0, "stopped");
 }
 
-static void tell(struct backup *b, const char *file, uint64_t offset,
-                 uint64_t len, const char *text)
+static void tell(struct backup *b, const struct backup_damage *damage)
 {
-    struct backup_damage damage = { file, offset, len, text };
-
     b->out->damages++;
-    b->out->damaged_bytes += len;
+    b->out->damaged_bytes += damage->len;
     if (b->job->damage != NULL) {
-        b->job->damage(b->job->arg, &damage);
+        b->job->damage(b->job->arg, damage);
     }
 }
 
-void backup_tell(struct backup *b, uint32_t id, uint64_t offset, uint64_t len,
-                 const char *text)
+void backup_tell(struct backup *b, uint32_t id, uint64_t len, const char *text)
 {
     struct landing_name name;
 
     backup_name_of(id, &name);
-    tell(b, name.text, offset, len, text);
+    tell(b, &(struct backup_damage) {
+                .file = name.text, .len = len, .text = text });
+}
+
+void backup_tell_damage(struct backup *b, const struct store_damage *damage)
+{
+    struct landing_name name;
+
+    backup_name_of(damage->segment, &name);
+    tell(b, &(struct backup_damage) { .file = name.text,
+                                      .offset = damage->offset,
+                                      .len = damage->len,
+                                      .text = store_damage_word(damage->kind),
+                                      .topic = damage->topic,
+                                      .seq = damage->seq });
 }
 
 /* ---- is it a store? ---- */
@@ -327,7 +337,7 @@ static void leave_out(struct backup *b)
     for (size_t i = 0; i < b->source_count; i++) {
         const struct source *s = &b->sources[i];
         if (s->foreign && s->id > b->listed) {
-            backup_tell(b, s->id, 0, s->len,
+            backup_tell(b, s->id, s->len,
                         "not a segment of this store; left out");
         }
         if (!s->foreign && !seqset_has(&b->gone, s->id)) {
@@ -338,20 +348,26 @@ static void leave_out(struct backup *b)
     b->source_count = kept;
 }
 
-/* Ids rise by one from 1 on. Those before the last that are neither there nor
- * said to be gone are lost. */
+/* Those from `id` to before `end` that are not said to be gone are lost. */
+static void tell_missing_between(struct backup *b, uint32_t id, uint32_t end)
+{
+    for (; id < end; id++) {
+        if (!seqset_has(&b->gone, id)) {
+            backup_tell(b, id, 0, "it is missing");
+        }
+    }
+}
+
+/* Ids rise by one from 1 on, and the log reaches as far as the snapshot. */
 static void tell_missing(struct backup *b)
 {
     uint32_t id = 1;
 
     for (size_t i = 0; i < b->source_count && i <= b->last; i++) {
-        for (; id < b->sources[i].id; id++) {
-            if (!seqset_has(&b->gone, id)) {
-                backup_tell(b, id, 0, 0, "it is missing");
-            }
-        }
+        tell_missing_between(b, id, b->sources[i].id);
         id = b->sources[i].id + 1;
     }
+    tell_missing_between(b, id, place_segment(b->place) + 1);
 }
 
 static enum status list_log(struct backup *b)
@@ -393,9 +409,12 @@ enum status backup_end_file(struct backup *b, const char *name)
     return status;
 }
 
-/* The last segment that has a batch; the copy of the log ends in it. */
+/* The last segment that has a batch; the copy of the log ends in it. When
+ * nothing was ever written it has the first segment's head, so that it can be
+ * told from a log that was lost. */
 static enum status find_last(struct backup *b)
 {
+    b->last = 0;
     for (size_t i = b->source_count; i-- > 0;) {
         bool any;
         enum status status = backup_any_batch(b, &b->sources[i], &any);
@@ -404,7 +423,6 @@ static enum status find_last(struct backup *b)
             return status;
         }
     }
-    b->source_count = 0; /* nothing was ever written */
     return STATUS_OK;
 }
 
@@ -417,6 +435,7 @@ static enum status copy_listed(struct backup *b)
         if (b->sources[i].id > b->copied) {
             b->before = b->copied;
             b->told = *b->out;
+            b->broken = b->chain;
             status = backup_segment(b, i);
             b->copied = b->sources[i].id;
         }
@@ -449,7 +468,26 @@ static void undo_last(struct backup *b)
     told.file_count = b->out->file_count - 1;
     told.file_capacity = b->out->file_capacity;
     *b->out = told;
+    b->chain = b->broken;
     b->copied = b->before;
+}
+
+/* A segment that is sealed has another one behind it, since before it was
+ * sealed. That is copied too, and be it empty: without it the copy would look
+ * like a log that lost its end. */
+static bool follow_seal(struct backup *b)
+{
+    uint32_t last = b->source_count > 0 ? b->sources[b->last].id : 0;
+
+    if (!b->sealed || last != b->copied) {
+        return false;
+    }
+    if (b->last + 1 == b->source_count) {
+        backup_tell(b, last + 1, 0, "it is missing");
+        return false;
+    }
+    b->last++;
+    return true;
 }
 
 /* When a broker starts after a crash meanwhile, it writes the end of the last
@@ -466,10 +504,14 @@ static enum status copy_log(struct backup *b)
         if (status == STATUS_OK) {
             status = find_last(b);
         }
-        if (status != STATUS_OK || !recovered_behind(b)) {
+        if (status != STATUS_OK) {
             return status;
         }
-        undo_last(b);
+        if (recovered_behind(b)) {
+            undo_last(b);
+        } else if (!follow_seal(b)) {
+            return STATUS_OK;
+        }
     }
     return error_set(b->err, STATUS_AGAIN, 0,
                      "%.300s: brokers keep starting there. Try again",
@@ -551,11 +593,15 @@ static enum status copy_snapshot(struct backup *b, int fd)
                             b->job->from);
     }
     if (status == STATUS_CORRUPT) {
-        tell(b, "snapshot", 0, 0, "its head is damaged");
-        status = STATUS_OK;
-    } else if (status == STATUS_OK && damaged > 0) {
-        tell(b, "snapshot", 0, 0, "entries of it are damaged");
+        tell(b, &(struct backup_damage) { .file = "snapshot",
+                                          .text = "its head is damaged" });
+        return STATUS_OK;
     }
+    if (status == STATUS_OK && damaged > 0) {
+        tell(b, &(struct backup_damage) {
+                    .file = "snapshot", .text = "entries of it are damaged" });
+    }
+    b->place = status == STATUS_OK ? head.place : 0;
     return status;
 }
 
@@ -628,6 +674,12 @@ static enum status copy_all(struct backup *b, const uint8_t *block,
     }
     if (status == STATUS_OK) {
         status = list_log(b);
+    }
+    if (status == STATUS_OK && b->source_count == 0) {
+        status = error_set(b->err, STATUS_CORRUPT, 0,
+                           "the log is gone: no segment of this store is in "
+                           "%.300s/log; nothing was backed up",
+                           b->job->from);
     }
     if (status == STATUS_OK) {
         status = find_last(b);

@@ -15,7 +15,9 @@ struct backup_damage {
     const char *file; /* "log/0000000012.seg" */
     uint64_t offset;
     uint64_t len;
-    const char *text; /* "no batch", "other bytes than were backed up" */
+    const char *text; /* "message", "its content is not what it was" */
+    uint32_t topic;   /* id; 0: not of one message */
+    uint64_t seq;
 };
 
 struct backup_job {
@@ -39,11 +41,12 @@ struct backup_job {
  * the call is in the copy.
  *
  * STATUS_NOT_FOUND: no store there; STATUS_NEWER: of a newer format;
- * STATUS_CORRUPT: its format file is beyond reading; STATUS_EXISTS: something
- * is in `to`; STATUS_BUSY: a removal of segments did not end; STATUS_AGAIN: a
- * segment went away meanwhile (a broker was just starting); STATUS_CLOSED:
- * progress() had enough; STATUS_NO_SPACE, STATUS_IO, STATUS_NOMEM. Nothing is
- * left of `to` then. The caller ends *out with manifest_fini(). */
+ * STATUS_CORRUPT: its format file is beyond reading, or there is no segment at
+ * all: the log is gone; STATUS_EXISTS: something is in `to`; STATUS_BUSY: a
+ * removal of segments did not end; STATUS_AGAIN: a segment went away meanwhile
+ * (a broker was just starting); STATUS_CLOSED: progress() had enough;
+ * STATUS_NO_SPACE, STATUS_IO, STATUS_NOMEM. Nothing is left of `to` then. The
+ * caller ends *out with manifest_fini(). */
 MUST_CHECK enum status backup_make(const struct backup_job *job,
                                    struct manifest *out, struct error *err);
 
@@ -62,7 +65,8 @@ MUST_CHECK enum status backup_check(const struct backup_job *job,
 /* Copy the backup in `from` into `to`, which must be absent or empty, and check
  * each file against what the backup says of it. STATUS_CORRUPT: some are
  * damaged (each was told to damage()), and nothing is left of `to`; unless
- * despite_damage. Else as backup_make(). */
+ * despite_damage; or the backup holds no segment, so no broker could tell it
+ * from a new store. Else as backup_make(). */
 MUST_CHECK enum status backup_restore(const struct backup_job *job,
                                       struct manifest *out, struct error *err);
 

@@ -5,7 +5,7 @@
 
 #include "proto/seqset.h"
 #include "storage/offline/backup.h"
-#include "storage/batch.h"
+#include "storage/examine.h"
 
 enum { BACKUP_READ_LEN = 1024 * 1024 };
 
@@ -30,6 +30,12 @@ struct reading {
     struct batch_source source;
 };
 
+/* The last batches before a segment, as the next header names them. */
+struct chain {
+    struct examine_link last;
+    struct examine_link unsealed;
+};
+
 struct backup {
     const struct backup_job *job;
     const struct vfs *vfs;
@@ -46,10 +52,16 @@ struct backup {
     uint32_t copied;      /* id of the last segment that was copied, */
     uint32_t before;      /* and as it was before that one, */
     struct manifest told; /* as was the manifest, its files apart */
+    struct chain chain;   /* up to the last segment that was copied, */
+    struct chain broken;  /* and up to the one before that */
+    bool sealed;          /* the last that was copied: another one follows */
     struct seqset gone;   /* segments that the snapshot says were removed */
+    uint64_t place;       /* that the snapshot covers */
     uint64_t done;
     uint64_t total;
     struct reading reading;
+    struct examine examine; /* tells damage, and counts what is whole */
+    struct examine_visitor examined;
 };
 
 /* ---- backup.c ---- */
@@ -59,8 +71,8 @@ void backup_name_of(uint32_t id, struct landing_name *name);
 enum status backup_fail(struct backup *b, const char *doing, const char *path);
 /* STATUS_CLOSED: whoever asked for the backup had enough. */
 MUST_CHECK enum status backup_go_on(struct backup *b, uint64_t by);
-void backup_tell(struct backup *b, uint32_t id, uint64_t offset, uint64_t len,
-                 const char *text);
+void backup_tell(struct backup *b, uint32_t id, uint64_t len, const char *text);
+void backup_tell_damage(struct backup *b, const struct store_damage *damage);
 MUST_CHECK enum status backup_open_source(struct backup *b,
                                           const struct source *s, int *fd);
 /* What was read from it is what it held: it is still there. STATUS_AGAIN. */

@@ -105,34 +105,10 @@ static bool header_at(struct backup *b, uint32_t offset, struct batch *out)
            && (r->epoch == 0 || out->header.epoch == r->epoch);
 }
 
-struct counts {
-    uint64_t records;
-    uint64_t messages;
-};
-
-static bool records_whole(struct backup *b, const struct batch *batch,
-                          struct counts *counts)
-{
-    struct slice bytes;
-    struct record record;
-    uint32_t at = 0;
-
-    *counts = (struct counts) { 0 };
-    while (batch_next(batch, &at, &bytes)) {
-        if (record_read(bytes, &record) != STATUS_OK) {
-            return false;
-        }
-        counts->records++;
-        counts->messages += record.kind == RECORD_MESSAGE;
-    }
-    return at != UINT32_MAX && counts->records == batch->header.record_count
-           && batch_vouches_for_records(batch, b->store_id);
-}
-
 /* Look for a batch at `offset`: *len is its length, 0 when there is no header;
  * *whole: all of it is as it was written. */
 static enum status look(struct backup *b, uint32_t offset, uint32_t *len,
-                        bool *whole, struct counts *counts)
+                        bool *whole)
 {
     struct reading *r = &b->reading;
     struct batch batch;
@@ -150,7 +126,7 @@ static enum status look(struct backup *b, uint32_t offset, uint32_t *len,
     *len = batch.header.len;
     r->epoch = batch.header.epoch;
     *whole = batch_read(&r->source, offset, &batch) == STATUS_OK
-             && records_whole(b, &batch, counts);
+             && batch_whole(&batch, b->store_id);
     return STATUS_OK;
 }
 
@@ -196,13 +172,64 @@ static enum status copy_part(struct backup *b, uint32_t from, uint32_t to)
     return status;
 }
 
+static void on_batch(void *arg, const struct batch *batch)
+{
+    struct backup *b = arg;
+
+    b->out->batches++;
+    b->out->segment = batch->header.segment;
+    b->out->offset = batch->header.offset + batch->header.len;
+}
+
+static void on_record(void *arg, const struct batch *batch,
+                      const struct record *record, uint32_t offset)
+{
+    struct backup *b = arg;
+
+    (void)batch;
+    (void)offset;
+    b->out->records++;
+    b->out->messages += record->kind == RECORD_MESSAGE;
+}
+
+static void on_damage(void *arg, const struct store_damage *damage)
+{
+    backup_tell_damage(arg, damage);
+}
+
+/* Its chain goes on from the segment before, if that is there. */
+static void examine_begin(struct backup *b)
+{
+    const struct reading *r = &b->reading;
+
+    if (r->source.segment != b->copied + 1) {
+        b->chain = (struct chain) { 0 };
+    }
+    b->examined =
+        (struct examine_visitor) { on_batch, on_record, on_damage, b };
+    b->examine = (struct examine) { .source = r->source,
+                                    .epoch = r->epoch,
+                                    .visitor = &b->examined,
+                                    .at = SEGMENT_BEGIN,
+                                    .last = b->chain.last,
+                                    .unsealed = b->chain.unsealed };
+    examine_head(&b->examine, r->base);
+}
+
+/* Count, and tell what is damaged, up to `limit`, which is in memory. */
+static void examine_to(struct backup *b, uint32_t limit)
+{
+    b->examine.source.limit = b->examine.loaded = limit;
+    while (examine_next(&b->examine) == EXAMINE_BATCH) {
+    }
+}
+
 /* No whole batch stands at *at. Go to where the next one begins, the bytes
  * between copied as they are, or say that this is the end. The next one may
  * have been written after we looked, and this one before it: look again. */
 static enum status step_over(struct backup *b, uint32_t *at, uint32_t len,
                              bool *end)
 {
-    struct counts counts;
     uint32_t next;
     bool whole;
     enum status status =
@@ -213,7 +240,7 @@ static enum status step_over(struct backup *b, uint32_t *at, uint32_t len,
         return status;
     }
     b->reading.have = *at & ~(uint32_t)(BLOCK_LEN - 1);
-    status = look(b, *at, &len, &whole, &counts);
+    status = look(b, *at, &len, &whole);
     if (status != STATUS_OK || whole) {
         return status;
     }
@@ -221,37 +248,33 @@ static enum status step_over(struct backup *b, uint32_t *at, uint32_t len,
     if (status != STATUS_OK) {
         return status;
     }
-    backup_tell(b, b->reading.source.segment, *at, next - *at,
-                len == 0 ? "no batch" : "a damaged batch");
+    /* What its header vouches for is told record by record; bytes that are no
+     * batch are told with the next one, which they break the chain to. */
+    if (len > 0) {
+        examine_to(b, *at + len);
+    }
     status = copy_part(b, *at, next);
     *at = next;
     return status;
 }
 
 /* All batches from SEGMENT_BEGIN on; *at: where they end. */
-static enum status copy_batches(struct backup *b, uint32_t *at, bool *sealed)
+static enum status copy_batches(struct backup *b, uint32_t *at)
 {
     enum status status = STATUS_OK;
     bool end = false;
 
-    *sealed = false;
-    while (status == STATUS_OK && !end) {
-        struct counts counts;
+    while (status == STATUS_OK && !end && !b->examine.sealed) {
         uint32_t len;
         bool whole;
 
-        status = look(b, *at, &len, &whole, &counts);
+        status = look(b, *at, &len, &whole);
         if (status == STATUS_OK && !whole) {
             status = step_over(b, at, len, &end);
         } else if (status == STATUS_OK) {
-            *sealed = len == BATCH_SEAL_LEN;
-            b->out->batches++;
-            b->out->records += counts.records;
-            b->out->messages += counts.messages;
+            examine_to(b, *at + len);
             status = copy_part(b, *at, *at + len);
             *at += len;
-            b->out->segment = b->reading.source.segment;
-            b->out->offset = *at;
         }
     }
     return status;
@@ -268,15 +291,34 @@ static enum status copy_lost_end(struct backup *b, size_t i, uint32_t at)
     if (at >= end || (next->id == b->sources[i].id + 1 && next->epoch == 0)) {
         return STATUS_OK;
     }
-    backup_tell(b, b->sources[i].id, at, end - at, "the end of the segment");
+    examine_to(b, end);
     return copy_part(b, at, end);
+}
+
+static enum status copy_content(struct backup *b, size_t i)
+{
+    uint32_t len = b->reading.len;
+    uint32_t at = SEGMENT_BEGIN;
+    enum status status = reading_need(b, SEGMENT_BEGIN);
+
+    if (status == STATUS_OK) {
+        examine_begin(b);
+        status = copy_part(b, 0, len < SEGMENT_BEGIN ? len : SEGMENT_BEGIN);
+    }
+    if (status == STATUS_OK) {
+        status = copy_batches(b, &at);
+    }
+    if (status == STATUS_OK && !b->examine.sealed && i < b->last) {
+        status = copy_lost_end(b, i, at);
+    }
+    b->sealed = b->examine.sealed;
+    b->chain = (struct chain) { b->examine.last, b->examine.unsealed };
+    return status;
 }
 
 enum status backup_segment(struct backup *b, size_t i)
 {
     struct landing_name name;
-    uint32_t at = SEGMENT_BEGIN;
-    bool sealed = false;
     enum status status = reading_open(b, &b->sources[i]);
 
     backup_name_of(b->sources[i].id, &name);
@@ -284,17 +326,7 @@ enum status backup_segment(struct backup *b, size_t i)
         status = landing_file(&b->landing, name.text, b->err);
     }
     if (status == STATUS_OK) {
-        status = reading_need(b, SEGMENT_BEGIN);
-    }
-    if (status == STATUS_OK) {
-        uint32_t len = b->reading.len;
-        status = copy_part(b, 0, len < SEGMENT_BEGIN ? len : SEGMENT_BEGIN);
-    }
-    if (status == STATUS_OK) {
-        status = copy_batches(b, &at, &sealed);
-    }
-    if (status == STATUS_OK && !sealed && i < b->last) {
-        status = copy_lost_end(b, i, at);
+        status = copy_content(b, i);
     }
     if (status == STATUS_OK) {
         status = backup_still_there(b, &b->sources[i], b->reading.fd);

@@ -195,10 +195,16 @@ static void leave_strangers(struct inspect_pass *p)
     }
 }
 
-/* Ids count up from 1 without holes. */
+/* Ids count up from 1 without holes, and the log reaches as far as the snapshot
+ * does; a store has a first segment as soon as it is one. */
 static void count_missing(struct inspect_pass *p)
 {
-    for (uint64_t id = 1; id <= p->last_id; id++) {
+    uint64_t last = p->last_id == 0 ? 1 : p->last_id;
+
+    if (last < place_segment(p->place)) {
+        last = place_segment(p->place);
+    }
+    for (uint64_t id = 1; id <= last; id++) {
         p->totals->missing_segments +=
             !seqset_has(&p->ids, id) && !is_gone(p, id);
     }
@@ -406,6 +412,10 @@ static enum status walk_segments(struct inspect_pass *p, uint32_t last,
         segment_free(p->file, p->log);
     }
     segment_free(next, p->log);
+    /* The next one had its name before this was sealed. */
+    if (status == STATUS_OK && before == p->last_id && p->segment.sealed) {
+        p->totals->missing_segments++;
+    }
     return status;
 }
 

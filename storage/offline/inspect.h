@@ -68,7 +68,8 @@ struct inspect_visitor {
 
 struct inspect_totals {
     uint64_t segments;
-    uint64_t missing_segments; /* between others and not said to be removed */
+    uint64_t missing_segments; /* not said to be removed: between others, behind
+                                * a seal, or before the snapshot's place */
     uint64_t foreign_files;    /* named like segments, and not ours */
     uint64_t bytes;            /* read */
     uint64_t batches;

@@ -186,23 +186,6 @@ static bool header_at(const struct inspect_pass *p, const struct examine *e,
            && (e->epoch == 0 || out->header.epoch == e->epoch);
 }
 
-static bool records_whole(const struct batch *batch, uint64_t seed)
-{
-    struct record record;
-    struct slice bytes;
-    uint32_t count = 0;
-    uint32_t at = 0;
-
-    while (batch_next(batch, &at, &bytes)) {
-        if (record_read(bytes, &record) != STATUS_OK) {
-            return false;
-        }
-        count++;
-    }
-    return at != UINT32_MAX && count == batch->header.record_count
-           && batch_vouches_for_records(batch, seed);
-}
-
 /* Whole in every part: the next start keeps it. */
 static bool whole_at(struct inspect_pass *p, const struct examine *e,
                      uint32_t at, struct batch *out)
@@ -216,7 +199,7 @@ static bool whole_at(struct inspect_pass *p, const struct examine *e,
     have(p, at + out->header.len);
     source.limit = p->limit;
     return batch_read(&source, at, out) == STATUS_OK
-           && records_whole(out, source.seed);
+           && batch_whole(out, source.seed);
 }
 
 /* A header that is damaged says nothing, and what stands behind it in a file

@@ -113,7 +113,9 @@ enum status backup_read(const char *dir, const struct vfs *vfs,
 static void tell(struct restore *r, const struct manifest_file *file,
                  uint64_t len, const char *text)
 {
-    struct backup_damage damage = { file->name.text, 0, len, text };
+    struct backup_damage damage = { .file = file->name.text,
+                                    .len = len,
+                                    .text = text };
 
     r->damages++;
     if (r->job->damage != NULL) {
@@ -260,6 +262,22 @@ static enum status check_space(struct restore *r)
                      r->landing.dir, need >> 20, free_bytes >> 20);
 }
 
+/* A broker that starts on a folder without a segment makes the first one, as
+ * in a new store. */
+static enum status check_log(const struct restore *r)
+{
+    for (size_t i = 0; i < r->manifest->file_count; i++) {
+        if (memcmp(r->manifest->files[i].name.text, "log/", 4) == 0) {
+            return STATUS_OK;
+        }
+    }
+    return error_set(
+        r->err, STATUS_CORRUPT, 0,
+        "%.300s holds no segment of a log: what it was made of had "
+        "lost it; nothing was restored",
+        r->job->from);
+}
+
 static enum status restore_all(struct restore *r)
 {
     enum status status = landing_begin(&r->landing, r->vfs, r->job->to, r->err);
@@ -325,6 +343,9 @@ enum status backup_restore(const struct backup_job *job, struct manifest *out,
     enum status status = begin(&r, job, out, err);
 
     r.writing = true;
+    if (status == STATUS_OK) {
+        status = check_log(&r);
+    }
     if (status == STATUS_OK) {
         status = restore_all(&r);
     }

@@ -9,6 +9,7 @@
 
 #include "proto/check.h"
 #include "storage/offline/backup.h"
+#include "storage/block.h"
 #include "storage/offline/inspect.h"
 
 #include <criterion/criterion.h>
@@ -36,6 +37,9 @@ static char copy[500];
 static char again[500];
 static unsigned damages;
 static char last_damage[200];
+static uint64_t last_len;
+static uint32_t last_topic;
+static uint64_t told_seq;
 
 static void on_damage(void *arg, const struct backup_damage *damage)
 {
@@ -43,6 +47,9 @@ static void on_damage(void *arg, const struct backup_damage *damage)
     damages++;
     snprintf(last_damage, sizeof last_damage, "%s: %s", damage->file,
              damage->text);
+    last_len = damage->len;
+    last_topic = damage->topic;
+    told_seq = damage->seq;
 }
 
 static void body_of(uint64_t seq, char body[64])
@@ -322,9 +329,91 @@ Test(backup, damage_is_copied_and_told)
     cr_assert(eq(int, make(copy, &m), STATUS_OK), "%s", h.err.text);
     cr_assert(eq(u64, m.damages, 1));
     cr_assert(eq(u32, damages, 1));
-    cr_assert(eq(str, last_damage, "log/0000000001.seg: a damaged batch"));
+    cr_assert(eq(str, last_damage, "log/0000000001.seg: message"));
+    cr_assert(eq(u32, last_topic, TOPIC));
+    cr_assert(eq(u64, told_seq, 3));
+    cr_assert(lt(u64, last_len, 200)); /* it alone, not its batch */
+    cr_assert(eq(u64, m.damaged_bytes, last_len));
+    cr_assert(eq(u64, m.messages, 2 * COUNT - 1));
     manifest_fini(&m);
     cr_assert(eq(u64, files_damaged(copy), 0));
+}
+
+/* What is in the copy is what the file begins with. */
+static void same_file(uint32_t id)
+{
+    char from[600];
+    char to[600];
+    FILE *a;
+    FILE *b;
+    int byte;
+
+    path_of(id, from);
+    snprintf(to, sizeof to, "%s/log/%010u.seg", copy, id);
+    a = fopen(from, "rb");
+    b = fopen(to, "rb");
+    cr_assert(a != NULL && b != NULL);
+    while ((byte = getc(b)) != EOF) {
+        cr_assert(eq(int, getc(a), byte), "at %ld", ftell(b));
+    }
+    (void)fclose(a);
+    (void)fclose(b);
+}
+
+static void on_place(void *arg, const struct store_damage *damage)
+{
+    (void)damage;
+    ++*(unsigned *)arg;
+}
+
+/* Damaged places as verify finds them. */
+static unsigned verify(struct inspect_totals *totals)
+{
+    unsigned places = 0;
+    const struct inspect_visitor visitor = { .damage = on_place,
+                                             .arg = &places };
+    struct inspect *inspect;
+
+    cr_assert(eq(int, inspect_open(&inspect, h.dir, NULL, &h.err), STATUS_OK));
+    cr_assert(
+        eq(int, inspect_walk(inspect, &visitor, totals, &h.err), STATUS_OK));
+    inspect_close(inspect);
+    return places;
+}
+
+/* A copy says of the log what verify says of it, with whatever byte changed. */
+Test(backup, counts_as_verify_does)
+{
+    uint64_t seed = random_seed();
+
+    fprintf(stderr, "GODWIT_SEED=%llu\n", (unsigned long long)seed);
+    harness_close(&h);
+    for (int i = 0; i < 60; i++) {
+        struct inspect_totals totals;
+        struct manifest m;
+        unsigned places;
+        char path[600];
+        uint64_t at;
+
+        path_of(1, path);
+        at = random_next(&seed) % 20000;
+        flip_bit(path, at, 3);
+        cr_assert(eq(int, make(copy, &m), STATUS_OK), "%s", h.err.text);
+        places = verify(&totals);
+        cr_assert(gt(u32, places, 0));
+        cr_assert(eq(u32, damages, places), "byte %d", (int)at);
+        cr_assert(eq(u64, m.damages, totals.damages), "byte %d", (int)at);
+        cr_assert(eq(u64, m.damaged_bytes, totals.damaged_bytes), "byte %d",
+                  (int)at);
+        cr_assert(eq(u64, m.batches, totals.batches), "byte %d", (int)at);
+        cr_assert(eq(u64, m.records, totals.records), "byte %d", (int)at);
+        cr_assert(eq(u64, m.messages, totals.messages), "byte %d", (int)at);
+        manifest_fini(&m);
+        cr_assert(eq(u64, files_damaged(copy), 0));
+        same_file(1);
+        flip_bit(path, at, 3);
+        tmpdir_remove(copy);
+    }
 }
 
 /* The header of a batch in the middle, and the seal at the end. */
@@ -336,7 +425,7 @@ Test(backup, a_lost_header_is_stepped_over)
     flip_bit(path, find_in_file(path, "message number 3 ") - 64 - 100, 1);
     must_make(copy);
     cr_assert(eq(u32, damages, 1));
-    cr_assert(eq(str, last_damage, "log/0000000001.seg: no batch"));
+    cr_assert(eq(str, last_damage, "log/0000000001.seg: batch"));
 }
 
 /* One past the last byte that is not zero. */
@@ -356,14 +445,15 @@ static uint64_t used_len(const char *path)
 
 Test(backup, a_lost_end_of_a_segment_is_told)
 {
+    struct inspect_totals totals;
     char path[600];
 
     path_of(1, path);
     cr_assert(eq(int, truncate(path, (off_t)used_len(path) - 64), 0));
     must_make(copy);
-    cr_assert(eq(u32, damages, 1));
-    cr_assert(
-        eq(str, last_damage, "log/0000000001.seg: the end of the segment"));
+    cr_assert(gt(u32, damages, 0)); /* and what follows misses it */
+    harness_close(&h);
+    cr_assert(eq(u32, damages, verify(&totals)));
 }
 
 Test(backup, a_missing_segment_is_told)
@@ -375,6 +465,138 @@ Test(backup, a_missing_segment_is_told)
     must_make(copy);
     cr_assert(eq(u32, damages, 1));
     cr_assert(eq(str, last_damage, "log/0000000002.seg: it is missing"));
+}
+
+/* As many as there are; the highest of them. */
+static uint32_t last_segment(void)
+{
+    char path[600];
+    uint32_t id = 0;
+
+    do {
+        path_of(++id, path);
+    } while (is_there(path));
+    return id - 1;
+}
+
+Test(backup, a_log_that_is_gone_is_refused)
+{
+    struct manifest m;
+    char path[600];
+
+    harness_close(&h);
+    for (uint32_t id = last_segment(); id > 0; id--) {
+        path_of(id, path);
+        cr_assert(eq(int, unlink(path), 0));
+    }
+    cr_assert(eq(int, make(copy, &m), STATUS_CORRUPT));
+    cr_assert(ne(ptr, strstr(h.err.text, "the log is gone"), NULL), "%s",
+              h.err.text);
+    cr_assert(not(is_there(copy)));
+}
+
+/* Its sum is right, as a program of that kind would have made it. */
+Test(backup, one_without_a_segment_is_not_restored)
+{
+    struct manifest_file format = { .name.text = "format" };
+    struct bytes text = { 0 };
+    struct manifest m;
+    char path[600];
+    FILE *file;
+
+    must_make(copy);
+    cr_assert(eq(int, backup_read(copy, NULL, &m, &h.err), STATUS_OK));
+    for (size_t i = 0; i < m.file_count; i++) {
+        format =
+            strcmp(m.files[i].name.text, "format") == 0 ? m.files[i] : format;
+    }
+    m.files[0] = format;
+    m.file_count = 1;
+    cr_assert(eq(int, manifest_write(&text, &m), STATUS_OK));
+    snprintf(path, sizeof path, "%s/backup", copy);
+    file = fopen(path, "wb");
+    cr_assert(ne(ptr, file, NULL));
+    (void)fwrite(bytes_begin(&text), 1, bytes_len(&text), file);
+    (void)fclose(file);
+    bytes_fini(&text);
+    manifest_fini(&m);
+    for (int despite = 0; despite <= 1; despite++) {
+        cr_assert(eq(int, restore(copy, again, despite), STATUS_CORRUPT));
+        cr_assert(ne(ptr, strstr(h.err.text, "no segment"), NULL), "%s",
+                  h.err.text);
+        cr_assert(not(is_there(again)));
+    }
+}
+
+/* A new store, in which nothing was ever written, is none that lost its log. */
+Test(backup, of_an_empty_store)
+{
+    struct harness empty;
+    struct manifest m;
+
+    harness_init(&empty);
+    cr_assert(eq(int, harness_open(&empty), STATUS_OK));
+    harness_close(&h);
+    snprintf(h.dir, sizeof h.dir, "%s", empty.dir);
+    cr_assert(eq(int, make(copy, &m), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(u64, m.damages, 0));
+    cr_assert(eq(u64, m.batches, 0));
+    manifest_fini(&m);
+    is_sound(copy);
+    cr_assert(eq(int, restore(copy, again, false), STATUS_OK), "%s",
+              h.err.text);
+    harness_fini(&empty);
+}
+
+/* What is behind the seal of the last one that has batches, is copied too. */
+Test(backup, ends_with_a_segment_that_is_not_sealed)
+{
+    enum { LAST = 2 };
+    struct manifest m;
+    char path[600];
+
+    harness_close(&h);
+    for (uint32_t id = last_segment(); id > LAST + 1; id--) {
+        path_of(id, path);
+        cr_assert(eq(int, unlink(path), 0));
+    }
+    path_of(LAST + 1, path);
+    cr_assert(eq(int, truncate(path, BLOCK_LEN), 0)); /* only prepared */
+    cr_assert(eq(int, make(copy, &m), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(u64, m.damages, 0));
+    cr_assert(eq(u64, m.segment, LAST));
+    manifest_fini(&m);
+    is_sound(copy);
+    snprintf(path, sizeof path, "%s/log/%010u.seg", copy, LAST + 1);
+    cr_assert(is_there(path));
+    cr_assert(eq(int, restore(copy, again, false), STATUS_OK), "%s",
+              h.err.text);
+    is_sound(again);
+    tmpdir_remove(copy);
+    path_of(LAST + 1, path);
+    cr_assert(eq(int, unlink(path), 0));
+    cr_assert(eq(int, make(copy, &m), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(u64, m.damages, 1));
+    cr_assert(eq(str, last_damage, "log/0000000003.seg: it is missing"));
+    manifest_fini(&m);
+}
+
+/* A broker on it would change it for good. */
+Test(backup, is_no_data_folder)
+{
+    struct harness other = h;
+
+    must_make(copy);
+    CHECK(strlen(copy) < sizeof other.dir);
+    memcpy(other.dir, copy, strlen(copy) + 1);
+    other.config.dir = other.dir;
+    other.store = NULL;
+    other.view = NULL;
+    cr_assert(eq(int, harness_open(&other), STATUS_INVALID));
+    cr_assert(ne(ptr, strstr(other.err.text, "godwit restore"), NULL), "%s",
+              other.err.text);
+    cr_assert(eq(u64, files_damaged(copy), 0));
+    is_sound(copy);
 }
 
 Test(backup, a_segment_of_another_store_is_left_out)

@@ -702,6 +702,33 @@ Test(inspect, missing_and_foreign_segments_are_counted)
     cr_assert(gt(u64, totals.missing, 0));
 }
 
+/* All segments but the first `keep` are gone. */
+static uint64_t missing_with(uint32_t keep)
+{
+    char path[600];
+
+    for (uint32_t id = 100; id > keep; id--) {
+        segment_file(&h, id, path, sizeof path);
+        cr_assert(unlink(path) == 0 || errno == ENOENT);
+    }
+    must_walk();
+    return totals.missing_segments;
+}
+
+Test(inspect, a_lost_end_of_the_log_is_counted)
+{
+    for (int i = 0; i < 60; i++) {
+        add_sized(&h, ORDERS, 3000, 'x');
+        must_commit();
+    }
+    harness_close(&h);
+    cr_assert(eq(u64, missing_with(99), 0));
+    cr_assert(eq(u64, missing_with(2), 1)); /* it ends with a seal */
+    cr_assert(eq(u64, totals.damages, 0));
+    cr_assert(eq(u64, missing_with(0), 1)); /* nothing is left at all */
+    cr_assert(eq(u64, totals.segments, 0));
+}
+
 /* Fail the 1st, 2nd, 3rd... call in turn, once or from then on, until one pass
  * goes untouched. Whatever does not read is told, or ends the walk. */
 static void fail_each(bool sticky)
