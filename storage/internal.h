@@ -374,7 +374,11 @@ bool store_retire_rested(struct store *store, uint64_t epoch);
 
 /* doubt.c */
 bool doubt_found(struct store *store);
+/* A start takes the keydir in hand; and while it still does. */
+void doubt_begin(struct store *store);
 void doubt_set(struct store *store);
+/* It has to be made anew: if this start does not, then the next. */
+void doubt_insist(struct store *store);
 void doubt_clear(struct store *store);
 /* The keydir cannot be believed: the next start makes a new one. Any thread. */
 void store_doubt(struct store *store);

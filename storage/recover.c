@@ -435,6 +435,7 @@ static enum status open_keydir(struct recovery *r, bool create,
 
     keydir_path(store, path);
     if (create) {
+        doubt_insist(store);
         keydir_close(store->keydir);
         store->keydir = NULL;
         /* The mark of doubt first: a keydir that is cut short while it is made
@@ -530,7 +531,7 @@ static enum status have_keydir(struct recovery *r, struct keydir_meta *meta,
     bool doubtful = doubt_found(store);
     enum status status;
 
-    doubt_set(store);
+    doubt_begin(store);
     status = choose_keydir(r, doubtful, meta, err);
     if (!store->keeper.given.wanted) {
         doubt_clear(store); /* else when the log was read */
