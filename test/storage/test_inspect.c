@@ -501,38 +501,6 @@ Test(inspect, a_snapshot_speaks_for_removed_segments)
     cr_assert(eq(u64, totals.missing_segments, 1));
 }
 
-/* ... and what it does say is not undone by what is older. */
-Test(inspect, a_damaged_snapshot_speaks_for_what_it_has)
-{
-    uint32_t id;
-    char path[600];
-
-    fill_segments();
-    id = h.store->journal.active->header.id;
-    add_fact(&h, CATALOG_TOPIC, ORDERS, "renamed", "", false);
-    add_sent(&h, MAIL, "to be the last entry", 1, 1);
-    must_commit();
-    while (h.store->journal.active->header.id == id) {
-        add_sized(&h, MAIL, 3000, 'x');
-        must_commit();
-    }
-    write_snapshot(id);
-    harness_close(&h);
-    segment_file(&h, id, path, sizeof path);
-    cr_assert(eq(int, unlink(path), 0));
-    snprintf(path, sizeof path, "%s/snapshot", h.dir);
-    flip_bit(path, file_len(path) - 10, 2);
-    must_walk();
-    cr_assert(eq(u64, totals.snapshot_damages, 1));
-    cr_assert(eq(u32, inspect_id(inspect, CATALOG_TOPIC, slice_text("renamed")),
-                 ORDERS));
-    flip_bit(path, find_in_file(path, "renamed"), 2);
-    must_walk();
-    cr_assert(eq(u64, totals.snapshot_damages, 2));
-    cr_assert(eq(u32, inspect_id(inspect, CATALOG_TOPIC, slice_text("orders")),
-                 ORDERS));
-}
-
 /* Broken off before the file was unlinked: the next start ends it. */
 Test(inspect, a_segment_that_is_as_good_as_removed_is_passed_by)
 {
