@@ -100,6 +100,8 @@ def an_idle_broker_uses_no_cpu(env):
     session.attach("work")
     session.take(100)
     session.settle("orders", "ack", ranges=[(1, 100)])
+    scrubbed = re.compile(rb"^godwit_store_scrub_passes_total 1$", re.M)
+    wait_until(lambda: scrubbed.search(http.get("/metrics").body), 30, "the first scrub")
     time.sleep(1)  # the keeper's checkpoint of it
     before = broker.cpu_seconds()
     time.sleep(3)
