@@ -52,8 +52,7 @@ bool __wrap_recovery_find_batch(struct recovery *r, uint32_t from,
     if (bug != BUG_STOP_AT_BAD) {
         return found;
     }
-    stopped = stopped || (found && out->header.offset != from)
-              || (!found && from > SEGMENT_BEGIN);
+    stopped = stopped || (found && out->header.offset != from);
     return found && !stopped;
 }
 

@@ -152,9 +152,15 @@ bool model_may_go(const struct model *model, uint32_t topic, uint64_t seq)
 
 /* ---- text ---- */
 
+/* Of what is deleted for everybody a lane keeps only how much was settled, and
+ * that not to the letter: it is left out here, and so is a lane that says
+ * nothing else. */
 struct text {
     char *at;
     size_t len;
+    uint64_t first[MODEL_TOPICS]; /* of the store's topics */
+    size_t lane;                  /* where the last one begins, */
+    size_t said;                  /* and what was said of it */
 };
 
 __attribute__((format(printf, 2, 3))) static void say(struct text *t,
@@ -170,40 +176,72 @@ __attribute__((format(printf, 2, 3))) static void say(struct text *t,
     t->len += (size_t)added;
 }
 
+static void begin_lane(struct text *t, uint32_t group, uint32_t topic)
+{
+    t->lane = t->len;
+    t->said = 0;
+    say(t, "lane %u %u", group, topic);
+}
+
+static void say_range(struct text *t, uint64_t first, uint64_t last)
+{
+    say(t, " %" PRIu64 "-%" PRIu64, first, last);
+    t->said++;
+}
+
+static void say_retry(struct text *t, const struct retry *retry)
+{
+    say(t, " retry %" PRIu64 " %u %" PRIu64, retry->seq, retry->attempts,
+        retry->due_us);
+    t->said++;
+}
+
+static void end_lane(struct text *t)
+{
+    if (t->said == 0) {
+        t->len = t->lane;
+        t->at[t->len] = '\0';
+    } else {
+        say(t, "\n");
+    }
+}
+
 static void say_states(struct text *t, const struct model_lane *lane,
-                       const char *what, bool gaps)
+                       uint64_t from, const char *what, bool gaps)
 {
     say(t, " %s", what);
-    for (uint64_t seq = 1; seq < MODEL_SEQS; seq++) {
+    for (uint64_t seq = from; seq < MODEL_SEQS; seq++) {
         uint64_t first = seq;
         while (seq < MODEL_SEQS
                && (gaps ? lane->state[seq] == 2 : settled(lane, seq))) {
             seq++;
         }
         if (seq > first) {
-            say(t, " %" PRIu64 "-%" PRIu64, first, seq - 1);
+            say_range(t, first, seq - 1);
         }
     }
 }
 
 static void say_lane(struct text *t, uint32_t group, uint32_t topic,
-                     const struct model_lane *lane)
+                     const struct model_lane *lane, uint64_t from)
 {
-    say(t, "lane %u %u", group, topic);
-    say_states(t, lane, "acked", false);
-    say_states(t, lane, "gaps", true);
-    for (uint64_t seq = 1; seq < MODEL_SEQS; seq++) {
+    begin_lane(t, group, topic);
+    say_states(t, lane, from, "acked", false);
+    say_states(t, lane, from, "gaps", true);
+    for (uint64_t seq = from; seq < MODEL_SEQS; seq++) {
         if (lane->attempts[seq] != 0) {
-            say(t, " retry %" PRIu64 " %u %" PRIu64, seq, lane->attempts[seq],
-                lane->due[seq]);
+            const struct retry retry = { .seq = seq,
+                                         .attempts = lane->attempts[seq],
+                                         .due_us = lane->due[seq] };
+            say_retry(t, &retry);
         }
     }
-    say(t, "\n");
+    end_lane(t);
 }
 
 void model_text(const struct model *model, char text[MODEL_TEXT_LEN])
 {
-    struct text t = { text, 0 };
+    struct text t = { .at = text };
 
     text[0] = '\0';
     for (uint32_t i = 1; i < MODEL_TOPICS; i++) {
@@ -218,7 +256,8 @@ void model_text(const struct model *model, char text[MODEL_TEXT_LEN])
     for (uint32_t group = 1; group < MODEL_GROUPS; group++) {
         for (uint32_t topic = 1; topic < MODEL_TOPICS; topic++) {
             if (model->lanes[group][topic].known) {
-                say_lane(&t, group, topic, &model->lanes[group][topic]);
+                say_lane(&t, group, topic, &model->lanes[group][topic],
+                         model->topics[topic].first);
             }
         }
     }
@@ -237,29 +276,41 @@ void model_text(const struct model *model, char text[MODEL_TEXT_LEN])
 
 static void on_topic(void *arg, const struct store_topic *topic)
 {
+    struct text *t = arg;
+
+    if (topic->topic < MODEL_TOPICS) {
+        t->first[topic->topic] = topic->first_seq;
+    }
     say(arg, "topic %u last %" PRIu64 " first %" PRIu64 " floor %" PRIu64 "\n",
         topic->topic, topic->last_seq, topic->first_seq, topic->floor_seq);
 }
 
-static void say_set(struct text *t, const char *what, const struct seqset *set)
+static void say_set(struct text *t, const char *what, uint64_t from,
+                    const struct seqset *set)
 {
     say(t, " %s", what);
     for (size_t i = 0; i < seqset_range_count(set); i++) {
         const struct seq_range *r = &seqset_ranges(set)[i];
-        say(t, " %" PRIu64 "-%" PRIu64, r->first, r->last);
+        if (r->last >= from) {
+            say_range(t, r->first < from ? from : r->first, r->last);
+        }
     }
 }
 
 static void on_lane(void *arg, const struct store_lane *lane)
 {
-    say(arg, "lane %u %u", lane->group, lane->topic);
-    say_set(arg, "acked", lane->acked);
-    say_set(arg, "gaps", lane->gaps);
+    struct text *t = arg;
+    uint64_t from = lane->topic < MODEL_TOPICS ? t->first[lane->topic] : 0;
+
+    begin_lane(t, lane->group, lane->topic);
+    say_set(t, "acked", from, lane->acked);
+    say_set(t, "gaps", from, lane->gaps);
     for (size_t i = 0; i < lane->retry_count; i++) {
-        say(arg, " retry %" PRIu64 " %u %" PRIu64, lane->retries[i].seq,
-            lane->retries[i].attempts, lane->retries[i].due_us);
+        if (lane->retries[i].seq >= from) {
+            say_retry(t, &lane->retries[i]);
+        }
     }
-    say(arg, "\n");
+    end_lane(t);
 }
 
 struct facts {
@@ -280,7 +331,7 @@ static void on_fact(void *arg, const struct record_fact *fact)
 
 void store_text(struct harness *h, char text[MODEL_TEXT_LEN])
 {
-    struct text t = { text, 0 };
+    struct text t = { .at = text };
     enum status status;
 
     text[0] = '\0';
