@@ -59,8 +59,8 @@ enum status backup_fail(struct backup *b, const char *doing, const char *path)
 {
     int sys = errno;
 
-    return error_set(b->err, status_of_errno(sys), sys, "%s %.300s", doing,
-                     path);
+    return error_set(b->err, status_of_errno(sys), sys, "cannot %s %.300s",
+                     doing, path);
 }
 
 enum status backup_go_on(struct backup *b, uint64_t by)
@@ -473,20 +473,26 @@ static void undo_last(struct backup *b)
 }
 
 /* A segment that is sealed has another one behind it, since before it was
- * sealed. That is copied too, and be it empty: without it the copy would look
- * like a log that lost its end. */
+ * sealed. The head of that is copied too: without it the copy would look like a
+ * log that lost its end. True: it is to be copied now. */
 static bool follow_seal(struct backup *b)
 {
-    uint32_t last = b->source_count > 0 ? b->sources[b->last].id : 0;
+    size_t next = 0;
 
-    if (!b->sealed || last != b->copied) {
+    if (!b->sealed) {
         return false;
     }
-    if (b->last + 1 == b->source_count) {
-        backup_tell(b, last + 1, 0, "it is missing");
+    while (next < b->source_count && b->sources[next].id <= b->copied) {
+        next++;
+    }
+    if (next == b->source_count) {
+        backup_tell(b, b->copied + 1, 0, "it is missing");
         return false;
     }
-    b->last++;
+    if (b->sources[next].len > SEGMENT_BEGIN) {
+        b->sources[next].len = SEGMENT_BEGIN;
+    }
+    b->last = next;
     return true;
 }
 

@@ -1,8 +1,9 @@
 /* A whole data folder, read and verified without changing a byte of it: for the
- * offline tools. No lock is taken and no keydir is needed, so a backup is read
- * the same way. Of a store that is being written the end may look torn; what
- * was durable before the call is seen. One segment at a time is in memory, and
- * which numbers of each topic and lane there are. One thread. */
+ * offline tools. No keydir is needed, so a backup is read the same way. Of a
+ * store that is being written the end may look torn; what was durable before
+ * the call is seen. Nothing here keeps its broker from removing segments
+ * meanwhile: the caller holds store.hold (hold.h). One segment at a time is in
+ * memory, and which numbers of each topic and lane there are. One thread. */
 #ifndef GODWIT_STORAGE_OFFLINE_INSPECT_H
 #define GODWIT_STORAGE_OFFLINE_INSPECT_H
 

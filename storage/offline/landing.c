@@ -26,10 +26,31 @@ static enum status fail(const char *doing, const char *path, struct error *err)
 {
     int sys = errno;
 
-    return error_set(err, status_of_errno(sys), sys, "%s %.300s", doing, path);
+    return error_set(err, status_of_errno(sys), sys, "cannot %s %.300s", doing,
+                     path);
 }
 
 /* ---- the folder ---- */
+
+static enum status no_parent(const char *dir, struct error *err)
+{
+    size_t len = strlen(dir);
+
+    while (len > 1 && dir[len - 1] == '/') {
+        len--;
+    }
+    while (len > 1 && dir[len - 1] != '/') {
+        len--;
+    }
+    while (len > 1 && dir[len - 1] == '/') {
+        len--;
+    }
+    return error_set(
+        err, status_of_errno(ENOENT), ENOENT,
+        "the folder %.*s does not exist, in which %.200s was to be "
+        "made",
+        (int)(len > 200 ? 200 : len), dir, dir);
+}
 
 static void count_name(void *arg, const char *name)
 {
@@ -73,6 +94,8 @@ enum status landing_begin(struct landing *l, const struct vfs *vfs,
     }
     if (vfs->make_dir(vfs, l->dir, DIR_MODE) == 0) {
         l->made_dir = true;
+    } else if (errno == ENOENT) {
+        return no_parent(l->dir, err);
     } else if (errno != EEXIST) {
         return fail("make", l->dir, err);
     } else {

@@ -27,7 +27,8 @@ static enum status fail(const char *doing, const char *path, struct error *err)
 {
     int sys = errno;
 
-    return error_set(err, status_of_errno(sys), sys, "%s %.300s", doing, path);
+    return error_set(err, status_of_errno(sys), sys, "cannot %s %.300s", doing,
+                     path);
 }
 
 /* ---- the manifest ---- */

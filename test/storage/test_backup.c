@@ -548,6 +548,21 @@ Test(backup, of_an_empty_store)
     harness_fini(&empty);
 }
 
+static void starts(const char *dir)
+{
+    struct harness other = h;
+
+    CHECK(strlen(dir) < sizeof other.dir);
+    memcpy(other.dir, dir, strlen(dir) + 1);
+    other.config.dir = other.dir;
+    other.store = NULL;
+    other.view = NULL;
+    cr_assert(eq(int, harness_open(&other), STATUS_OK), "%s", other.err.text);
+    cr_assert(eq(u64, other.recovery.damaged_batches, 0));
+    cr_assert(eq(u64, other.recovery.missing_segments, 0));
+    harness_close(&other);
+}
+
 /* What is behind the seal of the last one that has batches, is copied too. */
 Test(backup, ends_with_a_segment_that_is_not_sealed)
 {
@@ -572,6 +587,7 @@ Test(backup, ends_with_a_segment_that_is_not_sealed)
     cr_assert(eq(int, restore(copy, again, false), STATUS_OK), "%s",
               h.err.text);
     is_sound(again);
+    starts(again);
     tmpdir_remove(copy);
     path_of(LAST + 1, path);
     cr_assert(eq(int, unlink(path), 0));

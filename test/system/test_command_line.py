@@ -62,11 +62,26 @@ def wrong_words_are_explained(env):
                         (("pull", "work", "--max", "1001"), "1000"),
                         (("group", "create", "g"), "topics"),
                         (("topic", "create", "x", "--url", "gopher://x"), "ws://"),
+                        (("topic", "create", "x", "--keep", "forever"), "settled or limit"),
+                        (("topic", "create", "x", "--max-age", "7d"), "--keep limit"),
+                        (("topic", "create", "x", "--keep", "limit"), "--max-age"),
+                        (("topic", "create", "x", "--keep", "limit", "--max-age", "0s"), "--max-age"),
+                        (("topic", "create", "x", "--keep", "limit", "--max-count", "0"), "--max-count"),
+                        (("topic", "create", "x", "--keep", "limit", "--max-bytes", "0"), "--max-bytes"),
+                        (("topic", "create", "x", "--keep", "limit", "--max-bytes", "10GB"), "use GiB"),
+                        (("topic", "create", "x", "--keep", "limit", "--max-age", "40000d"), "36600d"),
+                        (("topic", "create", "x", "--keep", "limit", "--max-age", "1d",
+                          "--min-age", "1d"), "--keep settled"),
+                        (("topic", "update", "orders"), "nothing to change"),
                         (("topic", "list", "--credentials", "/nowhere"), "/nowhere"),
                         (("pub", "orders", "--file", "/nowhere/x.csv"), "/nowhere/x.csv")):
         done = broker.godwit(*words, check_code=None, stdin=b"")
         check(done.returncode in (FAILED, USAGE), f"{words}: exit code {done.returncode}")
         check_in(word, done.stderr.decode(), f"{words}")
+        check("keep_" not in done.stderr.decode(), f"{words}: {done.stderr!r}")
+        if words[:1] == ("topic",) and "--url" not in words and "--credentials" not in words:
+            check_equal(done.returncode, USAGE, f"{words}")
+    broker.godwit("topic", "update", "orders", "--min-age", "0s")
 
 
 @case(short=True)
@@ -77,13 +92,21 @@ def help_is_there_for_every_command(env):
     def commands(*words):
         text = broker.godwit(*words, "--help", env=bare).stdout.decode()
         check_in("usage: godwit", text, f"{words} --help")
+        check(all(len(line) <= 80 for line in text.splitlines()), f"{words} --help: a long line")
         if "\nCommands:\n" not in text:
             check_equal("--url" in text, words not in OFFLINE, f"--url in {words} --help")
             return
         listed = text.split("\nCommands:\n")[1].split("\n\n")[0]
         for line in listed.splitlines():
+            if words == () and line.split()[0] == "bench":
+                measures.append(line)
+            elif words == ("bench",):
+                check_in(line.split()[0], measures[0], "the line about bench")
+                measures.append(line)
             commands(*words, line.split()[0])
+    measures = []
     commands()
+    check(len(measures) >= 7, f"{measures}")
     check_in("0.1.0", broker.godwit("--version", env=bare).stdout.decode(), "--version")
 
 
@@ -134,6 +157,19 @@ def tables_and_json_of_the_catalog(env):
     broker.godwit("group", "delete", "work")
     broker.godwit("topic", "delete", "orders")
     refused(broker, NOT_FOUND, "topic", "show", "orders")
+
+
+@case(short=True)
+def the_figures_of_a_store_stand_in_columns(env):
+    broker = env.broker()
+    text = broker.godwit("store").stdout.decode()
+    lines = text.split("\n\n")[0].splitlines()
+    check(len(lines) > 10, text)
+    width = max(len(line) - len(line.split("  ")[-1].lstrip()) for line in lines if "  " in line)
+    for line in lines:
+        check(line[width - 1] == " " and line[width] != " ", f"not in its column: {line!r}")
+        if "bytes" in line[:width]:
+            check(line.endswith("B"), f"a figure in plain bytes: {line!r}")
 
 
 @case()

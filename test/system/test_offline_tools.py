@@ -365,6 +365,61 @@ def verify_finds_a_lost_batch_and_a_lost_segment(env):
           f"{report['totals']}")
 
 
+def lose_the_log(folder):
+    """Every segment of it; True when there was one."""
+    segments = glob.glob(os.path.join(folder, "log", "*.seg"))
+    for path in segments:
+        os.unlink(path)
+    return bool(segments)
+
+
+@case(short=True)
+def a_log_that_is_gone_is_not_well(env):
+    """No tool takes it for a new store, and so no way leads from it to an empty broker."""
+    broker = stopped(env)
+    copy, again = env.path("copy"), env.path("again")
+    godwit(env, "backup", broker.data_dir, copy)
+    check(lose_the_log(broker.data_dir), "there were segments")
+    report = verify(env, broker.data_dir, code=DAMAGE)
+    check_equal(report["totals"]["missing_segments"], 1, "missing segments")
+    text, _ = godwit(env, "verify", broker.data_dir, code=DAMAGE)
+    check_in("NOT WELL", text, "the report")
+    _, err = godwit(env, "backup", broker.data_dir, again, code=FAILED)
+    check_in("the log is gone", err, "the line")
+    check(not os.path.exists(again), "a backup was made")
+    check(lose_the_log(copy), "there were segments")
+    _, err = godwit(env, "restore", copy, again, code=DAMAGE)
+    check_in("missing", err, "the line")
+    check(not os.path.exists(again), "it was restored")
+
+
+@case(short=True)
+def no_broker_starts_on_a_backup(env):
+    broker = stopped(env)
+    copy, again = env.path("copy"), env.path("again")
+    godwit(env, "backup", broker.data_dir, copy)
+    before = content(copy)
+    taker = env.broker(start=False, data_dir=copy)
+    taker.spawn()
+    check(taker.wait_exit() > 0, "it started")
+    check_in("godwit restore", taker.log(), "the log")
+    check_equal(content(copy), before, "the backup")
+    godwit(env, "restore", copy, again)
+    check_equal(sorted(os.listdir(again)), ["admin.credentials", "format", "log"], "restored")
+    on(env, again)
+
+
+@case(short=True)
+def a_group_that_settled_nothing_is_listed(env):
+    broker = filled(env, 50)
+    broker.http().make_group("idle", "orders")
+    broker.stop()
+    check_equal(verify(env, broker.data_dir)["groups_without_lanes"], ["idle"], "groups")
+    text, _ = godwit(env, "verify", broker.data_dir)
+    row = [line.split() for line in text.splitlines() if line.startswith("idle")]
+    check_equal(row, [["idle", "-", "0", "0", "-", "0", "-", "-", "yes"]], "its row")
+
+
 @case(short=True, timeout=120)
 def any_flipped_bit_is_found_by_verify(env):
     """In all that is not zero of the log and the format file; padding that nothing covers apart."""
@@ -565,6 +620,15 @@ def dump_filters(env):
                 {"ack", "retry"}, "--kind")
     _, err = godwit(env, "dump", folder, "--kind", "acks", code=FAILED)
     check_in("no kind", err, "the line")
+
+
+@case(short=True)
+def dump_of_a_topic_that_is_none(env):
+    broker = stopped(env, count=10)
+    out, err = godwit(env, "dump", broker.data_dir, "--topic", "nosuch", code=FAILED)
+    check_equal(out, "", "stdout")
+    check_in("there is no topic nosuch", err, "stderr")
+    dump(env, broker.data_dir, "--topic", "orders", "--kind", "gap")  # there, and nothing of it
 
 
 @case(short=True)
@@ -888,7 +952,13 @@ def a_damaged_store_is_backed_up_with_a_warning(env):
     flip(path, at)
     copy = env.path("copy")
     text, err = godwit(env, "backup", broker.data_dir, copy, code=DAMAGE)
-    check_in("damage", err, "stderr")
+    found = verify(env, broker.data_dir, code=DAMAGE)["damages"]
+    check_equal(len(found), 1, "damages")
+    check_in(f"damage: log/0000000001.seg at {found[0]['offset']}, {found[0]['len']} B: message, "
+             f"topic #{found[0]['topic_id']} seq 60\n", err, "stderr")
+    with open(path, "rb") as mine, open(os.path.join(copy, "log", "0000000001.seg"), "rb") as theirs:
+        copied = theirs.read()
+        check_equal(mine.read(len(copied)) == copied, True, "the copy is the same byte for byte")
     report = verify(env, copy, code=DAMAGE)
     check_equal(report["backup"]["damaged_files"], 0, "files that changed since")
     check_equal([(d["topic"], d["seq"]) for d in report["damages"]], [("orders", 60)], "damages")
@@ -909,6 +979,8 @@ def a_full_destination_is_left_alone(env):
     _, err = godwit(env, "backup", broker.data_dir, os.path.join(broker.data_dir, "log", "copy"),
                     code=FAILED)
     check_in("inside", err, "the line")
+    _, err = godwit(env, "backup", broker.data_dir, env.path("no/monday"), code=FAILED)
+    check_in(f"the folder {env.path('no')} does not exist", err, "the line")
     broker.start()
 
 
@@ -1024,12 +1096,11 @@ def the_readme_as_pasted(env):
         section = file.read().split("## Looking after the data", 1)[1].split("\n## ", 1)[0]
     commands = [line[4:] for line in section.splitlines() if line.startswith("    ")]
     check(len(commands) >= 6, f"commands: {commands}")
-    os.mkdir(env.path("backup"))
     broker = env.broker(data_dir=env.path("data"), config={"store": {"segment_mib": 16}})
     broker.http().make_topic("orders")
     with open(env.path("orders.txt"), "w") as file:
         file.write("one\ntwo\n")
-    script = "set -ex\n" + "\n".join(commands).replace("/backup/", env.path("backup") + "/")
+    script = "set -ex\n" + "\n".join(commands).replace("/backup", env.path("backup"))
     done = subprocess.run(["bash", "-c", script], cwd=env.tmp, capture_output=True, timeout=100,
                           env=dict(broker.godwit_env(),
                                    PATH=os.path.dirname(env.godwit) + ":" + os.environ["PATH"]))

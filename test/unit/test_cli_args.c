@@ -132,7 +132,7 @@ Test(args, numbers_with_suffixes)
     expect_number(ARG_SIZE, "16K", 16384);
     expect_number(ARG_SIZE, "1M", 1048576);
     expect_number(ARG_SIZE, "10GiB", UINT64_C(10) << 30);
-    expect_number(ARG_SIZE, "2TB", UINT64_C(2) << 40);
+    expect_number(ARG_SIZE, "2TiB", UINT64_C(2) << 40);
     expect_number(ARG_SIZE, "1KiB", 1024);
     expect_number(ARG_COUNT, "2G", 2000000000);
     expect_number(ARG_AGE, "90s", 90 * 1000);
@@ -167,6 +167,7 @@ Test(args, what_is_no_number_is_refused)
                       words[i]);
     }
     cr_assert_not(args_number(ARG_SIZE, "1Ki", &value));
+    cr_assert_not(args_number(ARG_SIZE, "10GB", &value)); /* 10^10 or GiB? */
     cr_assert_not(args_number(ARG_SIZE, "1GiBs", &value));
     cr_assert_not(args_number(ARG_SIZE, "17000000T", &value));
     cr_assert_not(args_number(ARG_COUNT, "1MiB", &value));

@@ -41,7 +41,7 @@ static const struct help help = {
             "folder, which is removed. Uses no other broker.\n",
     .examples = "  godwit bench restart\n"
                 "  godwit bench restart --godwitd build/release/broker/godwitd "
-                "--size 1024 --count 4M --rounds 3\n",
+                "\\\n      --size 1024 --count 4M --rounds 3\n",
 };
 
 struct options {

@@ -73,8 +73,7 @@ static uint64_t suffix_factor(enum arg_kind kind, const char *suffix)
     if (letter == NULL || *letter == '\0') {
         return 0;
     }
-    if (kind == ARG_SIZE
-        && (strcmp(rest, "iB") == 0 || strcmp(rest, "B") == 0)) {
+    if (kind == ARG_SIZE && strcmp(rest, "iB") == 0) {
         rest = "";
     }
     for (const char *l = letters; l <= letter; l++) {
@@ -133,7 +132,8 @@ static const char *number_word(enum arg_kind kind)
     case ARG_SECONDS:
         return "a number of seconds";
     case ARG_SIZE:
-        return "a size in bytes (512, 16K, 10GiB)";
+        return "a size in bytes (512, 16KiB, 10GiB; K, M, G and T alone are "
+               "KiB, MiB, GiB and TiB)";
     case ARG_AGE:
         return "an age (90s, 15m, 12h, 7d, 2w)";
     case ARG_COUNT:
@@ -159,11 +159,25 @@ static enum status out_of_bounds(const struct arg *arg, const char *text,
                      text, arg->min, arg->max);
 }
 
+/* "10GB" means 10^10 to some and 10 GiB to others. */
+static bool is_decimal_size(const char *text)
+{
+    size_t digits = strspn(text, "0123456789");
+
+    return digits > 0 && strlen(text) == digits + 2
+           && strchr("KMGTkm", text[digits]) != NULL && text[digits + 1] == 'B';
+}
+
 static enum status store_number(const struct arg *arg, const char *text,
                                 struct error *err)
 {
     uint64_t value;
 
+    if (arg->kind == ARG_SIZE && is_decimal_size(text)) {
+        return error_set(err, STATUS_INVALID, 0,
+                         "--%s %s: sizes are counted in 1024s here: use %ciB",
+                         arg->name, text, text[strlen(text) - 2]);
+    }
     if (!args_number(arg->kind, text, &value)) {
         return error_set(err, STATUS_INVALID, 0, "--%s %s: expected %s",
                          arg->name, text, number_word(arg->kind));

@@ -78,6 +78,7 @@ static int make(struct backup_job *job, bool json)
         code = show(&copying, &manifest, job, json);
     } else {
         code = offline_fail(status, &err);
+        code = code == OFFLINE_DAMAGE ? OFFLINE_FAILED : code; /* none made */
     }
     manifest_fini(&manifest);
     return code;

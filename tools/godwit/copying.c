@@ -37,8 +37,12 @@ static void on_damage(void *arg, const struct backup_damage *damage)
     if (damage->offset > 0) {
         fprintf(stderr, " at %" PRIu64, damage->offset);
     }
-    fprintf(stderr, ", %s: %s\n", human_bytes(len, (double)damage->len),
+    fprintf(stderr, ", %s: %s", human_bytes(len, (double)damage->len),
             damage->text);
+    if (damage->topic != 0) {
+        fprintf(stderr, ", topic #%u seq %" PRIu64, damage->topic, damage->seq);
+    }
+    fputc('\n', stderr);
 }
 
 void copying_begin(struct copying *c, struct backup_job *job, const char *what)

@@ -195,6 +195,11 @@ static int end(struct dump *d, enum status status, const struct error *err)
     if (status != STATUS_OK && status != STATUS_CLOSED) {
         return offline_fail(status, err);
     }
+    if (d->count == 0 && d->options.topic != NULL
+        && inspect_id(d->inspect, CATALOG_TOPIC, slice_text(d->options.topic))
+               == 0) {
+        return fail(OFFLINE_FAILED, "there is no topic %s", d->options.topic);
+    }
     return d->damages > 0 ? OFFLINE_DAMAGE : OFFLINE_FINE;
 }
 

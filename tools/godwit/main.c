@@ -12,7 +12,7 @@ static const struct command commands[] = {
     { "topic", "create, update, list, show, delete topics", cmd_topic },
     { "group", "create, list, show, delete groups", cmd_group },
     { "app", "create, list, show, delete apps and their grants", cmd_app },
-    { "bench", "measure a broker: publish, endtoend, latency, fanout, idle",
+    { "bench", "measure: publish, endtoend, latency, fanout, idle, restart",
       cmd_bench },
     { "health", "ask the broker how it is", cmd_health },
     { "store", "figures of a broker's store, and damage found", cmd_store },

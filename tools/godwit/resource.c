@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { PATH_LEN = 256, COLUMN_MAX = 16 };
+enum { PATH_LEN = 256, COLUMN_MAX = 16, LABEL_WIDTH = 14 };
 
 static int open_session(struct session *session, struct session_options *so)
 {
@@ -243,7 +243,8 @@ static char *readable(const char *name, const struct json *value)
     if (ends_with(name, "_ms_min") || ends_with(name, "_ms_max")) {
         return strdup(human_age(text, number));
     }
-    if (ends_with(name, "_bytes") || ends_with(name, "_bytes_max")) {
+    if (ends_with(name, "_bytes") || ends_with(name, "_bytes_max")
+        || ends_with(name, "_bytes_min")) {
         return strdup(human_bytes(text, (double)number));
     }
     return strdup(human_count(text, number));
@@ -311,6 +312,24 @@ static void print_objects(const struct json *list)
     table_free(table);
 }
 
+/* Of the labels, and LABEL_WIDTH at least. */
+static int label_width(const struct json *object)
+{
+    const struct json *value;
+    const struct json *unused;
+    const char *name;
+    char label[64];
+    size_t width = LABEL_WIDTH;
+
+    for (size_t i = 0; (name = json_member(object, i, &value)) != NULL; i++) {
+        size_t len = strlen(label_of(name, label));
+        if (len > width && json_member(json_at(value, 0), 0, &unused) == NULL) {
+            width = len;
+        }
+    }
+    return (int)width;
+}
+
 /* Names to the left, values behind them; then the lists of objects. */
 static void print_members(const struct json *object)
 {
@@ -318,12 +337,13 @@ static void print_members(const struct json *object)
     const struct json *unused;
     const char *name;
     char label[64];
+    int width = label_width(object);
 
     for (size_t i = 0; (name = json_member(object, i, &value)) != NULL; i++) {
         if (json_member(json_at(value, 0), 0, &unused) == NULL) {
             char *text = readable(name, value);
 
-            printf("%-14s %s\n", label_of(name, label),
+            printf("%-*s %s\n", width, label_of(name, label),
                    text != NULL && text[0] != '\0' ? text : "-");
             free(text);
         }

@@ -1,4 +1,5 @@
 /* godwit topic: named, durable sequences of messages. */
+#include "proto/limits.h"
 #include "tools/godwit/commands.h"
 #include "tools/godwit/resource.h"
 
@@ -13,11 +14,13 @@ static const struct resource_column columns[] = {
 static const struct resource topics = { "topic", "/v1/topics", "topics",
                                         columns, COUNT_OF(columns) };
 
-enum { KEEP_ARG_COUNT = 6 };
+enum { KEEP_ARG_COUNT = 6, KEEP_DAYS_MAX = KEEP_HOURS_MAX / 24 };
+#define NOT_GIVEN  UINT64_MAX
+#define MS_PER_DAY (UINT64_C(24) * 3600 * 1000)
 
 /* How the messages are kept, as the command line says it. */
 struct keep_options {
-    const char *keep;
+    const char *keep; /* NULL: not given; so NOT_GIVEN of the others */
     uint64_t ms_min;
     uint64_t ms_max;
     uint64_t bytes_max;
@@ -44,12 +47,81 @@ static const struct arg *keep_args(struct keep_options *o)
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
     };
 
-    *o = (struct keep_options) { 0 };
+    *o = (struct keep_options) { .ms_min = NOT_GIVEN,
+                                 .ms_max = NOT_GIVEN,
+                                 .bytes_max = NOT_GIVEN,
+                                 .count_max = NOT_GIVEN };
     memcpy(o->table, table, sizeof table);
     return o->table;
 }
 
-/* {"name":…, what was given}; the broker judges what goes together. */
+static bool complain(const char *option, const char *what)
+{
+    fail(EXIT_USAGE, "--%s %s", option, what);
+    return false;
+}
+
+/* The broker would say the same of its own fields' names. */
+static bool check_keep(const struct keep_options *o)
+{
+    bool limit = o->keep != NULL && strcmp(o->keep, "limit") == 0;
+    const struct {
+        const char *option;
+        uint64_t value;
+    } bounds[] = { { "max-age", o->ms_max },
+                   { "max-bytes", o->bytes_max },
+                   { "max-count", o->count_max } };
+    bool any = false;
+
+    if (o->keep != NULL && !limit && strcmp(o->keep, "settled") != 0) {
+        fail(EXIT_USAGE, "--keep %s: expected settled or limit", o->keep);
+        return false;
+    }
+    for (size_t i = 0; i < COUNT_OF(bounds); i++) {
+        if (bounds[i].value == 0) {
+            return complain(bounds[i].option,
+                            "of 0 would keep nothing: leave it out for no "
+                            "such limit");
+        }
+        if (bounds[i].value != NOT_GIVEN && !limit) {
+            return complain(bounds[i].option,
+                            "drops what is not settled too: it goes with "
+                            "--keep limit");
+        }
+        any = any || bounds[i].value != NOT_GIVEN;
+    }
+    if (limit && o->ms_min != NOT_GIVEN) {
+        return complain("min-age", "goes with --keep settled");
+    }
+    if (limit && !any) {
+        return complain("keep", "limit needs a limit: --max-age, --max-bytes "
+                                "or --max-count");
+    }
+    return true;
+}
+
+static bool check_age(const char *option, uint64_t ms)
+{
+    if (ms == NOT_GIVEN || ms <= KEEP_DAYS_MAX * MS_PER_DAY) {
+        return true;
+    }
+    fail(EXIT_USAGE, "--%s: longer than %dd", option, KEEP_DAYS_MAX);
+    return false;
+}
+
+static bool check_options(const char *name, const struct keep_options *o)
+{
+    return check_name("topic", name) && check_age("min-age", o->ms_min)
+           && check_age("max-age", o->ms_max) && check_keep(o);
+}
+
+static bool any_given(const struct keep_options *o)
+{
+    return o->keep != NULL || o->ms_min != NOT_GIVEN || o->ms_max != NOT_GIVEN
+           || o->bytes_max != NOT_GIVEN || o->count_max != NOT_GIVEN;
+}
+
+/* {"name":…, what was given} */
 static void put_topic(struct json_writer *w, const char *name,
                       const struct keep_options *o)
 {
@@ -69,7 +141,7 @@ static void put_topic(struct json_writer *w, const char *name,
         json_put_text(w, "keep", slice_text(o->keep));
     }
     for (size_t i = 0; i < COUNT_OF(bounds); i++) {
-        if (bounds[i].value > 0) {
+        if (bounds[i].value != NOT_GIVEN) {
             json_put_number(w, bounds[i].name, bounds[i].value);
         }
     }
@@ -95,7 +167,7 @@ static int create(int argc, char **argv)
                        argc, argv)) {
         return parsed.code;
     }
-    if (!check_name("topic", parsed.operands.at[0])) {
+    if (!check_options(parsed.operands.at[0], &o)) {
         return EXIT_USAGE;
     }
     put_topic(&w, parsed.operands.at[0], &o);
@@ -128,8 +200,13 @@ static int update(int argc, char **argv)
                        argc, argv)) {
         return parsed.code;
     }
-    if (!check_name("topic", parsed.operands.at[0])) {
+    if (!check_options(parsed.operands.at[0], &o)) {
         return EXIT_USAGE;
+    }
+    if (!any_given(&o)) {
+        return fail(EXIT_USAGE, "nothing to change: say how the topic shall "
+                                "keep its messages, --keep settled or --keep "
+                                "limit with its limits");
     }
     put_topic(&w, NULL, &o);
     code = resource_put(&topics, &so, parsed.operands.at[0], json_done(&w));

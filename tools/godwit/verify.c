@@ -18,15 +18,21 @@ static const struct help help = {
         "were\n"
         "published, are there, were deleted by retention, and are missing; of "
         "each\n"
-        "group what it has settled. What is damaged is named with its file, "
-        "offset\n"
-        "and length, a message with its topic and seq. In a backup each file "
-        "is also\n"
-        "held against what the backup says of it.\n"
+        "group what it has settled, topic by topic (which topics its patterns "
+        "take\n"
+        "besides, the broker knows; a group that has settled nothing has one "
+        "row).\n"
+        "What is damaged is named with its file, offset and length, a message "
+        "with\n"
+        "its topic and seq. In a backup each file is also held against what "
+        "the\n"
+        "backup says of it.\n"
         "\n"
-        "Nothing is changed and no lock is taken. A broker may serve from DIR\n"
-        "meanwhile; what it writes after the beginning may or may not be "
-        "counted.\n"
+        "Nothing of the store is changed. A broker may serve from DIR "
+        "meanwhile: it\n"
+        "removes no segments until this is done (a shared lock on "
+        "DIR/store.hold),\n"
+        "and what it writes after the beginning may or may not be counted.\n"
         "\n"
         "With --receipt it looks for the messages of a confirm instead (see "
         "`godwit\n"
@@ -173,6 +179,48 @@ bool verify_next_missing(const struct inspect_topic *topic, uint64_t *seq,
     out->last = next <= topic->published ? next - 1 : topic->published;
     *seq = out->last + 1;
     return true;
+}
+
+/* ---- groups without a lane ---- */
+
+struct idle_groups {
+    struct seqset busy;
+    enum status status;
+    store_fact_fn fn;
+    void *arg;
+};
+
+static void note_busy(void *arg, const struct inspect_lane *lane)
+{
+    struct idle_groups *g = arg;
+
+    if (g->status == STATUS_OK) {
+        g->status = seqset_add(&g->busy, lane->group, lane->group, NULL);
+    }
+}
+
+static void give_idle(void *arg, const struct record_fact *fact)
+{
+    struct idle_groups *g = arg;
+
+    if (fact->class == CATALOG_GROUP && !fact->deleted
+        && !seqset_has(&g->busy, fact->id)) {
+        g->fn(g->arg, fact);
+    }
+}
+
+enum status verify_each_idle_group(const struct verify *v, store_fact_fn fn,
+                                   void *arg)
+{
+    struct idle_groups g = { .fn = fn, .arg = arg };
+    enum status status = inspect_each_lane(v->inspect, note_busy, &g);
+
+    status = status == STATUS_OK ? g.status : status;
+    if (status == STATUS_OK) {
+        inspect_each_fact(v->inspect, give_idle, &g);
+    }
+    seqset_fini(&g.busy);
+    return status;
 }
 
 char *verify_file(const struct store_damage *damage, char text[32])

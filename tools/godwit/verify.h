@@ -34,6 +34,11 @@ bool verify_is_fine(const struct verify *v);
 bool verify_next_missing(const struct inspect_topic *topic, uint64_t *seq,
                          struct seq_range *out);
 
+/* Each living group that has settled and retried nothing at all. STATUS_NOMEM.
+ */
+MUST_CHECK enum status verify_each_idle_group(const struct verify *v,
+                                              store_fact_fn fn, void *arg);
+
 /* How the file of a damage is called: "log/0000000012.seg", "snapshot". */
 char *verify_file(const struct store_damage *damage, char text[32]);
 

@@ -104,6 +104,11 @@ static void on_lane(void *arg, const struct inspect_lane *l)
     json_end(w, '}');
 }
 
+static void on_idle_group(void *arg, const struct record_fact *group)
+{
+    json_put_text(arg, NULL, group->name);
+}
+
 static void put_damage(struct json_writer *w, const struct verify *v,
                        const struct store_damage *d)
 {
@@ -158,6 +163,11 @@ int verify_show_json(const struct verify *v)
     json_end(&w, ']');
     json_begin(&w, "lanes", '[');
     if (inspect_each_lane(v->inspect, on_lane, &w) != STATUS_OK) {
+        w.status = STATUS_NOMEM;
+    }
+    json_end(&w, ']');
+    json_begin(&w, "groups_without_lanes", '[');
+    if (verify_each_idle_group(v, on_idle_group, &w) != STATUS_OK) {
         w.status = STATUS_NOMEM;
     }
     json_end(&w, ']');

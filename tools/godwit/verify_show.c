@@ -122,6 +122,25 @@ static void on_lane(void *arg, const struct inspect_lane *l)
     table_add(rows->table, l->balanced ? "yes" : "NO");
 }
 
+/* Which topics it takes is the broker's to know. */
+static void on_idle_group(void *arg, const struct record_fact *group)
+{
+    struct rows *rows = arg;
+
+    if (!room_for_row(rows)) {
+        return;
+    }
+    add_name(rows, group->name, group->id);
+    table_add(rows->table, "-");
+    add_count(rows, 0);
+    add_count(rows, 0);
+    table_add(rows->table, "-");
+    add_count(rows, 0);
+    table_add(rows->table, "-");
+    table_add(rows->table, "-");
+    table_add(rows->table, "yes");
+}
+
 static enum status show_lanes(const struct verify *v)
 {
     static const struct column columns[] = {
@@ -136,6 +155,9 @@ static enum status show_lanes(const struct verify *v)
 
     if (rows.table != NULL) {
         status = inspect_each_lane(v->inspect, on_lane, &rows);
+    }
+    if (status == STATUS_OK) {
+        status = verify_each_idle_group(v, on_idle_group, &rows);
     }
     end_table(&rows, "rows");
     return status;
