@@ -348,6 +348,8 @@ void store_damage_message(struct store *store, const struct store_run *run,
 /* scrub.c */
 void scrub_init(struct scrub *scrub);
 void scrub_fini(struct store *store);
+/* Its file is about to go: hold it no longer. */
+void scrub_forget(struct store *store, uint32_t id);
 
 /* retire.c */
 void views_init(struct views *views);

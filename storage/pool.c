@@ -85,6 +85,7 @@ enum status store_recycle(struct store *store, struct segment *segment,
     uint64_t cut;
     enum status status = segment_pass_on_end(segment, &store->log, &cut, err);
 
+    scrub_forget(store, id);
     segment_free(segment, &store->log);
     if (status != STATUS_OK) {
         return status;

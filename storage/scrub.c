@@ -55,6 +55,20 @@ void scrub_fini(struct store *store)
     store->scrub.walk = NULL;
 }
 
+/* What was seen of a segment's end says nothing of the next one's begin. */
+static void forget_links(struct scrub *scrub)
+{
+    scrub->examine.last = scrub->examine.unsealed = (struct examine_link) { 0 };
+}
+
+void scrub_forget(struct store *store, uint32_t id)
+{
+    if (store->scrub.memory != NULL && store->scrub.id == id) {
+        leave(store);
+        forget_links(&store->scrub);
+    }
+}
+
 /* One past what is durable of a segment. */
 static uint32_t durable_end(const struct store *store, struct segment *segment)
 {
@@ -203,8 +217,7 @@ static bool go_on(struct scrubbing *s, struct error *err)
     struct segment *segment = log_segment(&s->store->log, scrub->id);
 
     if (segment == NULL) { /* removed meanwhile */
-        scrub->examine.last = scrub->examine.unsealed =
-            (struct examine_link) { 0 };
+        forget_links(scrub);
         return false;
     }
     scrub->examine.visitor = s->visitor;
