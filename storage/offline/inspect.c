@@ -140,7 +140,8 @@ static void on_batch(void *arg, const struct batch *batch)
 
 /* ---- the folder ---- */
 
-static uint32_t id_of_name(const char *name)
+/* 0: it does not begin with an id. */
+static uint32_t id_of_any_name(const char *name)
 {
     uint64_t id = 0;
 
@@ -150,9 +151,14 @@ static uint32_t id_of_name(const char *name)
         }
         id = id * 10 + (uint64_t)(name[i] - '0');
     }
-    return strcmp(name + NAME_DIGITS, ".seg") == 0 && id <= SEGMENT_ID_MAX
-               ? (uint32_t)id
-               : 0;
+    return name[NAME_DIGITS] == '.' && id <= SEGMENT_ID_MAX ? (uint32_t)id : 0;
+}
+
+static uint32_t id_of_name(const char *name)
+{
+    uint32_t id = id_of_any_name(name);
+
+    return id != 0 && strcmp(name + NAME_DIGITS, ".seg") == 0 ? id : 0;
 }
 
 static void on_name(void *arg, const char *name)
@@ -389,6 +395,33 @@ static enum status walk_segment(struct inspect_pass *p, uint64_t file_len,
     return p->status == STATUS_OK ? status : p->status;
 }
 
+struct later {
+    uint32_t than;
+    bool any;
+};
+
+static void on_later(void *arg, const char *name)
+{
+    struct later *later = arg;
+
+    later->any = later->any || id_of_any_name(name) > later->than;
+}
+
+/* A segment that is sealed has another one behind it, since before it was
+ * sealed. It may have come since the folder was listed; and when a crash left
+ * it without a batch, the next start makes it a file of the pool. */
+static enum status look_behind_seal(struct inspect_pass *p, struct error *err)
+{
+    const struct vfs *vfs = &p->inspect->vfs;
+    struct later later = { .than = p->segment.id };
+
+    if (vfs->list(vfs, p->log->dir, on_later, &later) != 0) {
+        return error_set(err, STATUS_IO, errno, "list %.200s", p->log->dir);
+    }
+    p->totals->missing_segments += !later.any;
+    return STATUS_OK;
+}
+
 static enum status walk_segments(struct inspect_pass *p, uint32_t last,
                                  struct error *err)
 {
@@ -412,9 +445,8 @@ static enum status walk_segments(struct inspect_pass *p, uint32_t last,
         segment_free(p->file, p->log);
     }
     segment_free(next, p->log);
-    /* The next one had its name before this was sealed. */
     if (status == STATUS_OK && before == p->last_id && p->segment.sealed) {
-        p->totals->missing_segments++;
+        status = look_behind_seal(p, err);
     }
     return status;
 }
