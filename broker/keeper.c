@@ -187,10 +187,10 @@ static uint64_t sooner(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* What the last run left is seen to without traffic. */
+/* The next segment, and what the last run left, are seen to without traffic. */
 static bool leftovers(const struct keeper *k)
 {
-    return !k->frozen_told && store_leftovers(k->config.store);
+    return !k->frozen_told && !k->no_space && store_leftovers(k->config.store);
 }
 
 /* How long nothing but a commit concerns us, at most `at_most_ms`; in whole

@@ -33,6 +33,7 @@ enum {
     FIRST_SEGMENT_LEN_MAX = 32 * 1024 * 1024,
     /* ... and no call of the keeper fills more than this. */
     PREPARE_STEP_LEN = 8 * 1024 * 1024,
+    PREPARE_STEP_LEN_SMALL = 512 * 1024, /* and when there is time */
     /* After a failure to make a segment the journal waits before it tries again
      * by itself; the keeper tries whenever it is asked to. */
     MAKE_PAUSE_US = 100 * 1000,

@@ -98,9 +98,14 @@ static void let_go_of_sealed(struct store *store)
     }
 }
 
+static bool next_ready(const struct store *store)
+{
+    return atomic_load_explicit(&store->next, memory_order_acquire) != NULL;
+}
+
 bool store_leftovers(const struct store *store)
 {
-    return store->old_count > 0
+    return !next_ready(store) || store->old_count > 0
            || store->keeper.let_go_through + 1 < atomic_load_explicit(
                   &store->active_id, memory_order_acquire);
 }
@@ -202,15 +207,33 @@ static enum status finish(struct store *store, struct error *err)
     return STATUS_OK;
 }
 
+/* As things go the next one is ready before the active one is full. */
+static bool is_ahead(struct store *store)
+{
+    struct segment *active =
+        log_segment(&store->log, atomic_load_explicit(&store->active_id,
+                                                      memory_order_acquire));
+    uint64_t capacity = store->making->header.capacity;
+    uint64_t used;
+
+    if (active == NULL) {
+        return false;
+    }
+    used = atomic_load_explicit(&active->end, memory_order_relaxed);
+    return store->zeroed * (uint64_t)active->header.capacity >= used * capacity;
+}
+
+/* The journal's syncs wait for ours: a little at a time where that will do. */
 static enum status fill_some(struct store *store, struct error *err)
 {
+    uint32_t step = is_ahead(store) ? PREPARE_STEP_LEN_SMALL : PREPARE_STEP_LEN;
     enum status status = STATUS_OK;
     uint32_t left;
     uint32_t len;
 
     CHECK(store->making != NULL);
     left = store->making->header.capacity - store->zeroed;
-    len = left < PREPARE_STEP_LEN ? left : PREPARE_STEP_LEN;
+    len = left < step ? left : step;
     if (len > 0) {
         status =
             segment_zero(store->making, &store->log, store->zeroed, len, err);
@@ -221,11 +244,6 @@ static enum status fill_some(struct store *store, struct error *err)
     }
     store->zeroed += len;
     return len == left ? finish(store, err) : STATUS_OK;
-}
-
-static bool next_ready(const struct store *store)
-{
-    return atomic_load_explicit(&store->next, memory_order_acquire) != NULL;
 }
 
 enum status store_have_next(struct store *store, uint32_t after,

@@ -132,8 +132,8 @@ bool store_space_low(
  * reported and tried again at the next call. */
 MUST_CHECK enum status store_prepare(struct store *store, struct error *err);
 
-/* Files of the last run, or full segments, are still to be seen to: call
- * store_prepare() soon, even without traffic. */
+/* The next segment, files of the last run, or full segments are still to be
+ * seen to: call store_prepare() soon, even without traffic. */
 bool store_leftovers(const struct store *store);
 
 /* Take note of one commit batch (in log order, each durable). Memory only.
