@@ -1,11 +1,12 @@
 /* The insides of struct store, for the files of storage/ alone.
- *   open, close  store.c; recover.c, survey.c, reading.c, removed.c, replay.c
- *                and given.c find out what is there, keeper_load.c teaches it
+ *
+ *   open, close  store.c; recover*.c and given.c find out what is there,
+ *                keeper_load.c teaches it
  *   journal      append.c, batch.c, producers.c
  *   keeper       keeper.c, lanes.c, checkpoint.c; prepare.c, pool.c, spare.c
  *                make files; merge.c and those it names; tally.c knows what is
  *                in each segment; scrub.c, snapshot.c
- *   readers      view.c; retire.c says when a segment has none any more
+ *   readers      view.c; readers.c says when a segment has none any more
  *   any          segment.c (the table of files), keydir*.c, examine.c,
  *                damage.c, doubt.c, io.c, vfs.c */
 #ifndef GODWIT_STORAGE_INTERNAL_H
@@ -352,7 +353,7 @@ void scrub_fini(struct store *store);
 /* Its file is about to go: hold it no longer. */
 void scrub_forget(struct store *store, uint32_t id);
 
-/* retire.c */
+/* readers.c */
 void views_init(struct views *views);
 void views_fini(struct views *views);
 /* STATUS_AGAIN: STORE_VIEW_COUNT_MAX are open. */

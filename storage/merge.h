@@ -2,7 +2,7 @@
  * what nobody is owed any more leaves the disk. For the files of storage/
  * alone: merge.c is the machine, trims.c says from where on topics are kept,
  * victims.c chooses segments, moving.c copies what must stay out of them,
- * retiring.c removes them. All on the keeper's thread. */
+ * removing.c removes them. All on the keeper's thread. */
 #ifndef GODWIT_STORAGE_MERGE_H
 #define GODWIT_STORAGE_MERGE_H
 
@@ -165,7 +165,7 @@ MUST_CHECK enum status merge_message(struct store *store,
 void merge_erase(struct store *store);
 bool merge_erased(struct store *store);
 
-/* retiring.c */
+/* removing.c */
 MUST_CHECK enum status snapshot_stage(struct store *store, bool *done,
                                       struct error *err);
 /* Open DIR/store.hold, which is made when it is not there: whatever is wrong

@@ -1,6 +1,7 @@
-/* One start of the store: what its parts (survey.c: the files; reading.c: one
- * of them in memory; replay.c: its batches; recover.c: the decisions) share.
- * For the files of storage/ alone. */
+/* One start of the store: what its parts share. recover.c decides;
+ * recover_files.c lists and opens, recover_read.c has one file in memory,
+ * recover_replay.c its batches, recover_removed.c what merges took away. For
+ * the files of storage/ alone. */
 #ifndef GODWIT_STORAGE_RECOVERY_H
 #define GODWIT_STORAGE_RECOVERY_H
 
@@ -62,7 +63,7 @@ struct tail {
     uint32_t keep; /* behind it the file holds nothing that counts */
 };
 
-/* ---- survey.c ---- */
+/* ---- recover_files.c ---- */
 
 /* Ids of the files in the log's folder; unfinished ones are removed, those of
  * the pool given to it. */
@@ -71,7 +72,7 @@ MUST_CHECK enum status recovery_list(struct recovery *r, struct error *err);
 MUST_CHECK enum status recovery_open_segments(struct recovery *r,
                                               struct error *err);
 
-/* ---- reading.c ---- */
+/* ---- recover_read.c ---- */
 
 /* Read one from offset `from` on, past the page cache, to the seal or to where
  * nothing stands any more; `whole`: to the seal or the end of the file,
@@ -97,7 +98,7 @@ uint32_t recovery_data_end(struct recovery *r, const struct found_segment *f,
                            uint32_t from);
 bool recovery_all_zero(const uint8_t *at, size_t len);
 
-/* ---- removed.c ---- */
+/* ---- recover_removed.c ---- */
 
 /* The head of DIR/snapshot and the segments that are gone, if there is one. */
 MUST_CHECK enum status recovery_read_snapshot(struct recovery *r,
@@ -113,7 +114,7 @@ MUST_CHECK enum status recovery_load_snapshot(struct recovery *r,
                                               struct keydir_meta *meta,
                                               struct error *err);
 
-/* ---- replay.c ---- */
+/* ---- recover_replay.c ---- */
 
 /* Apply what the segments up to r->last hold past `place`, and say where each
  * ends. */

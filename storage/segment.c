@@ -41,7 +41,7 @@ struct segment *log_segment(struct log *log, uint32_t id)
         return NULL;
     }
     return atomic_load_explicit(&chunk[id % LOG_CHUNK_LEN],
-                                memory_order_seq_cst); /* see retire.c */
+                                memory_order_seq_cst); /* see readers.c */
 }
 
 struct segment *log_remove(struct log *log, uint32_t id)

@@ -65,7 +65,7 @@ struct segment *log_segment(struct log *log, uint32_t id);
 /* STATUS_NOMEM, or STATUS_NO_SPACE when ids have run out. */
 MUST_CHECK enum status log_add(struct log *log, struct segment *segment);
 /* Take it out of the table (NULL: was not there); the caller owns it now. Who
- * looked before may still read it: see retire.c. */
+ * looked before may still read it: see readers.c. */
 struct segment *log_remove(struct log *log, uint32_t id);
 /* Free all segments. */
 void log_fini(struct log *log);

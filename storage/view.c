@@ -7,7 +7,7 @@
  * A merge moves messages to another segment and removes theirs. Runs of merge
  * batches are not noted: the old place is good until the keydir knows the new
  * one, and where the old one fails the message is looked up again. A segment is
- * unmapped only when every view has rested since its removal (retire.c). */
+ * unmapped only when every view has rested since its removal (readers.c). */
 #include "storage/internal.h"
 
 #include "storage/io.h"
