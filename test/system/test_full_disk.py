@@ -326,7 +326,8 @@ def fill_and_settle(env, free_mib_min):
     for _ in range(3):
         confirmed, refused = fill(session)
         check_equal(refused.status, "no_space", "refusal")
-        check(confirmed >= 200, f"only {confirmed} messages fit")
+        # At least most of one segment: the others are freed while these come.
+        check(confirmed >= 100, f"only {confirmed} messages fit")
         last = int(http.get("/v1/topics/orders").json["last_seq"])
         reader = broker.session()
         reader.attach("work", credit_bytes=64 << 20, credit_messages=10000)

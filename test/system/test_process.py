@@ -102,6 +102,9 @@ def an_idle_broker_uses_no_cpu(env):
     session.settle("orders", "ack", ranges=[(1, 100)])
     scrubbed = re.compile(rb"^godwit_store_scrub_passes_total 1$", re.M)
     wait_until(lambda: scrubbed.search(http.get("/metrics").body), 30, "the first scrub")
+    log = os.path.join(broker.data_dir, "log")
+    wait_until(lambda: not [name for name in os.listdir(log) if name.endswith(".tmp")], 30,
+               "the next segment to be filled")
     time.sleep(1)  # the keeper's checkpoint of it
     before = broker.cpu_seconds()
     time.sleep(3)
