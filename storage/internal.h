@@ -35,6 +35,7 @@ enum {
     /* ... and no call of the keeper fills more than this. */
     PREPARE_STEP_LEN = 8 * 1024 * 1024,
     PREPARE_STEP_LEN_SMALL = 512 * 1024, /* and when there is time */
+    IDLE_FREE_SEGMENTS = 8, /* free space for so many: prepare ahead of need */
     /* After a failure to make a segment the journal waits before it tries again
      * by itself; the keeper tries whenever it is asked to. */
     MAKE_PAUSE_US = 100 * 1000,

@@ -103,9 +103,19 @@ static bool next_ready(const struct store *store)
     return atomic_load_explicit(&store->next, memory_order_acquire) != NULL;
 }
 
+/* Without traffic the next segment takes no space that may soon be short. */
+static bool wants_next(const struct store *store)
+{
+    uint64_t free_bytes =
+        atomic_load_explicit(&store->figures.free_bytes, memory_order_relaxed);
+
+    return !next_ready(store)
+           && free_bytes >= IDLE_FREE_SEGMENTS * (uint64_t)store->capacity;
+}
+
 bool store_leftovers(const struct store *store)
 {
-    return !next_ready(store) || store->old_count > 0
+    return wants_next(store) || store->old_count > 0
            || store->keeper.let_go_through + 1 < atomic_load_explicit(
                   &store->active_id, memory_order_acquire);
 }

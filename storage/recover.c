@@ -824,6 +824,8 @@ static enum status settle(struct recovery *r, struct error *err)
     if (status == STATUS_OK) {
         cut_ends(r);
     }
+    atomic_store(&store->figures.free_bytes,
+                 store->vfs->free_bytes(store->vfs, store->dir));
     spare_make(store);
     return status;
 }
