@@ -187,7 +187,7 @@ static void on_group_added(void *arg, struct group_fact *fact)
     const struct group_config config = {
         .id = fact->id,
         .lease_us = fact->lease_ms * 1000,
-        .in_flight_max = GROUP_IN_FLIGHT_MAX,
+        .in_flight_max = GROUP_IN_FLIGHT_DEFAULT,
         .seed = d->config.seed + fact->id,
         .inflight = d->inflight,
     };

@@ -6,13 +6,18 @@
 
 enum {
     /* names and messages */
-    NAME_LEN_MAX = 128,          /* app, topic, group: [A-Za-z0-9._-]+ */
-    PATTERN_LEN_MAX = 128,       /* the same plus '*' */
-    KEY_LEN_MAX = 1024,          /* message key, UTF-8 */
-    HEADER_COUNT_MAX = 32,       /* headers of one message */
-    HEADER_NAME_LEN_MAX = 128,   /* UTF-8, not empty */
-    HEADER_VALUE_LEN_MAX = 4096, /* UTF-8 */
-    BODY_LEN_MAX = 1024 * 1024,  /* message body, any bytes */
+    NAME_LEN_MAX = 128,           /* app, topic, group: [A-Za-z0-9._-]+ */
+    PATTERN_LEN_MAX = 128,        /* the same plus '*' */
+    KEY_LEN_MAX = 1024,           /* message key, UTF-8 */
+    HEADER_COUNT_MAX = 32,        /* headers of one message */
+    HEADER_NAME_LEN_MAX = 128,    /* UTF-8, not empty */
+    HEADER_VALUE_LEN_MAX = 4096,  /* UTF-8 */
+    BODY_LEN_MAX = 1024 * 1024,   /* message body, any bytes */
+    TAG_LEN_MAX = 128,            /* UTF-8 */
+    MESSAGE_ID_LEN_MAX = 128,     /* UTF-8 */
+    PUBLISH_DELAY_DAYS_MAX = 366, /* delay, and how far ahead deliver-at is */
+    TTL_DAYS_MAX = 10 * 366,      /* time to live, from when it is due */
+    ATOMIC_LEN_MAX = 2 * 1024 * 1024, /* records of an all-or-nothing batch */
     /* the encoded Message: body, key and headers with their tags */
     MESSAGE_LEN_MAX = 1024 * 1024 + 160 * 1024,
     SECRET_LEN_MAX = 128,
@@ -76,7 +81,19 @@ enum {
     LANE_COUNT_MAX = 1000000, /* pairs of a group and a topic it takes */
     GROUP_PATTERN_COUNT_MAX = 32,
     APP_GRANT_COUNT_MAX = 64,
-    GROUP_IN_FLIGHT_MAX = 262144, /* unsettled of one group */
+    GROUP_IN_FLIGHT_DEFAULT = 262144,
+    GROUP_IN_FLIGHT_MAX = 16 * 1024 * 1024, /* unsettled of one group */
+    ATTEMPTS_DEFAULT = 20,                  /* then a message is dead */
+    ATTEMPTS_MAX = 1000000,
+    BACKOFF_COUNT_MAX = 16, /* steps of a group's own backoff */
+    FILTER_LEN_MAX = 1024,  /* a group's filter, a search's */
+    FILTER_TERMS_MAX = 64,  /* comparisons in it, list members each */
+    FILTER_DEPTH_MAX = 32,  /* parentheses and negations */
+    KEYS_WAITING_MAX = 8 * 1024 * 1024, /* messages behind their key, of one
+                                         * worker; 8 bytes each */
+    HISTORY_MAX = 16,                   /* failures remembered of one message */
+    DEAD_COUNT_MAX = 1024 * 1024, /* ranges of dead messages of one lane; then
+                                   * none dies any more, attempts go on */
     CREDIT_MESSAGES_MAX = 65536,
     CREDIT_BYTES_MAX = 64 * 1024 * 1024,
     LEASE_MS_MIN = 100,

@@ -27,6 +27,11 @@ struct wire_header {
 struct wire_message {
     struct slice key;
     struct slice body;
+    struct slice tag;
+    struct slice id;        /* empty: none */
+    uint64_t delay_ms;      /* 0: none; not together with deliver_at_ms */
+    uint64_t deliver_at_ms; /* since 1970; 0: at once */
+    uint64_t ttl_ms;        /* from when it is due; 0: for ever */
     size_t header_count;
     struct wire_header headers[HEADER_COUNT_MAX];
 };
@@ -59,7 +64,8 @@ enum settle_action {
     SETTLE_ACK = 1,
     SETTLE_NACK,
     SETTLE_RELEASE,
-    SETTLE_EXTEND
+    SETTLE_EXTEND,
+    SETTLE_REJECT /* it is dead at once */
 };
 
 struct wire_settle {

@@ -269,6 +269,8 @@ static enum status settle_held(struct group *group, struct lane *lane,
     case SETTLE_EXTEND:
         extend(group, t, s->delay_us, now_us);
         return STATUS_OK;
+    case SETTLE_REJECT:
+        break;
     }
     return STATUS_INVALID;
 }

@@ -335,6 +335,8 @@ static void apply(struct sim *s, struct lane *lane, struct msg *m,
     case SETTLE_EXTEND:
         m->lease_end = s->now + (t->delay_us == 0 ? s->lease_us : t->delay_us);
         break;
+    case SETTLE_REJECT:
+        break;
     }
 }
 
