@@ -10,7 +10,7 @@ enum {
     WINDOW_MAX = 65536,
     CONNECTIONS_MAX = 100000,
     RATE_MAX = 10 * 1000 * 1000,
-    ARGS_MAX = 9
+    ARGS_MAX = 10
 };
 
 /* The help of an option with the value it has before parsing. */
@@ -52,7 +52,10 @@ bool bench_parse(struct bench_options *o, const struct help *help,
             RATE_MAX } },
         { BENCH_CONNECTIONS,
           { "connections", ARG_COUNT, &o->connections, "N",
-            "connections at once", 1, CONNECTIONS_MAX } },
+            "connections at once", 0, CONNECTIONS_MAX } },
+        { BENCH_GROUPS,
+          { "groups", ARG_COUNT, &o->groups, "N",
+            "groups, and a topic for each", 0, GROUP_COUNT_MAX } },
         { BENCH_SECONDS,
           { "seconds", ARG_SECONDS, &o->seconds_ms, "SECONDS",
             "how long to watch", 100, 3600 * 1000 } },
@@ -96,8 +99,8 @@ const char *bench_group(const struct bench_place *place, size_t index,
     return name;
 }
 
-static int post_name(struct session *s, const char *path, const char *name,
-                     const char *topic)
+int bench_make(struct session *s, const char *path, const char *name,
+               const char *topic)
 {
     struct json_writer w = { 0 };
     const char *text;
@@ -131,15 +134,15 @@ int bench_place_open(struct bench_place *place, struct bench_options *o,
     if (code != EXIT_OK) {
         return code;
     }
-    code = post_name(&place->admin, "/v1/topics", place->topic, NULL);
+    code = bench_make(&place->admin, "/v1/topics", place->topic, NULL);
     if (code != EXIT_OK) {
         session_close(&place->admin);
         return code;
     }
     while (code == EXIT_OK && place->group_count < group_count) {
-        code = post_name(&place->admin, "/v1/groups",
-                         bench_group(place, place->group_count, name),
-                         place->topic);
+        code = bench_make(&place->admin, "/v1/groups",
+                          bench_group(place, place->group_count, name),
+                          place->topic);
         place->group_count += code == EXIT_OK;
     }
     if (code != EXIT_OK) {
@@ -178,7 +181,8 @@ static void report_settings(struct report *r, const struct bench_options *o,
     } settings[] = { { BENCH_SIZE, "size", o->size },
                      { BENCH_WINDOW, "window", o->window },
                      { BENCH_RATE, "rate", o->rate },
-                     { BENCH_CONNECTIONS, "connections", o->connections } };
+                     { BENCH_CONNECTIONS, "connections", o->connections },
+                     { BENCH_GROUPS, "groups", o->groups } };
     const char *separator = ": ";
     char text[HUMAN_LEN];
 

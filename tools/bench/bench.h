@@ -13,7 +13,8 @@ enum {
     BENCH_RATE = 8,
     BENCH_CONNECTIONS = 16,
     BENCH_SECONDS = 32,
-    BENCH_PID = 64
+    BENCH_PID = 64,
+    BENCH_GROUPS = 128
 };
 
 /* Set the defaults, then bench_parse(). */
@@ -23,6 +24,7 @@ struct bench_options {
     uint64_t window;
     uint64_t rate;
     uint64_t connections;
+    uint64_t groups; /* with a topic of its own each */
     uint64_t seconds_ms;
     uint64_t pid; /* 0: not given */
     bool json;
@@ -43,6 +45,10 @@ struct bench_place {
     size_t group_count; /* made so far */
 };
 
+/* POST to `path` {"name":name} and, unless NULL, "topics":[topic]. Returns an
+ * exit code. */
+int bench_make(struct session *s, const char *path, const char *name,
+               const char *topic);
 /* Returns an exit code; what was made has been deleted again on failure. */
 int bench_place_open(struct bench_place *place, struct bench_options *o,
                      size_t group_count);

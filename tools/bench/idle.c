@@ -4,21 +4,28 @@
 
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
+#include "tools/godwit/progress.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-enum { OPTIONS = BENCH_CONNECTIONS | BENCH_SECONDS | BENCH_PID };
+enum {
+    OPTIONS = BENCH_CONNECTIONS | BENCH_GROUPS | BENCH_SECONDS | BENCH_PID,
+    SHOWN = BENCH_CONNECTIONS | BENCH_GROUPS
+};
 
 static const struct help help = {
     .usage = "godwit bench idle [options]",
     .text =
-        "Opens --connections authenticated connections, leaves them alone for\n"
-        "--seconds, and prints how much memory and processor time the broker "
-        "used\n"
-        "for them. The figures come from the broker's /metrics or, with --pid, "
+        "Opens --connections authenticated connections, makes --groups groups "
+        "with a\n"
+        "topic each, leaves them alone for --seconds, and prints how much "
+        "memory and\n"
+        "processor time the broker used for them. The figures come from the "
+        "broker's /metrics or, with --pid, "
         "from\n"
         "/proc on the same machine. Measure just after the broker's start: "
         "memory\n"
@@ -138,6 +145,20 @@ static int watch(struct crew *crew, const struct bench_options *o)
     return interrupted() ? EXIT_INTERRUPTED : code;
 }
 
+/* What one of them costs, when there is only one kind. */
+static void report_each(struct report *r, const struct bench_options *o,
+                        double grown)
+{
+    report_bytes(r, "grown by", "rss_bytes_grown", grown, "");
+    if (o->groups == 0 && o->connections > 0) {
+        report_bytes(r, "for a connection", "rss_bytes_per_connection",
+                     grown / (double)o->connections, "");
+    } else if (o->connections == 0 && o->groups > 0) {
+        report_bytes(r, "for group and topic", "rss_bytes_per_group",
+                     grown / (double)o->groups, "");
+    }
+}
+
 static void print_report(const struct bench_options *o,
                          const struct usage *before,
                          const struct usage *connected,
@@ -147,12 +168,11 @@ static void print_report(const struct bench_options *o,
     double seconds = (double)o->seconds_ms / 1e3;
     double grown = after->rss_bytes - before->rss_bytes;
 
-    report_begin(&r, o, "idle", BENCH_CONNECTIONS);
+    report_begin(&r, o, "idle", SHOWN);
     report_real(&r, "watched for", "seconds", seconds, "s");
     if (before->known && connected->known && after->known) {
         report_bytes(&r, "broker's memory", "rss_bytes", after->rss_bytes, "");
-        report_bytes(&r, "for a connection", "rss_bytes_per_connection",
-                     grown > 0 ? grown / (double)o->connections : 0, "");
+        report_each(&r, o, grown > 0 ? grown : 0);
         report_real(&r, "broker's processor", "cpu_percent",
                     (after->cpu_seconds - connected->cpu_seconds) / seconds
                         * 100,
@@ -168,13 +188,62 @@ static void print_report(const struct bench_options *o,
     }
 }
 
+/* ---- groups, each with a topic ---- */
+
+struct places {
+    char name[40]; /* of all of them, before the number */
+    uint64_t topics;
+    uint64_t groups;
+};
+
+static int make_places(struct places *places, struct session *s,
+                       const struct bench_options *o)
+{
+    struct progress progress;
+    uint32_t random = 0;
+    int code = EXIT_OK;
+
+    (void)!getrandom(&random, sizeof random, 0);
+    snprintf(places->name, sizeof places->name, "bench-%08x", random);
+    progress_begin(&progress, "groups", o->groups);
+    while (code == EXIT_OK && places->groups < o->groups && !interrupted()) {
+        char name[64];
+
+        snprintf(name, sizeof name, "%s-%" PRIu64, places->name,
+                 places->groups);
+        code = bench_make(s, "/v1/topics", name, NULL);
+        places->topics += code == EXIT_OK;
+        if (code == EXIT_OK) {
+            code = bench_make(s, "/v1/groups", name, name);
+            places->groups += code == EXIT_OK;
+        }
+        progress_show(&progress, places->groups);
+    }
+    progress_end(&progress);
+    return interrupted() ? EXIT_INTERRUPTED : code;
+}
+
+static void delete_places(const struct places *places, struct session *s)
+{
+    char path[128];
+
+    for (uint64_t i = 0; i < places->groups; i++) {
+        snprintf(path, sizeof path, "/v1/groups/%s-%" PRIu64, places->name, i);
+        (void)session_call(s, "DELETE", path, NULL, NULL);
+    }
+    for (uint64_t i = 0; i < places->topics; i++) {
+        snprintf(path, sizeof path, "/v1/topics/%s-%" PRIu64, places->name, i);
+        (void)session_call(s, "DELETE", path, NULL, NULL);
+    }
+}
+
 static int measure(struct crew *crew, struct session *s,
-                   const struct bench_options *o)
+                   const struct bench_options *o, struct places *places)
 {
     struct usage before = usage_of_broker(s, o->pid);
     struct usage connected;
     struct usage after;
-    int code = EXIT_OK;
+    int code = make_places(places, s, o);
 
     for (uint64_t i = 0; code == EXIT_OK && i < o->connections; i++) {
         code = crew_add(crew, o, 1);
@@ -198,6 +267,7 @@ int bench_idle(int argc, char **argv)
 {
     struct bench_options o = { .connections = 100, .seconds_ms = 5000 };
     struct session session = { 0 };
+    struct places places = { 0 };
     struct crew *crew;
     int code;
 
@@ -209,10 +279,11 @@ int bench_idle(int argc, char **argv)
     if (code != EXIT_OK) {
         return code;
     }
-    crew = crew_new(o.connections);
-    code = crew != NULL ? measure(crew, &session, &o)
+    crew = crew_new(o.connections + 1);
+    code = crew != NULL ? measure(crew, &session, &o, &places)
                         : fail(EXIT_FAILED, "out of memory");
     crew_free(crew);
+    delete_places(&places, &session);
     session_close(&session);
     return code;
 }

@@ -2,6 +2,7 @@
  * (open loop), measured from the time each was meant to be sent, so that a
  * stall counts for every message it delayed. One thread drives producer and
  * subscriber. */
+#include "tools/bench/echo.h"
 #include "tools/bench/load.h"
 
 #include "proto/limits.h"
@@ -15,7 +16,8 @@
 enum {
     OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_RATE,
     WINDOW = 65536, /* an open loop does not wait for confirms */
-    DEFAULT_SECONDS = 5
+    DEFAULT_SECONDS = 5,
+    ECHO_PART = 5 /* so many messages, then one to the echo */
 };
 
 static const struct help help = {
@@ -26,7 +28,11 @@ static const struct help help = {
             "it. A\n"
             "pause of the broker counts for every message it held up. The "
             "first second\n"
-            "is not counted; without --count the next 5 are.\n",
+            "is not counted; without --count the next 5 are. For each fifth "
+            "message one\n"
+            "more goes over loopback to a thread that only sends it back: what "
+            "the\n"
+            "machine itself takes in the same seconds.\n",
     .examples = "  godwit bench latency --rate 5000\n"
                 "  godwit bench latency --rate 20k --size 128 --count 200k\n",
 };
@@ -39,6 +45,8 @@ static struct {
     uint64_t delivered;
     struct histogram delivery_ns;
     struct histogram confirm_ns;
+    struct histogram echo_ns;
+    struct echo echo;
     struct histogram late_ns; /* our own fault: sent so long after it was due */
 } run;
 
@@ -92,6 +100,9 @@ static uint64_t send_due(struct godwit *client, const struct bench_options *o,
             return now_ns() + 1000000; /* full: the broker is far behind */
         }
         run.sent++;
+        if (run.sent % ECHO_PART == 0) {
+            (void)echo_send(&run.echo, intended);
+        }
         if (intended >= run.counted_from_ns) {
             histogram_add(&run.late_ns, now - intended);
         }
@@ -118,6 +129,7 @@ static int flow(struct crew *crew, const struct bench_options *o,
 
         crew_push(crew, 0);
         crew_turn(crew, next_ns);
+        echo_take(&run.echo, run.counted_from_ns, &run.echo_ns);
         progress_show(&progress, run.delivered);
     }
     progress_end(&progress);
@@ -135,6 +147,7 @@ static void print_report(const struct bench_options *o)
     }
     report_latency(&r, "send to push", "delivery_us", &run.delivery_ns);
     report_latency(&r, "send to confirm", "confirm_us", &run.confirm_ns);
+    report_latency(&r, "loopback echo", "echo_us", &run.echo_ns);
     report_latency(&r, "sent late by", "late_us", &run.late_ns);
     report_end(&r);
 }
@@ -188,8 +201,13 @@ int bench_latency(int argc, char **argv)
     code = crew != NULL && body != NULL ? prepare(crew, &o, &place)
                                         : fail(EXIT_FAILED, "out of memory");
     if (code == EXIT_OK) {
+        code = echo_open(&run.echo, o.size);
+    }
+    if (code == EXIT_OK) {
+        crew_watch(crew, run.echo.fd);
         code = flow(crew, &o, place.topic, body);
         print_report(&o);
+        echo_close(&run.echo);
     }
     crew_free(crew);
     free(body);

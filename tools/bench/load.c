@@ -15,8 +15,7 @@ struct crew {
     uint64_t *due_ns; /* when a client wants its step without an event */
     size_t capacity;
     size_t count;
-    size_t
-        first; /* clients below are connected and left alone by crew_connect */
+    int watched; /* one more descriptor that ends a sleep; -1: none */
     bool told;
 };
 
@@ -28,8 +27,9 @@ struct crew *crew_new(size_t count)
         return NULL;
     }
     crew->capacity = count;
+    crew->watched = -1;
     crew->clients = calloc(count, sizeof *crew->clients);
-    crew->fds = calloc(count, sizeof *crew->fds);
+    crew->fds = calloc(count + 1, sizeof *crew->fds);
     crew->due_ns = calloc(count, sizeof *crew->due_ns);
     if (crew->clients == NULL || crew->fds == NULL || crew->due_ns == NULL) {
         crew_free(crew);
@@ -135,9 +135,11 @@ static void turn(struct crew *crew, size_t first, size_t count,
     uint64_t wait_ns = wake_ns > now ? wake_ns - now : 0;
     struct timespec wait;
 
+    crew->fds[first + count] =
+        (struct pollfd) { .fd = crew->watched, .events = POLLIN };
     wait_ns = wait_ns < TURN_MAX_NS ? wait_ns : TURN_MAX_NS;
     wait = (struct timespec) { .tv_nsec = (long)wait_ns };
-    if (ppoll(crew->fds + first, count, &wait, NULL) < 0) {
+    if (ppoll(crew->fds + first, count + 1, &wait, NULL) < 0) {
         return;
     }
     now = now_ns();
@@ -146,6 +148,11 @@ static void turn(struct crew *crew, size_t first, size_t count,
             (void)godwit_step(crew->clients[i].client);
         }
     }
+}
+
+void crew_watch(struct crew *crew, int fd)
+{
+    crew->watched = fd;
 }
 
 void crew_turn(struct crew *crew, uint64_t until_ns)

@@ -31,6 +31,9 @@ int crew_connect(struct crew *crew, const struct bench_options *o);
  * and do it. */
 void crew_turn(struct crew *crew, uint64_t until_ns);
 
+/* Something to read from `fd` ends the sleep too; -1: no more. */
+void crew_watch(struct crew *crew, int fd);
+
 /* Do what can be done now, without sleeping or asking the kernel first. */
 void crew_push(struct crew *crew, size_t index);
 

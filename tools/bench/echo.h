@@ -1,0 +1,34 @@
+/* The machine's own noise: messages over loopback TCP to a thread that only
+ * sends them back. What a broker that did nothing would take, measured in the
+ * same seconds. One thread drives it, besides the echoing one. */
+#ifndef GODWIT_BENCH_ECHO_H
+#define GODWIT_BENCH_ECHO_H
+
+#include "tools/bench/histogram.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+
+struct echo {
+    int fd;   /* ours; -1: not open */
+    int peer; /* the thread's */
+    pthread_t thread;
+    size_t size;
+    size_t got; /* of the message that is coming back */
+    char *out;
+    char *in;
+};
+
+/* Messages of `size` bytes, 16 at least. Returns an exit code. */
+int echo_open(struct echo *echo, size_t size);
+void echo_close(struct echo *echo); /* accepts one that is not open */
+
+/* Send one that was meant to be sent at `intended_ns`. False: not now, too much
+ * is on its way already. */
+bool echo_send(struct echo *echo, uint64_t intended_ns);
+/* Take what has come back; from the intended time until now into `h` when that
+ * is at or after `counted_from_ns`. Does not block. */
+void echo_take(struct echo *echo, uint64_t counted_from_ns,
+               struct histogram *h);
+
+#endif
