@@ -166,25 +166,9 @@ static uint32_t damaged_record(struct looking *l, uint32_t at)
 /* The hashes fit, so what it says was written like this. */
 static bool body_makes_sense(const struct record *record)
 {
-    struct ranges_reader ranges;
-    struct retries_reader retries;
-    struct record_fact fact;
-    struct record_trim trim;
-
-    switch (record->kind) {
-    case RECORD_MESSAGE:
-        return record->topic != 0 && record->seq != 0;
-    case RECORD_ACK:
-    case RECORD_GAP:
-        return ranges_read(record->body, &ranges) == STATUS_OK;
-    case RECORD_RETRY:
-        return retries_read(record->body, &retries) == STATUS_OK;
-    case RECORD_CATALOG:
-        return fact_read(record->body, &fact) == STATUS_OK;
-    case RECORD_TRIM:
-        return trim_read(record->body, &trim) == STATUS_OK;
-    }
-    return false;
+    return record->kind == RECORD_MESSAGE
+               ? record->topic != 0 && record->seq != 0
+               : record_body_whole(record);
 }
 
 /* No hash covers it. */

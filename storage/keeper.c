@@ -524,6 +524,14 @@ static enum status note_record(struct noting *n, const struct record *record,
         return note_fact(n, record);
     case RECORD_TRIM:
         return note_trim(&store->keeper, record);
+    case RECORD_FAILED:
+    case RECORD_EXPIRED:
+    case RECORD_FILTERED:
+    case RECORD_REDRIVE:
+    case RECORD_BURY:
+    case RECORD_DISCARD:
+    case RECORD_SEEK:
+        return STATUS_OK;
     }
     return STATUS_CORRUPT;
 }

@@ -24,6 +24,7 @@ enum {
     RETRIES_HEAD_LEN = 16,
     RETRY_LEN = 24,
     TRIM_LEN = 24,
+    SEEK_LEN = 16,
     FACT_HEAD_LEN = 16
 };
 
@@ -122,7 +123,7 @@ enum status record_read(struct slice from, struct record *out)
     len = get_u32(at + AT_LEN);
     if (len < RECORD_HEADER_LEN || len > from.len
         || checksum(at, AT_HEADER_HASH) != get_u64(at + AT_HEADER_HASH)
-        || at[AT_KIND] < RECORD_MESSAGE || at[AT_KIND] > RECORD_TRIM
+        || at[AT_KIND] < RECORD_MESSAGE || at[AT_KIND] > RECORD_KIND_LAST
         || checksum(at + RECORD_HEADER_LEN, len - RECORD_HEADER_LEN)
                != get_u64(at + AT_BODY_HASH)) {
         return STATUS_CORRUPT;
@@ -182,6 +183,60 @@ enum status record_retries_write(struct bytes *to,
         writer_u32(&w, r->retries[i].attempts);
         writer_u32(&w, 0);
     }
+    return w.status;
+}
+
+static size_t failures_len(const struct record_failures *f)
+{
+    size_t len = FAILURES_HEAD_LEN;
+
+    for (size_t i = 0; i < f->count; i++) {
+        CHECK(f->failures[i].reason.len <= REASON_LEN_MAX);
+        len += FAILURE_LEN_MIN + f->failures[i].reason.len;
+    }
+    return len;
+}
+
+enum status record_failed_write(struct bytes *to,
+                                const struct record_failures *f)
+{
+    struct writer w = { to, STATUS_OK };
+    enum status status;
+
+    CHECK(f->count <= RECORD_FAILURES_MAX);
+    status = begin_body(to, failures_len(f));
+    if (status != STATUS_OK) {
+        return status;
+    }
+    writer_u32(&w, f->group);
+    writer_u32(&w, f->topic);
+    writer_u32(&w, (uint32_t)f->count);
+    writer_u32(&w, 0);
+    for (size_t i = 0; i < f->count; i++) {
+        const struct failure *failure = &f->failures[i];
+        writer_u64(&w, failure->seq);
+        writer_u64(&w, failure->due_us);
+        writer_u64(&w, failure->holder);
+        writer_u32(&w, failure->attempts);
+        writer_u8(&w, failure->cause);
+        writer_u8(&w, failure->dead ? 1 : 0);
+        writer_u16(&w, (uint16_t)failure->reason.len);
+        writer_slice(&w, failure->reason);
+    }
+    return w.status;
+}
+
+enum status record_seek_write(struct bytes *to, const struct record_seek *seek)
+{
+    struct writer w = { to, STATUS_OK };
+    enum status status = begin_body(to, SEEK_LEN);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    writer_u32(&w, seek->group);
+    writer_u32(&w, seek->topic);
+    writer_u64(&w, seek->after);
     return w.status;
 }
 
@@ -287,6 +342,64 @@ struct retry retries_next(struct retries_reader *r)
     return retry;
 }
 
+struct failure failed_next(struct failed_reader *r)
+{
+    struct failure failure;
+
+    failure.seq = reader_u64(&r->reader);
+    failure.due_us = reader_u64(&r->reader);
+    failure.holder = reader_u64(&r->reader);
+    failure.attempts = reader_u32(&r->reader);
+    failure.cause = reader_u8(&r->reader);
+    failure.dead = reader_u8(&r->reader) != 0;
+    failure.reason = reader_slice(&r->reader, reader_u16(&r->reader));
+    return failure;
+}
+
+static bool failure_whole(struct failed_reader *r)
+{
+    const uint8_t *at = r->reader.at;
+    struct failure failure = failed_next(r);
+
+    return !r->reader.failed && failure.seq != 0 && failure.seq != UINT64_MAX
+           && failure.cause >= CAUSE_NACK && failure.cause <= CAUSE_OPERATOR
+           && at[FAILURE_LEN_MIN - 3] <= 1
+           && failure.reason.len <= REASON_LEN_MAX;
+}
+
+enum status failed_read(struct slice body, struct failed_reader *out)
+{
+    struct failed_reader walk;
+
+    out->reader = reader_of(body);
+    out->group = reader_u32(&out->reader);
+    out->topic = reader_u32(&out->reader);
+    out->count = reader_u32(&out->reader);
+    (void)reader_u32(&out->reader);
+    if (out->reader.failed || out->count > RECORD_FAILURES_MAX) {
+        return STATUS_CORRUPT;
+    }
+    walk = *out;
+    for (size_t i = 0; i < walk.count; i++) {
+        if (!failure_whole(&walk)) {
+            return STATUS_CORRUPT;
+        }
+    }
+    return walk.reader.at == walk.reader.end ? STATUS_OK : STATUS_CORRUPT;
+}
+
+enum status seek_read(struct slice body, struct record_seek *out)
+{
+    struct reader r = reader_of(body);
+
+    out->group = reader_u32(&r);
+    out->topic = reader_u32(&r);
+    out->after = reader_u64(&r);
+    return r.failed || r.at != r.end || out->after == UINT64_MAX
+               ? STATUS_CORRUPT
+               : STATUS_OK;
+}
+
 enum status fact_read(struct slice body, struct record_fact *out)
 {
     struct reader r = reader_of(body);
@@ -323,4 +436,103 @@ enum status trim_read(struct slice body, struct record_trim *out)
         return STATUS_CORRUPT;
     }
     return STATUS_OK;
+}
+
+/* ---- any body ---- */
+
+/* Group and topic; both 0: of no lane. False: not whole. */
+static bool read_lane(const struct record *record, uint32_t *group,
+                      uint32_t *topic)
+{
+    struct ranges_reader ranges;
+    struct retries_reader retries;
+    struct failed_reader failed;
+    struct record_seek seek;
+    enum status status = STATUS_OK;
+
+    *group = *topic = 0;
+    switch (record->kind) {
+    case RECORD_MESSAGE:
+    case RECORD_CATALOG:
+    case RECORD_TRIM:
+        return true;
+    case RECORD_RETRY:
+        status = retries_read(record->body, &retries);
+        *group = retries.group;
+        *topic = retries.topic;
+        break;
+    case RECORD_FAILED:
+        status = failed_read(record->body, &failed);
+        *group = failed.group;
+        *topic = failed.topic;
+        break;
+    case RECORD_SEEK:
+        status = seek_read(record->body, &seek);
+        *group = seek.group;
+        *topic = seek.topic;
+        break;
+    case RECORD_ACK:
+    case RECORD_GAP:
+    case RECORD_EXPIRED:
+    case RECORD_FILTERED:
+    case RECORD_REDRIVE:
+    case RECORD_BURY:
+    case RECORD_DISCARD:
+        status = ranges_read(record->body, &ranges);
+        *group = ranges.group;
+        *topic = ranges.topic;
+        break;
+    }
+    if (status != STATUS_OK) {
+        *group = *topic = 0;
+    }
+    return status == STATUS_OK;
+}
+
+bool record_body_whole(const struct record *record)
+{
+    struct record_fact fact;
+    struct record_trim trim;
+    uint32_t group;
+    uint32_t topic;
+
+    if (record->kind == RECORD_CATALOG) {
+        return fact_read(record->body, &fact) == STATUS_OK;
+    }
+    if (record->kind == RECORD_TRIM) {
+        return trim_read(record->body, &trim) == STATUS_OK;
+    }
+    return read_lane(record, &group, &topic);
+}
+
+uint32_t record_topic(const struct record *record)
+{
+    struct record_fact fact;
+    struct record_trim trim;
+    uint32_t group;
+    uint32_t topic;
+
+    if (record->kind == RECORD_MESSAGE) {
+        return record->topic;
+    }
+    if (record->kind == RECORD_CATALOG) {
+        return fact_read(record->body, &fact) == STATUS_OK
+                       && fact.class == CATALOG_TOPIC
+                   ? fact.id
+                   : 0;
+    }
+    if (record->kind == RECORD_TRIM) {
+        return trim_read(record->body, &trim) == STATUS_OK ? trim.topic : 0;
+    }
+    (void)read_lane(record, &group, &topic);
+    return topic;
+}
+
+uint32_t record_group(const struct record *record)
+{
+    uint32_t group;
+    uint32_t topic;
+
+    (void)read_lane(record, &group, &topic);
+    return group;
 }

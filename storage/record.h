@@ -6,6 +6,7 @@
 #define GODWIT_STORAGE_RECORD_H
 
 #include "proto/bytes.h"
+#include "proto/limits.h"
 #include "proto/seqset.h"
 #include "proto/status.h"
 
@@ -14,19 +15,34 @@ enum { RECORD_HEADER_LEN = 64, RECORD_ALIGN = 8 };
 enum record_kind {
     RECORD_MESSAGE = 1, /* body: the encoded Message, as the client sent it */
     RECORD_ACK = 2,     /* body: group, topic, ranges settled by acks */
-    RECORD_RETRY = 3,   /* body: group, topic, entries {seq, attempts, due} */
+    RECORD_RETRY = 3,   /* in logs of versions 1 and 2; now RECORD_FAILED */
     RECORD_CATALOG = 4, /* body: one fact about an app, a topic or a group */
     RECORD_GAP = 5,     /* body: group, topic, ranges lost to damage */
-    RECORD_TRIM = 6     /* body: from where on a topic's messages are there */
+    RECORD_TRIM = 6,    /* body: from where on a topic's messages are there */
+    RECORD_FAILED = 7,  /* body: group, topic, deliveries that failed */
+    /* bodies: group, topic, ranges */
+    RECORD_EXPIRED = 8, /* settled because their time to live was over */
+    RECORD_FILTERED =
+        9, /* settled because the group's filter is not for them */
+    RECORD_REDRIVE = 10, /* dead ones are owed again, with no attempts yet */
+    RECORD_BURY = 11,    /* owed ones are dead again: takes a redrive back */
+    RECORD_DISCARD = 12, /* dead ones are settled */
+    RECORD_SEEK = 13     /* body: group, topic, behind which it begins anew */
 };
 
-/* Flags. None reaches the disk: the store sets them in the submission ring for
- * the worker to read. */
+enum { RECORD_KIND_LAST = RECORD_SEEK };
+
+/* Flags. The first two never reach the disk: the store sets them in the
+ * submission ring for the worker to read. The others are the worker's, and stay
+ * with the record wherever it is moved. */
 enum record_flag {
     RECORD_DUPLICATE =
-        1,             /* its producer sequence was stored before: dropped;
-                        * seq holds the first one's, 0 if not known any more */
-    RECORD_REFUSED = 2 /* no space for it: not written */
+        1,              /* its producer sequence was stored before: dropped;
+                         * seq holds the first one's, 0 if not known any more */
+    RECORD_REFUSED = 2, /* no space for it: not written */
+    RECORD_TIMED = 4,   /* the Message has a delay, a time or a time to live */
+    RECORD_ID = 8,      /* producer and producer_seq are a message id's hash */
+    RECORD_MORE = 16    /* the record behind it belongs to it: both or none */
 };
 
 /* A record as its header says. `body` points into where it was read. */
@@ -88,7 +104,7 @@ static inline uint64_t record_receipt(uint64_t sum, uint64_t hash)
 
 /* ---- bodies ---- */
 
-/* RECORD_ACK and RECORD_GAP: ranges of a group on a topic. */
+/* All kinds but those with a body of their own: ranges of a group on a topic. */
 struct record_ranges {
     uint32_t group;
     uint32_t topic;
@@ -110,6 +126,41 @@ struct record_retries {
     size_t count; /* at most RECORD_RETRIES_MAX */
 };
 
+/* RECORD_FAILED: deliveries that failed. The numbers are on the disk. */
+enum failure_cause {
+    CAUSE_NACK = 1,    /* the subscriber said so */
+    CAUSE_LEASE = 2,   /* its lease was over */
+    CAUSE_GONE = 3,    /* its connection was lost */
+    CAUSE_REJECT = 4,  /* the subscriber wants it dead */
+    CAUSE_OPERATOR = 5 /* somebody else does */
+};
+
+struct failure {
+    uint64_t seq;
+    uint64_t due_us;     /* wall clock: not again before; 0: at once */
+    uint64_t holder;     /* of which lease; 0: none */
+    uint32_t attempts;   /* deliveries that failed so far, this one counted */
+    uint8_t cause;       /* enum failure_cause */
+    bool dead;           /* no further delivery: a dead letter */
+    struct slice reason; /* at most REASON_LEN_MAX */
+};
+
+struct record_failures {
+    uint32_t group;
+    uint32_t topic;
+    const struct failure *failures;
+    size_t count; /* at most RECORD_FAILURES_MAX */
+};
+
+/* RECORD_SEEK: what the group was given of the topic is forgotten. Messages up
+ * to `after` are settled, but dead ones stay dead; those above are owed as if
+ * they were new. */
+struct record_seek {
+    uint32_t group;
+    uint32_t topic;
+    uint64_t after;
+};
+
 /* RECORD_CATALOG: a fact; who may state it and what its value means is the
  * broker's affair (router/catalog). */
 enum catalog_class { CATALOG_APP = 1, CATALOG_TOPIC = 2, CATALOG_GROUP = 3 };
@@ -129,13 +180,23 @@ struct record_trim {
     uint64_t floor_seq; /* groups made from now on begin here at the earliest */
 };
 
-enum { RECORD_RANGES_MAX = 65536, RECORD_RETRIES_MAX = 32768 };
+enum {
+    RECORD_RANGES_MAX = 65536,
+    RECORD_RETRIES_MAX = 32768,
+    RECORD_FAILURES_MAX = 1024,
+    FAILURE_LEN_MIN = 32, /* in a body, without its reason */
+    FAILURES_HEAD_LEN = 16
+};
 
 /* Each appends a body to `to`. */
 MUST_CHECK enum status record_ranges_write(struct bytes *to,
                                            const struct record_ranges *ranges);
 MUST_CHECK enum status record_retries_write(struct bytes *to,
                                             const struct record_retries *r);
+MUST_CHECK enum status record_failed_write(struct bytes *to,
+                                           const struct record_failures *f);
+MUST_CHECK enum status record_seek_write(struct bytes *to,
+                                         const struct record_seek *seek);
 MUST_CHECK enum status record_fact_write(struct bytes *to,
                                          const struct record_fact *fact);
 
@@ -162,7 +223,26 @@ MUST_CHECK enum status retries_read(struct slice body,
                                     struct retries_reader *out);
 struct retry retries_next(struct retries_reader *r); /* `count` times */
 
+/* Reasons point into the body. */
+struct failed_reader {
+    uint32_t group, topic;
+    size_t count;
+    struct reader reader;
+};
+MUST_CHECK enum status failed_read(struct slice body,
+                                   struct failed_reader *out);
+struct failure failed_next(struct failed_reader *r); /* `count` times */
+
+MUST_CHECK enum status seek_read(struct slice body, struct record_seek *out);
 MUST_CHECK enum status fact_read(struct slice body, struct record_fact *out);
 MUST_CHECK enum status trim_read(struct slice body, struct record_trim *out);
+
+/* Does the body fit the kind? A message's is not looked at. */
+bool record_body_whole(const struct record *record);
+
+/* Of what topic a record speaks, and of what group; 0: of none, or its body is
+ * not whole. */
+uint32_t record_topic(const struct record *record);
+uint32_t record_group(const struct record *record);
 
 #endif

@@ -272,9 +272,17 @@ struct store_lane {
     /* Settled numbers, from 1. Below the topic's first_seq only how many there
      * are is as it was. */
     const struct seqset *acked;
-    const struct seqset *gaps;   /* of those, lost to damage */
-    const struct retry *retries; /* of numbers not settled, by seq */
+    const struct seqset *gaps;    /* of those, lost to damage */
+    const struct seqset *expired; /* of those, over before they were settled */
+    uint64_t filtered;            /* how many of those the filter kept away, */
+    uint64_t discarded;           /* and how many were dead before */
+    const struct seqset *dead;    /* not settled and not to be delivered */
+    const struct retry *retries;  /* of numbers neither settled nor dead, by
+                                   * seq */
     size_t retry_count;
+    bool sought; /* it began anew behind `after`, wherever the group began; */
+    uint64_t after; /* up to there all are settled but dead ones, and none of
+                     * the counts and sets above but `dead` speaks of them */
 };
 typedef void (*store_lane_fn)(void *arg, const struct store_lane *lane);
 MUST_CHECK enum status store_each_lane(struct store *store, store_lane_fn fn,
@@ -351,6 +359,26 @@ MUST_CHECK enum status store_view_message(struct store_view *view,
                                           uint32_t topic, uint64_t seq,
                                           struct record *out,
                                           uint64_t *next_seq);
+
+/* A failed delivery, as the log has it. */
+struct store_failure {
+    uint64_t time_us; /* wall clock */
+    uint64_t holder;  /* of which lease; 0: none */
+    uint32_t attempts;
+    enum failure_cause cause;
+    bool dead; /* it was given up with this one */
+    uint16_t reason_len;
+    char reason[REASON_LEN_MAX];
+};
+
+/* The last failures of a message not settled, at most HISTORY_MAX, oldest
+ * first, as of the last checkpoint; the last `room` of them when that is less.
+ * None is STATUS_OK with *count 0. */
+MUST_CHECK enum status store_view_history(struct store_view *view,
+                                          uint32_t group, uint32_t topic,
+                                          uint64_t seq,
+                                          struct store_failure *out,
+                                          size_t room, size_t *count);
 
 /* ---- figures; any thread, each value by itself ---- */
 enum store_wait {

@@ -358,6 +358,14 @@ enum status books_record(struct books *books, const struct record *record,
         return note_fact(books, record, news);
     case RECORD_TRIM:
         return note_trim(books, record);
+    case RECORD_FAILED:
+    case RECORD_EXPIRED:
+    case RECORD_FILTERED:
+    case RECORD_REDRIVE:
+    case RECORD_BURY:
+    case RECORD_DISCARD:
+    case RECORD_SEEK:
+        return STATUS_OK;
     }
     return STATUS_CORRUPT;
 }

@@ -125,7 +125,7 @@ Test(record, of_zeros_is_not_one)
 
 Test(record, of_an_unknown_kind_is_not_one)
 {
-    static const int kinds[] = { 0, RECORD_TRIM + 1, 255 };
+    static const int kinds[] = { 0, RECORD_KIND_LAST + 1, 255 };
     struct record out;
 
     for (size_t i = 0; i < COUNT_OF(kinds); i++) {
@@ -194,6 +194,208 @@ Test(record, retries_come_back)
         cr_assert(eq(u32, retry.attempts, in[i].attempts));
         cr_assert(eq(u64, retry.due_us, in[i].due_us));
     }
+    bytes_fini(&body);
+}
+
+static struct slice failures_body(struct bytes *body, const struct failure *in,
+                                  size_t count)
+{
+    struct record_failures failures = { 3, 4, in, count };
+
+    cr_assert(eq(int, record_failed_write(body, &failures), STATUS_OK));
+    return slice_of(body->at, bytes_len(body));
+}
+
+Test(record, failures_come_back)
+{
+    const struct failure in[] = {
+        { 5, 900, 77, 2, CAUSE_NACK, false, slice_text("no such customer") },
+        { 6, 0, 0, 20, CAUSE_LEASE, true, { 0 } },
+        { UINT64_MAX - 1, 1, 1, 1, CAUSE_OPERATOR, true, slice_text("x") }
+    };
+    struct failed_reader out;
+    struct bytes body = { 0 };
+
+    cr_assert(eq(int, failed_read(failures_body(&body, in, COUNT_OF(in)), &out),
+                 STATUS_OK));
+    cr_assert(eq(u32, out.group, 3));
+    cr_assert(eq(u32, out.topic, 4));
+    cr_assert(eq(sz, out.count, COUNT_OF(in)));
+    for (size_t i = 0; i < COUNT_OF(in); i++) {
+        struct failure failure = failed_next(&out);
+        cr_assert(eq(u64, failure.seq, in[i].seq));
+        cr_assert(eq(u64, failure.due_us, in[i].due_us));
+        cr_assert(eq(u64, failure.holder, in[i].holder));
+        cr_assert(eq(u32, failure.attempts, in[i].attempts));
+        cr_assert(eq(u8, failure.cause, in[i].cause));
+        cr_assert(eq(int, failure.dead, in[i].dead));
+        cr_assert(slice_equal(failure.reason, in[i].reason));
+    }
+    cr_assert(not(out.reader.failed));
+    bytes_fini(&body);
+}
+
+Test(record, failures_that_make_no_sense_are_corrupt)
+{
+    static const struct {
+        size_t at;
+        uint8_t value;
+        bool good;
+    } bytes[] = {
+        { FAILURES_HEAD_LEN, 6, true },       /* seq 6 instead of 5 */
+        { FAILURES_HEAD_LEN, 0, false },      /* seq 0 */
+        { FAILURES_HEAD_LEN + 28, 0, false }, /* cause */
+        { FAILURES_HEAD_LEN + 28, CAUSE_OPERATOR, true },
+        { FAILURES_HEAD_LEN + 28, CAUSE_OPERATOR + 1, false },
+        { FAILURES_HEAD_LEN + 29, 1, true }, /* dead */
+        { FAILURES_HEAD_LEN + 29, 2, false },
+        { FAILURES_HEAD_LEN + 30, 1, false }, /* a reason that is not there */
+        { 8, 0, false },                      /* none, and bytes behind it */
+        { 8, 2, false },
+    };
+    const struct failure in = { .seq = 5, .attempts = 1, .cause = CAUSE_NACK };
+
+    for (size_t i = 0; i < COUNT_OF(bytes); i++) {
+        struct failed_reader out;
+        struct bytes body = { 0 };
+        struct slice all = failures_body(&body, &in, 1);
+        body.at[bytes[i].at] = bytes[i].value;
+        cr_assert(eq(int, failed_read(all, &out) == STATUS_OK, bytes[i].good),
+                  "%zu", i);
+        bytes_fini(&body);
+    }
+}
+
+Test(record, the_most_failures_with_the_longest_reasons_fit)
+{
+    struct failure *all = calloc(RECORD_FAILURES_MAX + 1, sizeof *all);
+    char reason[REASON_LEN_MAX + 1];
+    struct failed_reader out;
+    struct bytes body = { 0 };
+    struct slice bytes;
+
+    memset(reason, 'r', sizeof reason);
+    for (size_t i = 0; i <= RECORD_FAILURES_MAX; i++) {
+        all[i] =
+            (struct failure) { .seq = i + 1,
+                               .cause = CAUSE_NACK,
+                               .reason = slice_of(reason, REASON_LEN_MAX) };
+    }
+    bytes = failures_body(&body, all, RECORD_FAILURES_MAX);
+    cr_assert(eq(int, failed_read(bytes, &out), STATUS_OK));
+    /* one more, as only a disk could say */
+    put_u32(body.at + 8, RECORD_FAILURES_MAX + 1);
+    cr_assert(eq(int,
+                 bytes_append(&body, body.at + FAILURES_HEAD_LEN,
+                              FAILURE_LEN_MIN + REASON_LEN_MAX),
+                 STATUS_OK));
+    cr_assert(eq(int, failed_read(slice_of(body.at, bytes_len(&body)), &out),
+                 STATUS_CORRUPT));
+    bytes_fini(&body);
+    /* a reason one longer, the same */
+    bytes = failures_body(&body, all, 1);
+    put_u16(body.at + FAILURES_HEAD_LEN + 30, REASON_LEN_MAX + 1);
+    cr_assert(eq(int, bytes_append(&body, "r", 1), STATUS_OK));
+    cr_assert(eq(int, failed_read(slice_of(body.at, bytes_len(&body)), &out),
+                 STATUS_CORRUPT));
+    bytes_fini(&body);
+    free(all);
+}
+
+Test(record, more_failures_than_the_bound_are_a_bug, .signal = SIGABRT)
+{
+    struct record_failures failures = { 1, 1, NULL, RECORD_FAILURES_MAX + 1 };
+    struct bytes body = { 0 };
+
+    if (record_failed_write(&body, &failures) == STATUS_OK) {
+        bytes_fini(&body);
+    }
+}
+
+Test(record, a_seek_comes_back)
+{
+    const uint64_t afters[] = { 0, 1, UINT64_MAX - 1, UINT64_MAX };
+
+    for (size_t i = 0; i < COUNT_OF(afters); i++) {
+        struct record_seek in = { 3, 4, afters[i] };
+        struct record_seek out;
+        struct bytes body = { 0 };
+        cr_assert(eq(int, record_seek_write(&body, &in), STATUS_OK));
+        cr_assert(eq(int, seek_read(slice_of(body.at, bytes_len(&body)), &out),
+                     afters[i] == UINT64_MAX ? STATUS_CORRUPT : STATUS_OK));
+        cr_assert(eq(u32, out.group, 3));
+        cr_assert(eq(u32, out.topic, 4));
+        cr_assert(eq(u64, out.after, afters[i]));
+        bytes_fini(&body);
+    }
+}
+
+/* Of every kind: who it speaks of, and that half a body is none. */
+Test(record, of_any_kind_says_whom_it_speaks_of)
+{
+    const struct seq_range range = { 1, 2 };
+    const struct retry retry = { 1, 1, 1 };
+    const struct failure failure = { .seq = 1, .cause = CAUSE_GONE };
+    const struct record_ranges ranges = { 3, 4, &range, 1 };
+    const struct record_retries retries = { 3, 4, &retry, 1 };
+    const struct record_failures failures = { 3, 4, &failure, 1 };
+    const struct record_seek seek = { 3, 4, 9 };
+
+    for (int kind = RECORD_ACK; kind <= RECORD_KIND_LAST; kind++) {
+        struct record record = { .kind = (enum record_kind)kind };
+        struct bytes body = { 0 };
+        enum status status = STATUS_OK;
+        if (kind == RECORD_CATALOG || kind == RECORD_TRIM) {
+            continue; /* their own tests */
+        }
+        if (kind == RECORD_RETRY) {
+            status = record_retries_write(&body, &retries);
+        } else if (kind == RECORD_FAILED) {
+            status = record_failed_write(&body, &failures);
+        } else if (kind == RECORD_SEEK) {
+            status = record_seek_write(&body, &seek);
+        } else {
+            status = record_ranges_write(&body, &ranges);
+        }
+        cr_assert(eq(int, status, STATUS_OK));
+        record.body = slice_of(body.at, bytes_len(&body));
+        cr_assert(record_body_whole(&record), "kind %d", kind);
+        cr_assert(eq(u32, record_group(&record), 3));
+        cr_assert(eq(u32, record_topic(&record), 4));
+        record.body.len--;
+        cr_assert(not(record_body_whole(&record)), "kind %d", kind);
+        cr_assert(eq(u32, record_group(&record), 0));
+        cr_assert(eq(u32, record_topic(&record), 0));
+        bytes_fini(&body);
+    }
+}
+
+Test(record, facts_and_trims_say_their_topic)
+{
+    const struct record_fact fact = { CATALOG_TOPIC, 12, true, slice_text("n"),
+                                      slice_text("v") };
+    const struct record_fact app = { CATALOG_APP, 12, true, slice_text("n"),
+                                     slice_text("v") };
+    const struct record_trim trim = { 13, 2, 3 };
+    struct record record = { .kind = RECORD_CATALOG };
+    struct bytes body = { 0 };
+
+    cr_assert(eq(int, record_fact_write(&body, &fact), STATUS_OK));
+    record.body = slice_of(body.at, bytes_len(&body));
+    cr_assert(record_body_whole(&record));
+    cr_assert(eq(u32, record_topic(&record), 12));
+    bytes_consume(&body, bytes_len(&body));
+    cr_assert(eq(int, record_fact_write(&body, &app), STATUS_OK));
+    record.body = slice_of(body.at, bytes_len(&body));
+    cr_assert(eq(u32, record_topic(&record), 0));
+    bytes_consume(&body, bytes_len(&body));
+    cr_assert(eq(int, record_trim_write(&body, &trim), STATUS_OK));
+    record.kind = RECORD_TRIM;
+    record.body = slice_of(body.at, bytes_len(&body));
+    cr_assert(eq(u32, record_topic(&record), 13));
+    record.body.len--;
+    cr_assert(not(record_body_whole(&record)));
+    cr_assert(eq(u32, record_topic(&record), 0));
     bytes_fini(&body);
 }
 
@@ -291,6 +493,18 @@ static enum status as_trim(struct slice body)
     return trim_read(body, &out);
 }
 
+static enum status as_failed(struct slice body)
+{
+    struct failed_reader out;
+    return failed_read(body, &out);
+}
+
+static enum status as_seek(struct slice body)
+{
+    struct record_seek out;
+    return seek_read(body, &out);
+}
+
 /* One byte less and one byte more than a body are no body. */
 static void check_len(struct bytes *body, read_fn read)
 {
@@ -317,8 +531,17 @@ Test(record, a_body_has_exactly_its_length)
     struct record_fact fact = { CATALOG_APP, 1, true, slice_text("n"),
                                 slice_text("v") };
     struct record_trim trim = { 1, 2, 3 };
+    struct failure failure = { .seq = 1,
+                               .cause = CAUSE_NACK,
+                               .reason = slice_text("why") };
+    struct record_failures failures = { 3, 4, &failure, 1 };
+    struct record_seek seek = { 3, 4, 5 };
     struct bytes body = { 0 };
 
+    cr_assert(eq(int, record_failed_write(&body, &failures), STATUS_OK));
+    check_len(&body, as_failed);
+    cr_assert(eq(int, record_seek_write(&body, &seek), STATUS_OK));
+    check_len(&body, as_seek);
     cr_assert(eq(int, record_ranges_write(&body, &ranges), STATUS_OK));
     check_len(&body, as_ranges);
     cr_assert(eq(int, record_retries_write(&body, &retries), STATUS_OK));

@@ -38,7 +38,7 @@ static const struct help help = {
                 "  godwit dump /backup/godwit-monday --kind ack --kind retry\n",
 };
 
-enum { FLUSH_LEN = 256 * 1024, KIND_COUNT = RECORD_TRIM + 1 };
+enum { FLUSH_LEN = 256 * 1024, KIND_COUNT = RECORD_KIND_LAST + 1 };
 
 struct dump {
     struct dump_options options;
@@ -70,36 +70,6 @@ static void flush(struct dump *d)
 
 /* ---- which records ---- */
 
-/* Of what topic it speaks; 0: of none. */
-static uint32_t topic_of(const struct inspect_record *r)
-{
-    struct ranges_reader ranges;
-    struct retries_reader retries;
-    struct record_trim trim;
-    struct record_fact fact;
-
-    switch (r->record.kind) {
-    case RECORD_MESSAGE:
-        return r->record.topic;
-    case RECORD_ACK:
-    case RECORD_GAP:
-        return ranges_read(r->record.body, &ranges) == STATUS_OK ? ranges.topic
-                                                                 : 0;
-    case RECORD_RETRY:
-        return retries_read(r->record.body, &retries) == STATUS_OK
-                   ? retries.topic
-                   : 0;
-    case RECORD_TRIM:
-        return trim_read(r->record.body, &trim) == STATUS_OK ? trim.topic : 0;
-    case RECORD_CATALOG:
-        break;
-    }
-    return fact_read(r->record.body, &fact) == STATUS_OK
-                   && fact.class == CATALOG_TOPIC
-               ? fact.id
-               : 0;
-}
-
 /* The fact that names a topic comes before its messages. Ids are compared by
  * name, because a name may have had several. */
 static bool topic_wanted(struct dump *d, const struct inspect_record *r)
@@ -115,7 +85,7 @@ static bool topic_wanted(struct dump *d, const struct inspect_record *r)
         return fact.class == CATALOG_TOPIC
                && slice_is(fact.name, d->options.topic);
     }
-    topic = topic_of(r);
+    topic = record_topic(&r->record);
     return topic != 0
            && slice_is(inspect_name(d->inspect, CATALOG_TOPIC, topic),
                        d->options.topic);

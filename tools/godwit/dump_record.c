@@ -25,13 +25,27 @@ const char *dump_kind_word(enum record_kind kind)
         return "gap";
     case RECORD_TRIM:
         return "trim";
+    case RECORD_FAILED:
+        return "failed";
+    case RECORD_EXPIRED:
+        return "expired";
+    case RECORD_FILTERED:
+        return "filtered";
+    case RECORD_REDRIVE:
+        return "redrive";
+    case RECORD_BURY:
+        return "bury";
+    case RECORD_DISCARD:
+        return "discard";
+    case RECORD_SEEK:
+        return "seek";
     }
     return "unknown";
 }
 
 bool dump_kind_of(const char *word, enum record_kind *out)
 {
-    for (int kind = RECORD_MESSAGE; kind <= RECORD_TRIM; kind++) {
+    for (int kind = RECORD_MESSAGE; kind <= RECORD_KIND_LAST; kind++) {
         if (strcmp(dump_kind_word((enum record_kind)kind), word) == 0) {
             *out = (enum record_kind)kind;
             return true;
@@ -183,6 +197,76 @@ static void put_retries(struct json_writer *w, const struct inspect *inspect,
     json_end(w, ']');
 }
 
+static const char *cause_word(uint8_t cause)
+{
+    switch ((enum failure_cause)cause) {
+    case CAUSE_NACK:
+        return "nack";
+    case CAUSE_LEASE:
+        return "lease";
+    case CAUSE_GONE:
+        return "gone";
+    case CAUSE_REJECT:
+        return "reject";
+    case CAUSE_OPERATOR:
+        break;
+    }
+    return "operator";
+}
+
+static void put_failure(struct json_writer *w, const struct failure *failure)
+{
+    json_begin(w, NULL, '{');
+    json_put_number(w, "seq", failure->seq);
+    json_put_number(w, "attempts", failure->attempts);
+    json_put_text(w, "cause", slice_text(cause_word(failure->cause)));
+    if (failure->dead) {
+        json_put_bool(w, "dead", true);
+    } else if (failure->due_us != 0) {
+        put_time(w, "due", failure->due_us);
+    }
+    if (failure->holder != 0) {
+        json_put_number(w, "holder", failure->holder);
+    }
+    if (failure->reason.len > 0) {
+        put_bytes(w, "reason", "reason_base64", failure->reason);
+    }
+    json_end(w, '}');
+}
+
+static void put_failed(struct json_writer *w, const struct inspect *inspect,
+                       struct slice body)
+{
+    struct failed_reader failed;
+
+    if (failed_read(body, &failed) != STATUS_OK) {
+        json_put_base64(w, "raw_base64", body);
+        return;
+    }
+    put_named(w, inspect, CATALOG_GROUP, failed.group, "group", "group_id");
+    put_topic(w, inspect, failed.topic);
+    json_begin(w, "failures", '[');
+    for (size_t i = 0; i < failed.count; i++) {
+        struct failure failure = failed_next(&failed);
+        put_failure(w, &failure);
+    }
+    json_end(w, ']');
+}
+
+static void put_seek(struct json_writer *w, const struct inspect *inspect,
+                     struct slice body)
+{
+    struct record_seek seek;
+
+    if (seek_read(body, &seek) != STATUS_OK) {
+        json_put_base64(w, "raw_base64", body);
+        return;
+    }
+    put_named(w, inspect, CATALOG_GROUP, seek.group, "group", "group_id");
+    put_topic(w, inspect, seek.topic);
+    json_put_number(w, "after_seq", seek.after);
+}
+
 static const char *class_word(enum catalog_class class)
 {
     switch (class) {
@@ -248,10 +332,21 @@ enum status dump_record(struct bytes *to, const struct inspect *inspect,
         break;
     case RECORD_ACK:
     case RECORD_GAP:
+    case RECORD_EXPIRED:
+    case RECORD_FILTERED:
+    case RECORD_REDRIVE:
+    case RECORD_BURY:
+    case RECORD_DISCARD:
         put_ranges(&w, inspect, r->record.body);
         break;
     case RECORD_RETRY:
         put_retries(&w, inspect, r->record.body);
+        break;
+    case RECORD_FAILED:
+        put_failed(&w, inspect, r->record.body);
+        break;
+    case RECORD_SEEK:
+        put_seek(&w, inspect, r->record.body);
         break;
     case RECORD_CATALOG:
         put_fact(&w, r->record.body);
