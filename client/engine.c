@@ -290,6 +290,7 @@ static void dispatch_running(struct godwit *c, const struct wire_reply *reply)
         subscribe_gap(c, reply);
         break;
     case REPLY_PONG:
+    case REPLY_NOTICE:
         break;
     case REPLY_WELCOME:
     case REPLY_REFUSED:

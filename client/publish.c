@@ -231,6 +231,8 @@ static bool take_apart(const struct godwit_message *from,
     }
     out->key = from->key == NULL ? slice_of(NULL, 0) : slice_text(from->key);
     out->body = slice_of(from->body, from->body_len);
+    out->tag = out->id = slice_of(NULL, 0);
+    out->delay_ms = out->deliver_at_ms = out->ttl_ms = 0;
     out->header_count = from->header_count;
     for (size_t i = 0; i < from->header_count; i++) {
         const struct godwit_header *header = &from->headers[i];

@@ -121,6 +121,7 @@ static const struct pb_field publish_fields[] = {
     { 1, PB_U64, AT(id), 0, "" },
     NAME(2, publish.topic),
     { 3, PB_U64, AT(publish.producer_seq), 0, "" },
+    { 5, PB_BOOL, AT(publish.atomic), 0, "" },
 };
 
 static const struct pb_field attach_fields[] = {
@@ -291,9 +292,10 @@ static enum status settle_finish(const struct settle_flat *flat,
                                  struct wire_settle *out,
                                  struct refusal *refusal)
 {
-    if (flat->action < SETTLE_ACK || flat->action > SETTLE_EXTEND) {
-        return refuse(refusal, STATUS_INVALID, "action",
-                      "a settle must be an ack, nack, release or extend");
+    if (flat->action < SETTLE_ACK || flat->action > SETTLE_REJECT) {
+        return refuse(
+            refusal, STATUS_INVALID, "action",
+            "a settle must be an ack, nack, release, extend or reject");
     }
     if (out->count == 0) {
         return refuse(refusal, STATUS_INVALID, "range_count",
@@ -398,13 +400,23 @@ enum status codec_settle_body_read(struct codec *codec, struct slice payload,
 
 /* ---- checking messages ---- */
 
-enum { MESSAGE_KEY = 1, MESSAGE_HEADER = 2, MESSAGE_BODY = 3 };
+enum {
+    MESSAGE_KEY = 1,
+    MESSAGE_HEADER = 2,
+    MESSAGE_BODY = 3,
+    MESSAGE_TAG = 4,
+    MESSAGE_ID = 5,
+    MESSAGE_DELAY = 6,
+    MESSAGE_DELIVER_AT = 7,
+    MESSAGE_TTL = 8
+};
 enum { HEADER_NAME = 1, HEADER_VALUE = 2 };
 
 /* Nothing more than MESSAGE_LEN_MAX gets through the bounds on the parts, even
  * with each tag and length written as long as it can be. */
 enum { PREFIX_LEN_MAX = PB_VARINT_LEN_MAX + PB_VARINT_LEN_MAX };
-_Static_assert(PREFIX_LEN_MAX + KEY_LEN_MAX + PREFIX_LEN_MAX + BODY_LEN_MAX
+_Static_assert(8 * PREFIX_LEN_MAX + KEY_LEN_MAX + BODY_LEN_MAX + TAG_LEN_MAX
+                       + MESSAGE_ID_LEN_MAX
                        + HEADER_COUNT_MAX
                              * (3 * PREFIX_LEN_MAX + HEADER_NAME_LEN_MAX
                                 + HEADER_VALUE_LEN_MAX)
@@ -439,7 +451,8 @@ static enum status check_text(struct slice text, size_t allowed,
 
     if (status == STATUS_OK && !pb_text_valid(text)) {
         return refuse_message(refusal,
-                              "a key or header is not UTF-8 or holds a NUL");
+                              "a key, header, tag or id is not UTF-8 or "
+                              "holds a NUL");
     }
     return status;
 }
@@ -510,20 +523,97 @@ static enum status add_header(struct slice from, struct wire_message *parts,
                       refusal);
 }
 
-static enum status take_part(const struct pb_item *item, bool *seen,
+/* A number of its own that must be within a bound; 0 is as if it were not
+ * there. */
+static enum status check_time(uint64_t used, uint64_t allowed,
+                              const char *limit, struct refusal *refusal)
+{
+    if (used <= allowed) {
+        return STATUS_OK;
+    }
+    refuse(refusal, STATUS_INVALID, limit,
+           "%s of the message is beyond what is allowed", limit);
+    refusal->used = used;
+    refusal->allowed = allowed;
+    return refusal->status;
+}
+
+static enum status take_time(const struct pb_item *item,
                              struct wire_message *parts,
                              struct refusal *refusal)
 {
-    if (item->number > MESSAGE_BODY || item->wire != PB_LEN) {
+    switch (item->number) {
+    case MESSAGE_DELAY:
+        parts->delay_ms = item->value;
+        return check_time(item->value, PUBLISH_DELAY_MS_MAX, "delay_ms",
+                          refusal);
+    case MESSAGE_DELIVER_AT:
+        parts->deliver_at_ms = item->value;
+        return check_time(item->value, DELIVER_AT_MS_MAX, "deliver_at_ms",
+                          refusal);
+    default:
+        parts->ttl_ms = item->value;
+        return check_time(item->value, TTL_MS_MAX, "ttl_ms", refusal);
+    }
+}
+
+/* Bit `number` of *seen, which is set; false: it was there before. */
+static bool is_first(unsigned *seen, uint32_t number)
+{
+    unsigned bit = 1U << number;
+    bool first = (*seen & bit) == 0;
+
+    *seen |= bit;
+    return first;
+}
+
+static enum status refuse_twice(struct refusal *refusal)
+{
+    return refuse_message(refusal, "a part of it is there twice");
+}
+
+/* What few messages have: kept apart from the parts that most have. */
+static enum status take_option(const struct pb_item *item, unsigned *seen,
+                               struct wire_message *parts,
+                               struct refusal *refusal)
+{
+    bool is_text = item->number <= MESSAGE_ID;
+
+    if (item->number > MESSAGE_TTL
+        || item->wire != (is_text ? PB_LEN : PB_VARINT)) {
+        return refuse_message(refusal, "a field that is not known here");
+    }
+    if (!is_first(seen, item->number)) {
+        return refuse_twice(refusal);
+    }
+    if (item->number == MESSAGE_TAG) {
+        parts->tag = item->slice;
+        return check_text(item->slice, TAG_LEN_MAX, "tag_len", refusal);
+    }
+    if (item->number == MESSAGE_ID) {
+        parts->id = item->slice;
+        return check_text(item->slice, MESSAGE_ID_LEN_MAX, "message_id_len",
+                          refusal);
+    }
+    return take_time(item, parts, refusal);
+}
+
+static enum status take_part(const struct pb_item *item, unsigned *seen,
+                             struct wire_message *parts,
+                             struct refusal *refusal)
+{
+    if (item->number > MESSAGE_BODY) {
+        return take_option(item, seen, parts, refusal);
+    }
+    if (item->wire != PB_LEN) {
         return refuse_message(refusal, "a field that is not known here");
     }
     if (item->number == MESSAGE_HEADER) {
         return add_header(item->slice, parts, refusal);
     }
-    if (seen[item->number]) {
-        return refuse_message(refusal, "its key or body is there twice");
+    if (!is_first(seen, item->number)) {
+        return refuse_twice(refusal);
     }
-    seen[item->number] = true;
     if (item->number == MESSAGE_KEY) {
         parts->key = item->slice;
         return check_text(item->slice, KEY_LEN_MAX, "key_len", refusal);
@@ -532,33 +622,33 @@ static enum status take_part(const struct pb_item *item, bool *seen,
     return check_len(item->slice.len, BODY_LEN_MAX, "body_len", refusal);
 }
 
+static void begin_parts(struct wire_message *parts)
+{
+    const struct slice none = slice_of(NULL, 0);
+
+    /* Not the headers, a kibibyte of them: they are filled as they come. */
+    parts->key = parts->body = parts->tag = parts->id = none;
+    parts->delay_ms = parts->deliver_at_ms = parts->ttl_ms = 0;
+    parts->header_count = 0;
+}
+
 enum status codec_message_check(struct slice message, struct wire_message *out,
                                 struct refusal *refusal)
 {
     struct pb_reader r = pb_reader_of(message);
-    struct wire_message parts; /* its headers are filled as they are counted */
-    bool seen[MESSAGE_BODY + 1] = { false };
+    struct wire_message unwanted;
+    struct wire_message *parts = out == NULL ? &unwanted : out;
+    unsigned seen = 0;
     struct pb_item item;
 
-    parts.key = parts.body = slice_of(NULL, 0);
-    parts.header_count = 0;
+    begin_parts(parts);
     while (pb_next(&r, &item)) {
-        enum status status = take_part(&item, seen, &parts, refusal);
+        enum status status = take_part(&item, &seen, parts, refusal);
         if (status != STATUS_OK) {
             return status;
         }
     }
-    if (r.fault != NULL) {
-        return refuse_message(refusal, r.fault);
-    }
-    if (out != NULL) {
-        out->key = parts.key;
-        out->body = parts.body;
-        out->header_count = parts.header_count;
-        memcpy(out->headers, parts.headers,
-               parts.header_count * sizeof parts.headers[0]);
-    }
-    return STATUS_OK;
+    return r.fault == NULL ? STATUS_OK : refuse_message(refusal, r.fault);
 }
 
 /* ---- writing requests ---- */
@@ -685,7 +775,11 @@ static size_t header_len(const struct wire_header *header)
 
 size_t codec_message_len(const struct wire_message *message)
 {
-    size_t len = pb_slice_len(message->key) + pb_slice_len(message->body);
+    size_t len = pb_slice_len(message->key) + pb_slice_len(message->body)
+                 + pb_slice_len(message->tag) + pb_slice_len(message->id)
+                 + pb_u64_len(message->delay_ms)
+                 + pb_u64_len(message->deliver_at_ms)
+                 + pb_u64_len(message->ttl_ms);
 
     for (size_t i = 0; i < message->header_count; i++) {
         len += pb_nested_len(header_len(&message->headers[i]));
@@ -710,5 +804,10 @@ enum status codec_message_write(struct bytes *to,
         p.at = pb_put_slice(p.at, HEADER_VALUE, header->value);
     }
     p.at = pb_put_slice(p.at, MESSAGE_BODY, message->body);
+    p.at = pb_put_slice(p.at, MESSAGE_TAG, message->tag);
+    p.at = pb_put_slice(p.at, MESSAGE_ID, message->id);
+    p.at = pb_put_u64(p.at, MESSAGE_DELAY, message->delay_ms);
+    p.at = pb_put_u64(p.at, MESSAGE_DELIVER_AT, message->deliver_at_ms);
+    p.at = pb_put_u64(p.at, MESSAGE_TTL, message->ttl_ms);
     return put_end(&p);
 }

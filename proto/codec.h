@@ -31,9 +31,12 @@ MUST_CHECK enum status codec_request_read(struct codec *codec,
                                           struct wire_request *out,
                                           struct refusal *refusal);
 
-/* Is this slice a well-formed Message within the limits: known fields only, key
- * and headers UTF-8 without NUL, header names present and unique, body bounded?
- * Fills *out (may be NULL) with the parts. Fast for key + body. */
+/* Is this slice a well-formed Message within the limits: known fields only,
+ * nothing twice, texts UTF-8 without NUL, header names present and unique,
+ * body, delays and time to live bounded? Fills *out (may be NULL) with the
+ * parts; after a refusal there is nothing of use in it. Fast for key + body.
+ * Not asked here, because it takes a clock: how far ahead deliver_at_ms is; nor
+ * whether there is a delay besides it. */
 MUST_CHECK enum status codec_message_check(struct slice message,
                                            struct wire_message *out,
                                            struct refusal *refusal);
@@ -89,6 +92,15 @@ MUST_CHECK enum status codec_gap_write(struct bytes *to, struct slice topic,
                                        struct seq_range range);
 MUST_CHECK enum status codec_pong_write(struct bytes *to, uint64_t id);
 
+/* The lease of these messages, which the member holds, is about to end. */
+struct wire_notice {
+    struct slice topic;
+    struct seq_range range;
+    uint64_t ends_in_ms;
+};
+MUST_CHECK enum status codec_notice_write(struct bytes *to,
+                                          const struct wire_notice *notice);
+
 /* A Deliver: its length must be known before it is written, so first add up
  * codec_delivery_len() of each, then begin with the sum, then write each. */
 size_t codec_delivery_len(const struct wire_delivery *delivery);
@@ -106,7 +118,7 @@ struct wire_gap {
 /* One decoded reply. Arrays point into the codec's scratch. */
 struct wire_reply {
     enum reply_kind kind;
-    uint64_t id; /* of all but deliver and gap */
+    uint64_t id; /* of all but deliver, gap and notice */
     union {
         struct wire_welcome welcome;
         struct wire_confirm confirm;
@@ -129,6 +141,7 @@ struct wire_reply {
             size_t count;
         } settled;
         struct wire_gap gap;
+        struct wire_notice notice;
     };
 };
 

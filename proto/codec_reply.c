@@ -82,6 +82,13 @@ static const struct pb_field gap_fields[] = {
 
 static const struct pb_field pong_fields[] = { ID };
 
+static const struct pb_field notice_fields[] = {
+    NAME_AT(1, offsetof(struct wire_notice, topic)),
+    { 2, PB_U64, offsetof(struct wire_notice, range.first), 0, "" },
+    { 3, PB_U64, offsetof(struct wire_notice, range.last), 0, "" },
+    { 4, PB_U64, offsetof(struct wire_notice, ends_in_ms), 0, "" },
+};
+
 static const struct pb_field settled_fields[] = {
     ID,
     NAME_AT(2, AT(settled.topic)),
@@ -114,6 +121,7 @@ static const struct pb_table detached_table =
     PB_TABLE("Detached", detached_fields);
 static const struct pb_table gap_table = PB_TABLE("Gap", gap_fields);
 static const struct pb_table pong_table = PB_TABLE("Pong", pong_fields);
+static const struct pb_table notice_table = PB_TABLE("Notice", notice_fields);
 static const struct pb_table settled_table =
     PB_TABLE("Settled", settled_fields);
 static const struct pb_table settled_range_table =
@@ -179,6 +187,12 @@ enum status codec_pong_write(struct bytes *to, uint64_t id)
     struct wire_reply reply = { .id = id };
 
     return write_flat(to, REPLY_PONG, &pong_table, &reply);
+}
+
+enum status codec_notice_write(struct bytes *to,
+                               const struct wire_notice *notice)
+{
+    return write_flat(to, REPLY_NOTICE, &notice_table, notice);
 }
 
 /* A refusal's sentence may quote what a peer sent, and be cut anywhere. What is
@@ -637,6 +651,8 @@ static enum status read_kind(struct codec *codec, struct slice from,
         return pb_table_read(&gap_table, from, &out->gap, &ignored);
     case REPLY_PONG:
         return pb_table_read(&pong_table, from, out, &ignored);
+    case REPLY_NOTICE:
+        return pb_table_read(&notice_table, from, &out->notice, &ignored);
     }
     return STATUS_INVALID;
 }
@@ -656,7 +672,7 @@ enum status codec_reply_read(struct codec *codec, struct slice payload,
     enum status status;
 
     status =
-        envelope_read(payload, "Reply", REPLY_PONG, &kind, &inner, &ignored);
+        envelope_read(payload, "Reply", REPLY_NOTICE, &kind, &inner, &ignored);
     if (status != STATUS_OK) {
         return status;
     }

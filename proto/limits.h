@@ -4,6 +4,8 @@
 #ifndef GODWIT_PROTO_LIMITS_H
 #define GODWIT_PROTO_LIMITS_H
 
+#include <stdint.h>
+
 enum {
     /* names and messages */
     NAME_LEN_MAX = 128,           /* app, topic, group: [A-Za-z0-9._-]+ */
@@ -153,5 +155,12 @@ enum {
     /* clocks */
     TIMESTAMP_SKEW_MS_MAX = 60 * 1000, /* of a signed hello */
 };
+
+/* Too large for an enum's int. */
+#define DAY_MS               (UINT64_C(24) * 60 * 60 * 1000)
+#define PUBLISH_DELAY_MS_MAX (PUBLISH_DELAY_DAYS_MAX * DAY_MS)
+#define TTL_MS_MAX           (TTL_DAYS_MAX * DAY_MS)
+/* The end of the year 9999: in microseconds it is still a number. */
+#define DELIVER_AT_MS_MAX UINT64_C(253402300799999)
 
 #endif

@@ -10,6 +10,12 @@ bool pb_varint_slow(struct pb_reader *r, uint64_t *out)
     const uint8_t *at = r->at;
     uint64_t value = 0;
 
+    /* Two bytes are the length of most bodies. */
+    if (r->end - at >= 2 && at[0] >= 0x80 && at[1] < 0x80) {
+        *out = (uint64_t)(at[0] & 0x7F) | (uint64_t)at[1] << 7;
+        r->at = at + 2;
+        return true;
+    }
     for (unsigned shift = 0; shift < 64; shift += 7) {
         if (at == r->end) {
             r->fault = "a number is cut off";

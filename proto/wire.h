@@ -52,6 +52,7 @@ struct wire_publish {
     const struct slice *messages; /* each an encoded Message, checked or not as
                                    * the decoder's contract says */
     size_t count;
+    bool atomic; /* all of them are stored, or none */
 };
 
 struct wire_attach {
@@ -141,7 +142,8 @@ enum reply_kind {
     REPLY_DELIVER,
     REPLY_SETTLED,
     REPLY_GAP,
-    REPLY_PONG
+    REPLY_PONG,
+    REPLY_NOTICE
 };
 
 #endif

@@ -227,37 +227,75 @@ static enum status add_header(struct message_headers *out, struct slice name,
     return STATUS_OK;
 }
 
+/* The headers with one value each, and where it goes. */
+struct place {
+    const char *name;
+    size_t offset; /* in struct message_headers */
+};
+
+static const struct place texts[] = {
+    { "Godwit-Key", offsetof(struct message_headers, message.key) },
+    { "Godwit-Tag", offsetof(struct message_headers, message.tag) },
+    { "Godwit-Message-Id", offsetof(struct message_headers, message.id) },
+};
+
+static const struct place numbers[] = {
+    { "Godwit-Producer", offsetof(struct message_headers, producer) },
+    { "Godwit-Producer-Seq", offsetof(struct message_headers, producer_seq) },
+    { "Godwit-Delay-Ms", offsetof(struct message_headers, message.delay_ms) },
+    { "Godwit-Deliver-At-Ms",
+      offsetof(struct message_headers, message.deliver_at_ms) },
+    { "Godwit-Ttl-Ms", offsetof(struct message_headers, message.ttl_ms) },
+};
+
+static void *find_place(const struct place *places, size_t count,
+                        struct slice name, struct message_headers *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (is_word(name, places[i].name)) {
+            return (char *)out + places[i].offset;
+        }
+    }
+    return NULL;
+}
+
+static enum status take_text(struct message_headers *out,
+                             const struct http_header *header, struct slice *to,
+                             struct refusal *refusal)
+{
+    if (to->at != NULL) {
+        return bad_header(refusal, header->name, "more than once");
+    }
+    *to = keep(out, header->value);
+    return to->at != NULL ? STATUS_OK
+                          : bad_header(refusal, header->name,
+                                       "a '%' is followed by two hexadecimal "
+                                       "digits");
+}
+
 static enum status read_header(struct message_headers *out,
                                const struct http_header *header,
                                struct refusal *refusal)
 {
     struct slice name = header->name;
+    struct slice *text;
+    uint64_t *number;
 
     if (begins(name, "Godwit-Header-")) {
         return add_header(out, name, header->value, refusal);
     }
-    if (is_word(name, "Godwit-Key")) {
-        if (out->message.key.at != NULL) {
-            return bad_header(refusal, name, "more than once");
-        }
-        out->message.key = keep(out, header->value);
-        return out->message.key.at != NULL
-                   ? STATUS_OK
-                   : bad_header(refusal, name,
-                                "a '%' is followed by two hexadecimal "
-                                "digits");
+    text = find_place(texts, COUNT_OF(texts), name, out);
+    if (text != NULL) {
+        return take_text(out, header, text, refusal);
     }
-    if (is_word(name, "Godwit-Producer")
-        || is_word(name, "Godwit-Producer-Seq")) {
-        uint64_t *to = is_word(name, "Godwit-Producer") ? &out->producer
-                                                        : &out->producer_seq;
-
-        if (*to != 0 || !text_decimal(header->value, to) || *to == 0) {
-            return bad_header(refusal, name, "one number from 1");
-        }
-        return STATUS_OK;
+    number = find_place(numbers, COUNT_OF(numbers), name, out);
+    if (number == NULL) {
+        return bad_header(refusal, name, "there is no such header");
     }
-    return bad_header(refusal, name, "there is no such header");
+    if (*number != 0 || !text_decimal(header->value, number) || *number == 0) {
+        return bad_header(refusal, name, "one number from 1");
+    }
+    return STATUS_OK;
 }
 
 /* All that begins with Godwit- is meant for us, and a typing error in it should
@@ -332,9 +370,10 @@ void http_publish_batch(struct session *session, struct exchange *exchange,
 
     if (status == STATUS_OK
         && (headers.message.key.at != NULL
-            || headers.message.header_count > 0)) {
+            || codec_message_len(&headers.message) > 0)) {
         status = refuse(&refusal, STATUS_INVALID, "header",
-                        "in a batch each message has its own key and headers");
+                        "in a batch each message has its own key, headers and "
+                        "options");
     }
     if (status == STATUS_OK) {
         status = json_batch_read(&scratch, request->body, &publish, &refusal);

@@ -317,6 +317,26 @@ static void put_headers(struct json *json, const struct wire_message *message)
     json_end_object(json);
 }
 
+/* As the client said it; what it left out is left out. */
+static void put_options(struct json *json, const struct wire_message *message)
+{
+    if (message->tag.len > 0) {
+        json_text(json, "tag", message->tag);
+    }
+    if (message->id.len > 0) {
+        json_text(json, "id", message->id);
+    }
+    if (message->delay_ms > 0) {
+        json_u64(json, "delay_ms", message->delay_ms);
+    }
+    if (message->deliver_at_ms > 0) {
+        json_u64(json, "deliver_at_ms", message->deliver_at_ms);
+    }
+    if (message->ttl_ms > 0) {
+        json_u64(json, "ttl_ms", message->ttl_ms);
+    }
+}
+
 /* As text when a browser's JSON.parse gives back the very same bytes. */
 static void put_body(struct json *json, struct slice body)
 {
@@ -339,7 +359,9 @@ void json_delivery(struct json *json, const char *topic,
         json_word(json, "topic", topic);
     }
     json_u64(json, "seq", delivery->seq);
-    json_number(json, "attempt", delivery->attempt);
+    if (delivery->attempt > 0) { /* it is looked at, not delivered */
+        json_number(json, "attempt", delivery->attempt);
+    }
     json_u64(json, "time_us", delivery->time_us);
     /* It was checked when it came, and its checksum when it was read. */
     if (codec_message_check(delivery->message, &message, &refusal)
@@ -347,6 +369,7 @@ void json_delivery(struct json *json, const char *topic,
         if (message.key.len > 0) {
             json_text(json, "key", message.key);
         }
+        put_options(json, &message);
         put_headers(json, &message);
         put_body(json, message.body);
     } else {
@@ -367,6 +390,14 @@ void json_receipt(struct json *json, const struct wire_confirm *confirm)
              confirm->seq, confirm->count, confirm->segment, confirm->offset,
              confirm->checksum);
     json_word(json, "receipt", text);
+}
+
+void json_notice(struct json *json, const struct wire_notice *notice)
+{
+    json_text(json, "topic", notice->topic);
+    json_u64(json, "first", notice->range.first);
+    json_u64(json, "last", notice->range.last);
+    json_u64(json, "ends_in_ms", notice->ends_in_ms);
 }
 
 void json_settled_ranges(struct json *json,

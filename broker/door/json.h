@@ -4,7 +4,7 @@
 #ifndef GODWIT_BROKER_DOOR_JSON_H
 #define GODWIT_BROKER_DOOR_JSON_H
 
-#include "proto/wire.h"
+#include "proto/codec.h"
 
 /* The first failure (STATUS_NOMEM only) is kept in `status`; what is written
  * after it is dropped. */
@@ -45,12 +45,14 @@ void json_raw(struct json *json, const char *key, struct slice text);
 /* status, limit, scope, used, allowed, retry_after_ms, text; what is empty or
  * zero is left out, status and text apart. */
 void json_refusal(struct json *json, const struct refusal *refusal);
-/* One object: seq, attempt, time_us, key, headers, body or body_base64; with a
- * topic, that too. */
+/* One object: seq, attempt, time_us, key, tag, id, delay_ms, deliver_at_ms,
+ * ttl_ms, headers, body or body_base64; with a topic, that too. */
 void json_delivery(struct json *json, const char *topic,
                    const struct wire_delivery *delivery);
 /* "receipt":"SEQ:COUNT:SEGMENT:OFFSET:CHECKSUM"; nothing when there is none. */
 void json_receipt(struct json *json, const struct wire_confirm *confirm);
+/* topic, first, last, ends_in_ms */
+void json_notice(struct json *json, const struct wire_notice *notice);
 /* "ranges":[{first,last,outcome,holder}] */
 void json_settled_ranges(struct json *json,
                          const struct wire_settled_range *ranges, size_t count);

@@ -306,8 +306,10 @@ static void write_value(struct json *json, json_t *value)
 
 /* ---- messages ---- */
 
-static const char *const message_keys[] = { "key",         "headers", "body",
-                                            "body_base64", "json",    NULL };
+static const char *const message_keys[] = {
+    "key", "headers",  "body",          "body_base64", "json", "tag",
+    "id",  "delay_ms", "deliver_at_ms", "ttl_ms",      NULL
+};
 
 static void read_headers(struct fields *f, struct wire_message *out)
 {
@@ -377,7 +379,6 @@ static enum status read_message(json_t *object, struct bytes *encoded,
 {
     struct wire_message message;
     struct bytes made = { 0 };
-    struct slice key = { 0 };
     struct fields f = { object, STATUS_OK, refusal };
 
     memset(&message, 0, sizeof message);
@@ -386,8 +387,12 @@ static enum status read_message(json_t *object, struct bytes *encoded,
         return f.status;
     }
     f.status = check_keys(object, message_keys, refusal);
-    field_any_text(&f, "key", &key);
-    message.key = key;
+    field_any_text(&f, "key", &message.key);
+    field_any_text(&f, "tag", &message.tag);
+    field_any_text(&f, "id", &message.id);
+    field_u64(&f, "delay_ms", &message.delay_ms);
+    field_u64(&f, "deliver_at_ms", &message.deliver_at_ms);
+    field_u64(&f, "ttl_ms", &message.ttl_ms);
     read_headers(&f, &message);
     read_body(&f, &message, &made);
     if (f.status == STATUS_OK
@@ -487,6 +492,7 @@ static void read_publish(struct fields *f, struct json_scratch *scratch,
 {
     field_name(f, "topic", &out->topic);
     field_u64(f, "producer_seq", &out->producer_seq);
+    field_bool(f, "atomic", &out->atomic);
     read_messages(f, scratch, out);
 }
 
@@ -502,10 +508,9 @@ static void read_attach(struct fields *f, struct wire_attach *out)
 static void field_action(struct fields *f, enum settle_action *out)
 {
     static const char *const words[] = {
-        [SETTLE_ACK] = "ack",
-        [SETTLE_NACK] = "nack",
-        [SETTLE_RELEASE] = "release",
-        [SETTLE_EXTEND] = "extend",
+        [SETTLE_ACK] = "ack",         [SETTLE_NACK] = "nack",
+        [SETTLE_RELEASE] = "release", [SETTLE_EXTEND] = "extend",
+        [SETTLE_REJECT] = "reject",
     };
     struct slice text = { 0 };
 
@@ -517,7 +522,7 @@ static void field_action(struct fields *f, enum settle_action *out)
         }
     }
     if (f->status == STATUS_OK) {
-        wrong_type(f, "action", "one of ack, nack, release and extend");
+        wrong_type(f, "action", "one of ack, nack, release, extend and reject");
     }
 }
 
@@ -625,7 +630,7 @@ static const struct kind kinds[] = {
         "client", "producer", NULL } },
     { REQUEST_PUBLISH,
       "publish",
-      { "type", "id", "topic", "producer_seq", "messages", NULL } },
+      { "type", "id", "topic", "producer_seq", "atomic", "messages", NULL } },
     { REQUEST_ATTACH,
       "attach",
       { "type", "id", "group", "credit_messages", "credit_bytes", NULL } },
@@ -725,7 +730,7 @@ enum status json_request_read(struct json_scratch *scratch, struct slice text,
 enum status json_batch_read(struct json_scratch *scratch, struct slice text,
                             struct wire_publish *out, struct refusal *refusal)
 {
-    static const char *const keys[] = { "messages", NULL };
+    static const char *const keys[] = { "messages", "atomic", NULL };
     struct fields f = { NULL, STATUS_OK, refusal };
 
     f.status = parse(text, &f.object, refusal);
@@ -733,6 +738,7 @@ enum status json_batch_read(struct json_scratch *scratch, struct slice text,
     if (f.status == STATUS_OK) {
         f.status = check_keys(f.object, keys, refusal);
     }
+    field_bool(&f, "atomic", &out->atomic);
     if (f.status == STATUS_OK) {
         read_messages(&f, scratch, out);
     }
@@ -836,7 +842,8 @@ static void read_change(struct fields *f, struct catalog_request *out)
     case CATALOG_GROUP:
         field_patterns(f, "topics", &out->topics);
         field_from(f, &out->from);
-        field_u64(f, "lease_ms", &out->lease_ms);
+        field_u64(f, "lease_ms", &out->options.lease_ms);
+        out->given = field(f, "lease_ms") == NULL ? 0 : OPTION_LEASE;
         break;
     }
 }

@@ -31,7 +31,7 @@ MUST_CHECK enum status json_request_read(struct json_scratch *scratch,
                                          struct refusal *refusal);
 
 /* Bodies of HTTP requests. */
-/* {"messages":[..]}; topic and producer_seq are left alone. */
+/* {"messages":[..],"atomic"}; topic and producer_seq are left alone. */
 MUST_CHECK enum status json_batch_read(struct json_scratch *scratch,
                                        struct slice text,
                                        struct wire_publish *out,

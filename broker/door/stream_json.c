@@ -155,6 +155,14 @@ static void on_gap(struct session *session, const char *topic,
     reply_end(&reply);
 }
 
+static void on_notice(struct session *session, const struct wire_notice *notice)
+{
+    struct reply reply = reply_begin(session, "notice");
+
+    json_notice(&reply.json, notice);
+    reply_end(&reply);
+}
+
 static void on_settled(struct session *session, uint64_t id, struct slice topic,
                        const struct wire_settled_range *ranges, size_t count)
 {
@@ -184,6 +192,7 @@ const struct door door_json = {
     .detached = on_detached,
     .deliver = on_deliver,
     .gap = on_gap,
+    .notice = on_notice,
     .settled = on_settled,
     .pong = on_pong,
 };

@@ -107,6 +107,12 @@ static void on_gap(struct session *session, const char *topic,
     answer_end(&a, codec_gap_write(a.to, slice_text(topic), range));
 }
 
+static void on_notice(struct session *session, const struct wire_notice *notice)
+{
+    struct answer a = answer_begin(session);
+    answer_end(&a, codec_notice_write(a.to, notice));
+}
+
 static void on_settled(struct session *session, uint64_t id, struct slice topic,
                        const struct wire_settled_range *ranges, size_t count)
 {
@@ -131,6 +137,7 @@ const struct door door_proto = {
     .detached = on_detached,
     .deliver = on_deliver,
     .gap = on_gap,
+    .notice = on_notice,
     .settled = on_settled,
     .pong = on_pong,
 };

@@ -96,6 +96,11 @@ static const struct topic *check_request(const struct session *s,
                "producer_seq without a producer: name one in hello");
         return NULL;
     }
+    if (publish->atomic) {
+        refuse(r, STATUS_UNSUPPORTED, "atomic",
+               "all-or-nothing batches are not offered here yet");
+        return NULL;
+    }
     return topic;
 }
 
@@ -277,8 +282,10 @@ static bool retry_one(struct worker *w, struct session *s)
     if (held == NULL) { /* its connection has gone */
         return true;
     }
-    publish = (struct wire_publish) { held->topic, held->producer_seq,
-                                      held->messages, held->count };
+    publish = (struct wire_publish) { .topic = held->topic,
+                                      .producer_seq = held->producer_seq,
+                                      .messages = held->messages,
+                                      .count = held->count };
     topic = check_request(s, &publish, &r);
     if (topic == NULL) {
         refuse_one(s, held->id, held->count, &r);

@@ -643,6 +643,17 @@ void session_gap(void *member, const char *topic, struct seq_range range)
     s->door->gap(s, topic, range);
 }
 
+void session_notice(void *member, const char *topic, struct seq_range range,
+                    uint64_t ends_in_ms)
+{
+    struct session *s = member;
+    const struct wire_notice notice = { slice_text(topic), range, ends_in_ms };
+
+    if (s->door->notice != NULL) {
+        s->door->notice(s, &notice);
+    }
+}
+
 bool session_congested(void *member)
 {
     const struct session *s = member;

@@ -15,7 +15,7 @@
 #include "broker/net/conn.h"
 #include "broker/router/authenticate.h"
 #include "broker/router/catalog.h"
-#include "proto/wire.h"
+#include "proto/codec.h"
 
 struct session;
 struct worker;
@@ -43,6 +43,8 @@ struct door {
                     const struct wire_delivery *deliveries, size_t count);
     void (*gap)(struct session *session, const char *topic,
                 struct seq_range range);
+    /* Leases of an attached member end soon; a pull is told nothing. */
+    void (*notice)(struct session *session, const struct wire_notice *notice);
     void (*settled)(struct session *session, uint64_t id, struct slice topic,
                     const struct wire_settled_range *ranges, size_t count);
     void (*pong)(struct session *session, uint64_t id);

@@ -133,6 +133,10 @@ static enum status check_settle(const struct session *s,
                       "the store stopped after an I/O error; no outcome can be "
                       "made durable until the broker is restarted");
     }
+    if (settle->action == SETTLE_REJECT) {
+        return refuse(r, STATUS_UNSUPPORTED, "action",
+                      "reject is not offered here yet");
+    }
     if (settle->topic.len > NAME_LEN_MAX) {
         return refuse(r, STATUS_INVALID, "topic", "no such topic");
     }

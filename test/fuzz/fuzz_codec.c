@@ -115,7 +115,10 @@ static void fuzz_message(struct slice payload)
     }
     g = godwit__v1__message__unpack(NULL, payload.len, payload.at);
     expect(g != NULL && g->body.len == m.body.len
-           && g->n_headers == m.header_count && slice_is(m.key, g->key));
+           && g->n_headers == m.header_count && slice_is(m.key, g->key)
+           && slice_is(m.tag, g->tag) && slice_is(m.id, g->id)
+           && g->delay_ms == m.delay_ms && g->deliver_at_ms == m.deliver_at_ms
+           && g->ttl_ms == m.ttl_ms);
     godwit__v1__message__free_unpacked(g, NULL);
     expect(codec_message_write(&written, &m) == STATUS_OK);
     expect(bytes_len(&written) == codec_message_len(&m));

@@ -66,6 +66,13 @@ static struct slice random_message(void)
         m.headers[i].name = slice_of(&"abcd"[i], 1);
         m.headers[i].value = input_name(in, 200);
     }
+    if (input_below(in, 3) == 0) {
+        m.tag = input_name(in, TAG_LEN_MAX);
+        m.id = input_name(in, MESSAGE_ID_LEN_MAX);
+        m.delay_ms = input_u64(in) % (PUBLISH_DELAY_MS_MAX + 1);
+        m.deliver_at_ms = input_u64(in) % (DELIVER_AT_MS_MAX + 1);
+        m.ttl_ms = input_u64(in) % (TTL_MS_MAX + 1);
+    }
     bytes_consume(to, bytes_len(to));
     cr_assert_eq(codec_message_write(to, &m), STATUS_OK);
     cr_assert_eq(bytes_len(to), codec_message_len(&m));
@@ -92,6 +99,7 @@ static struct wire_request random_request(enum request_kind kind)
     } else if (kind == REQUEST_PUBLISH) {
         r.publish.topic = input_name(in, NAME_LEN_MAX);
         r.publish.producer_seq = input_u64(in);
+        r.publish.atomic = input_below(in, 2) == 1;
         r.publish.count = 1 + input_below(in, COUNT);
         r.publish.messages = messages;
         for (size_t i = 0; i < r.publish.count; i++) {
@@ -103,7 +111,7 @@ static struct wire_request random_request(enum request_kind kind)
     } else if (kind == REQUEST_SETTLE) {
         r.settle = (struct wire_settle) {
             .topic = input_name(in, NAME_LEN_MAX),
-            .action = (enum settle_action)(1 + input_below(in, 4)),
+            .action = (enum settle_action)(1 + input_below(in, SETTLE_REJECT)),
             .count = 1 + input_below(in, COUNT),
             .ranges = ranges,
             .delay_ms = input_below(in, (size_t)DELAY_MS_MAX + 1),
@@ -155,6 +163,7 @@ static void expect_publish(const Godwit__V1__Publish *g,
 {
     expect_text(g->topic, p->topic);
     cr_assert_eq(g->producer_seq, p->producer_seq);
+    cr_assert_eq(g->atomic != 0, p->atomic);
     cr_assert_eq(g->n_messages, p->count);
     for (size_t i = 0; i < p->count; i++) {
         const Godwit__V1__Message *gm = g->messages[i];
@@ -164,6 +173,11 @@ static void expect_publish(const Godwit__V1__Publish *g,
                      STATUS_OK, "%s", refusal.text);
         expect_text(gm->key, m.key);
         expect_bytes(gm->body, m.body);
+        expect_text(gm->tag, m.tag);
+        expect_text(gm->id, m.id);
+        cr_assert_eq(gm->delay_ms, m.delay_ms);
+        cr_assert_eq(gm->deliver_at_ms, m.deliver_at_ms);
+        cr_assert_eq(gm->ttl_ms, m.ttl_ms);
         cr_assert_eq(gm->n_headers, m.header_count);
         for (size_t k = 0; k < m.header_count; k++) {
             expect_text(gm->headers[k]->name, m.headers[k].name);
@@ -238,7 +252,8 @@ static void expect_read_as(const pb_request *g, struct slice payload)
 
 /* Ours written, read by the generated code: the values that ours reads. Packed
  * by it again: ours reads them once more, and they are the same bytes, but for
- * a Settle, whose ranges ours puts last. */
+ * a Settle, whose ranges ours puts last, and an atomic Publish, whose messages
+ * ours puts last. */
 Test(codec, requests_are_what_the_generated_code_reads_and_writes)
 {
     for (int i = 0; i < ROUNDS; i++) {
@@ -255,7 +270,9 @@ Test(codec, requests_are_what_the_generated_code_reads_and_writes)
         expect_read_as(g, packed);
         cr_assert_eq(packed.len, content().len);
         cr_assert(slice_equal(content(), packed)
-                  || g->kind_case == GODWIT__V1__REQUEST__KIND_SETTLE);
+                  || g->kind_case == GODWIT__V1__REQUEST__KIND_SETTLE
+                  || (g->kind_case == GODWIT__V1__REQUEST__KIND_PUBLISH
+                      && g->publish->atomic));
         free(at);
         godwit__v1__request__free_unpacked(g, NULL);
     }
@@ -662,7 +679,7 @@ Test(codec, a_settle_must_make_sense)
     s.action = (enum settle_action)0;
     cr_expect_eq(settle_with(s, &r), STATUS_INVALID);
     cr_expect_str_eq(refusal.limit, "action");
-    s.action = (enum settle_action)(SETTLE_EXTEND + 1);
+    s.action = (enum settle_action)(SETTLE_REJECT + 1);
     cr_expect_eq(settle_with(s, &r), STATUS_INVALID);
 }
 
@@ -720,161 +737,7 @@ Test(codec, bodies_are_not_copied)
               && parts.body.at + 5 <= content().at + content().len);
 }
 
-/* ---- messages ---- */
-
-static enum status check(const char *bytes, size_t len)
-{
-    uint8_t *copy = heap_copy(bytes, len);
-    enum status status;
-
-    refusal = (struct refusal) { 0 };
-    status = codec_message_check(slice_of(copy, len), NULL, &refusal);
-    free(copy);
-    return status;
-}
-
-#define CHECK_MESSAGE(bytes) check(bytes, sizeof(bytes) - 1)
-
-Test(codec, a_message_holds_only_what_is_known)
-{
-    cr_expect_eq(CHECK_MESSAGE(""), STATUS_OK);
-    cr_expect_eq(CHECK_MESSAGE("\x0A\x01k\x1A\x01"
-                               "b"),
-                 STATUS_OK);
-    cr_expect_eq(CHECK_MESSAGE("\x1A\x01"
-                               "b\x0A\x01k"),
-                 STATUS_OK);
-    cr_expect_eq(CHECK_MESSAGE("\x22\x01x"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x78\x01"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x08\x01"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x1D\x01\x02\x03\x04"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x05\x0A\x01n\x18\x01"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x06\x0A\x01n\x1A\x01z"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x03\x08\x01n"), STATUS_INVALID);
-}
-
-Test(codec, a_message_holds_nothing_twice)
-{
-    cr_expect_eq(CHECK_MESSAGE("\x0A\x01k\x0A\x01k"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x1A\x01k\x1A\x01k"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x0A\x00\x0A\x00"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x06\x0A\x01n\x0A\x01n"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x09\x0A\x01n\x12\x01v\x12\x01v"),
-                 STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x03\x0A\x01n\x12\x03\x0A\x01m"),
-                 STATUS_OK);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x03\x0A\x01n\x12\x03\x0A\x01n"),
-                 STATUS_INVALID);
-    cr_expect_str_eq(refusal.scope, "header n");
-}
-
-Test(codec, a_header_has_a_name)
-{
-    cr_expect_eq(CHECK_MESSAGE("\x12\x03\x12\x01v"), STATUS_INVALID);
-    cr_expect_str_eq(refusal.limit, "header_name");
-    cr_expect_eq(CHECK_MESSAGE("\x12\x00"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x02\x0A\x00"), STATUS_INVALID);
-}
-
-Test(codec, key_and_headers_are_utf8_and_the_body_is_anything)
-{
-    cr_expect_eq(CHECK_MESSAGE("\x0A\x01\xFF"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x0A\x02k\x00"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x03\x0A\x01\xFF"), STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x06\x0A\x01n\x12\x01\xFF"),
-                 STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x12\x06\x0A\x01n\x12\x01\x00"),
-                 STATUS_INVALID);
-    cr_expect_eq(CHECK_MESSAGE("\x1A\x02\xFF\x00"), STATUS_OK);
-}
-
-Test(codec, no_message_cut_inside_a_field_is_accepted)
-{
-    static const char whole[] = "\x0A\x03key\x12\x08\x0A\x02na\x12\x02va"
-                                "\x1A\x04"
-                                "body";
-    static const size_t between[] = { 0, 5, 15, 21 };
-    size_t next = 0;
-
-    for (size_t len = 0; len < sizeof whole; len++) {
-        bool ends_well = next < COUNT_OF(between) && between[next] == len;
-
-        next += ends_well;
-        cr_expect_eq(check(whole, len), ends_well ? STATUS_OK : STATUS_INVALID,
-                     "%zu bytes", len);
-    }
-    cr_expect_eq(next, COUNT_OF(between));
-}
-
-static enum status check_made(const struct wire_message *m)
-{
-    bytes_consume(&buffer, bytes_len(&buffer));
-    cr_assert_eq(codec_message_write(&buffer, m), STATUS_OK);
-    refusal = (struct refusal) { 0 };
-    return codec_message_check(content(), NULL, &refusal);
-}
-
-static void expect_message_bound(struct wire_message *m, struct slice *part,
-                                 size_t allowed, const char *limit)
-{
-    char *text = malloc(allowed + 1);
-    struct slice before = *part;
-
-    memset(text, 'x', allowed + 1);
-    *part = slice_of(text, allowed);
-    cr_expect_eq(check_made(m), STATUS_OK, "%s: %s", limit, refusal.text);
-    part->len++;
-    expect_limit(check_made(m), limit, allowed + 1, allowed);
-    *part = before;
-    free(text);
-}
-
-Test(codec, parts_of_a_message_have_bounds)
-{
-    struct wire_message m = { .header_count = 1 };
-
-    m.headers[0] = (struct wire_header) { slice_text("n"), slice_text("v") };
-    expect_message_bound(&m, &m.key, KEY_LEN_MAX, "key_len");
-    expect_message_bound(&m, &m.headers[0].name, HEADER_NAME_LEN_MAX,
-                         "header_name_len");
-    expect_message_bound(&m, &m.headers[0].value, HEADER_VALUE_LEN_MAX,
-                         "header_value_len");
-    expect_message_bound(&m, &m.body, BODY_LEN_MAX, "body_len");
-}
-
-Test(codec, headers_of_a_message_have_a_bound)
-{
-    struct wire_message m = { .header_count = HEADER_COUNT_MAX };
-
-    for (size_t i = 0; i < HEADER_COUNT_MAX; i++) {
-        m.headers[i].name =
-            slice_of(&"abcdefghijklmnopqrstuvwxyz0123456789"[i], 1);
-    }
-    cr_assert_eq(check_made(&m), STATUS_OK);
-    cr_assert_eq(bytes_append(&buffer, "\x12\x03\x0A\x01?", 5), STATUS_OK);
-    expect_limit(codec_message_check(content(), NULL, &refusal), "header_count",
-                 HEADER_COUNT_MAX + 1, HEADER_COUNT_MAX);
-}
-
-Test(codec, the_largest_message_is_within_its_bound)
-{
-    struct wire_message m = { .header_count = HEADER_COUNT_MAX };
-    char *text = malloc(BODY_LEN_MAX);
-    char names[HEADER_COUNT_MAX][HEADER_NAME_LEN_MAX];
-
-    memset(text, 'x', BODY_LEN_MAX);
-    m.key = slice_of(text, KEY_LEN_MAX);
-    m.body = slice_of(text, BODY_LEN_MAX);
-    for (size_t i = 0; i < HEADER_COUNT_MAX; i++) {
-        memset(names[i], 'a' + (int)(i % 26), sizeof names[i]);
-        names[i][0] = (char)('A' + (int)(i / 26));
-        m.headers[i].name = slice_of(names[i], sizeof names[i]);
-        m.headers[i].value = slice_of(text, HEADER_VALUE_LEN_MAX);
-    }
-    cr_expect_eq(check_made(&m), STATUS_OK, "%s", refusal.text);
-    cr_expect_leq(codec_message_len(&m), MESSAGE_LEN_MAX);
-    free(text);
-}
+/* ---- messages: more in test_codec_message.c ---- */
 
 Test(codec, the_parts_of_a_message_come_back)
 {

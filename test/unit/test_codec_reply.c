@@ -54,7 +54,9 @@ static struct slice random_message(void)
     static size_t turn;
     struct bytes *to = &kept[turn++ % COUNT];
     struct wire_message m = { .key = input_name(in, 60),
-                              .body = input_body(in) };
+                              .body = input_body(in),
+                              .tag = input_name(in, 9),
+                              .ttl_ms = input_below(in, 2) };
 
     bytes_consume(to, bytes_len(to));
     cr_assert_eq(codec_message_write(to, &m), STATUS_OK);
@@ -144,6 +146,11 @@ static struct wire_reply random_reply(enum reply_kind kind)
         r.gap = (struct wire_gap) { input_name(in, NAME_LEN_MAX),
                                     { input_u64(in), input_u64(in) } };
         break;
+    case REPLY_NOTICE:
+        r.notice = (struct wire_notice) { input_name(in, NAME_LEN_MAX),
+                                          { input_u64(in), input_u64(in) },
+                                          input_u64(in) };
+        break;
     case REPLY_PONG:
         break;
     }
@@ -186,6 +193,8 @@ static enum status write_reply(const struct wire_reply *r)
                                    r->settled.ranges, r->settled.count);
     case REPLY_GAP:
         return codec_gap_write(&buffer, r->gap.topic, r->gap.range);
+    case REPLY_NOTICE:
+        return codec_notice_write(&buffer, &r->notice);
     case REPLY_PONG:
         return codec_pong_write(&buffer, r->id);
     }
@@ -227,6 +236,8 @@ static void expect_deliver(const Godwit__V1__Deliver *g,
         cr_assert_eq(codec_message_check(ours[i].message, &m, &refusal),
                      STATUS_OK);
         expect_text(d->message->key, m.key);
+        expect_text(d->message->tag, m.tag);
+        cr_assert_eq(d->message->ttl_ms, m.ttl_ms);
         cr_assert(slice_equal(
             slice_of(d->message->body.data, d->message->body.len), m.body));
     }
@@ -310,6 +321,12 @@ static void expect_same(const pb_reply *g, const struct wire_reply *r)
         cr_assert_eq(g->gap->first, r->gap.range.first);
         cr_assert_eq(g->gap->last, r->gap.range.last);
         return;
+    case REPLY_NOTICE:
+        expect_text(g->notice->topic, r->notice.topic);
+        cr_assert_eq(g->notice->first, r->notice.range.first);
+        cr_assert_eq(g->notice->last, r->notice.range.last);
+        cr_assert_eq(g->notice->ends_in_ms, r->notice.ends_in_ms);
+        return;
     case REPLY_PONG:
         cr_assert_eq(g->pong->id, r->id);
         return;
@@ -319,7 +336,7 @@ static void expect_same(const pb_reply *g, const struct wire_reply *r)
 static void write_random(void)
 {
     struct wire_reply r = random_reply(
-        (enum reply_kind)(REPLY_WELCOME + input_below(in, REPLY_PONG)));
+        (enum reply_kind)(REPLY_WELCOME + input_below(in, REPLY_NOTICE)));
 
     bytes_consume(&buffer, bytes_len(&buffer));
     cr_assert_eq(write_reply(&r), STATUS_OK);
@@ -359,7 +376,7 @@ Test(codec_reply, values_survive_the_way)
 {
     for (int i = 0; i < ROUNDS; i++) {
         struct wire_reply made = random_reply(
-            (enum reply_kind)(REPLY_WELCOME + input_below(in, REPLY_PONG)));
+            (enum reply_kind)(REPLY_WELCOME + input_below(in, REPLY_NOTICE)));
         pb_reply *g;
 
         bytes_consume(&buffer, bytes_len(&buffer));
