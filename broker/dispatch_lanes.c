@@ -186,7 +186,7 @@ static void on_group_added(void *arg, struct group_fact *fact)
     struct group_run *run;
     const struct group_config config = {
         .id = fact->id,
-        .lease_us = fact->lease_ms * 1000,
+        .lease_us = fact->options.lease_ms * 1000,
         .in_flight_max = GROUP_IN_FLIGHT_DEFAULT,
         .seed = d->config.seed + fact->id,
         .inflight = d->inflight,

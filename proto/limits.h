@@ -82,6 +82,8 @@ enum {
     /* groups */
     LANE_COUNT_MAX = 1000000, /* pairs of a group and a topic it takes */
     GROUP_PATTERN_COUNT_MAX = 32,
+    FROM_TIME_TOPIC_COUNT_MAX = 1024, /* topics of a group that begins at a
+                                       * time: a search in the log for each */
     APP_GRANT_COUNT_MAX = 64,
     GROUP_IN_FLIGHT_DEFAULT = 262144,
     GROUP_IN_FLIGHT_MAX = 16 * 1024 * 1024, /* unsettled of one group */

@@ -87,7 +87,7 @@ static void put_group(struct json *json, const struct session *session,
     json_word(json, "name", group->name);
     put_patterns(json, "topics", &group->topics);
     json_word(json, "from", group->from == FROM_LATEST ? "latest" : "earliest");
-    json_u64(json, "lease_ms", group->lease_ms);
+    json_u64(json, "lease_ms", group->options.lease_ms);
     json_u64(json, "created_us", group->created_us);
     put_owner(json, session, group->app);
 }

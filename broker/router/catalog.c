@@ -292,26 +292,58 @@ static enum status read_entry(const struct record_fact *fact,
     return status;
 }
 
-/* What was said of it before counts no more, if there is anything that may
- * change. */
-static enum status change_entry(struct named *entry,
+static enum status change_topic(struct topic *topic,
                                 const struct record_fact *fact)
 {
     struct topic *newer;
-    enum status status;
+    enum status status = value_topic_read(fact->value, &newer);
 
-    if (!slice_is(fact->name, entry->name)) {
-        return STATUS_CORRUPT;
-    }
-    if (fact->class != CATALOG_TOPIC) {
-        return STATUS_OK;
-    }
-    status = value_topic_read(fact->value, &newer);
     if (status == STATUS_OK) {
-        ((struct topic *)entry)->retention = newer->retention;
+        topic->retention = newer->retention;
         topic_free(newer);
     }
     return status;
+}
+
+/* The options change sides: what the entry had ends with `newer`. */
+static enum status change_group(const struct catalog *catalog,
+                                struct group_fact *group,
+                                const struct record_fact *fact)
+{
+    struct group_fact *newer;
+    struct group_options before = group->options;
+    enum status status = value_group_read(fact->value, &newer);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    group->options = newer->options;
+    newer->options = before;
+    group_fact_free(newer);
+    if (catalog->watch.group_changed != NULL) {
+        catalog->watch.group_changed(catalog->watch.arg, group);
+    }
+    return STATUS_OK;
+}
+
+/* What was said of it before counts no more, if there is anything that may
+ * change. */
+static enum status change_entry(const struct catalog *catalog,
+                                struct named *entry,
+                                const struct record_fact *fact)
+{
+    if (!slice_is(fact->name, entry->name)) {
+        return STATUS_CORRUPT;
+    }
+    switch (fact->class) {
+    case CATALOG_APP:
+        break;
+    case CATALOG_TOPIC:
+        return change_topic((struct topic *)entry, fact);
+    case CATALOG_GROUP:
+        return change_group(catalog, (struct group_fact *)entry, fact);
+    }
+    return STATUS_OK;
 }
 
 static enum status add_entry(struct catalog *catalog,
@@ -322,7 +354,7 @@ static enum status add_entry(struct catalog *catalog,
     enum status status;
 
     if (entry != NULL) {
-        return change_entry(entry, fact);
+        return change_entry(catalog, entry, fact);
     }
     if (table_by_name(table, fact->name) != NULL) {
         return STATUS_CORRUPT;

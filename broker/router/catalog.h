@@ -6,12 +6,14 @@
 #ifndef GODWIT_BROKER_ROUTER_CATALOG_H
 #define GODWIT_BROKER_ROUTER_CATALOG_H
 
+#include "broker/group_mode.h"
 #include "proto/bytes.h"
 #include "proto/limits.h"
 #include "proto/refusal.h"
 #include "storage/record.h"
 
 struct catalog;
+struct filter;
 
 struct patterns {
     size_t count;
@@ -51,7 +53,42 @@ struct topic {
     void *user; /* the replica owner's, NULL at first */
 };
 
-enum group_from { FROM_EARLIEST = 1, FROM_LATEST = 2 };
+/* Where a group begins on the topics that are there before it. A seq is one
+ * topic's, so that it goes with one topic, by its name. */
+enum group_from {
+    FROM_EARLIEST = 1,
+    FROM_LATEST = 2,
+    FROM_SEQ = 3, /* from_at is the first it gets */
+    FROM_TIME = 4 /* the first one at or after from_at, a time_us */
+};
+
+/* What may be changed while the group lives. Owns the filter. */
+struct group_options {
+    enum group_mode mode;
+    enum group_priority priority;
+    uint64_t lease_ms;
+    uint32_t attempts_max; /* then a message is dead; 0: no end */
+    uint32_t backoff_ms[BACKOFF_COUNT_MAX]; /* after the 1st, 2nd, ... failure;
+                                             * the last one repeats */
+    size_t backoff_count;                   /* 0: doubled, with bounds */
+    uint64_t in_flight_max;                 /* of the whole group */
+    uint64_t notice_ms; /* before a lease ends; 0: no notice */
+    bool paused;        /* nothing is given out */
+    char *filter;       /* heap; NULL: it takes every message */
+};
+
+/* Which of them a request names. */
+enum group_option {
+    OPTION_MODE = 1,
+    OPTION_PRIORITY = 2,
+    OPTION_LEASE = 4,
+    OPTION_ATTEMPTS = 8,
+    OPTION_BACKOFF = 16,
+    OPTION_IN_FLIGHT = 32,
+    OPTION_NOTICE = 64,
+    OPTION_PAUSED = 128,
+    OPTION_FILTER = 256
+};
 
 /* Where a group begins on a topic that was there before it. */
 struct lane_from {
@@ -65,7 +102,10 @@ struct group_fact {
     uint32_t app; /* its owner */
     struct patterns topics;
     enum group_from from;
-    uint64_t lease_ms;
+    uint64_t from_at; /* FROM_SEQ, FROM_TIME; else 0 */
+    struct group_options options;
+    struct filter *filter; /* options.filter compiled; NULL: there is none. It
+                            * lives until the group's next change. */
     uint64_t created_us;
     size_t start_count; /* topics not listed begin at 1 */
     struct lane_from *starts;
@@ -82,6 +122,8 @@ struct catalog_watch {
     void (*topic_added)(void *arg, struct topic *topic);
     void (*topic_gone)(void *arg, struct topic *topic);
     void (*group_added)(void *arg, struct group_fact *group);
+    /* Its options are others than before, and so is its compiled filter. */
+    void (*group_changed)(void *arg, struct group_fact *group);
     void (*group_gone)(void *arg, struct group_fact *group);
     void (*app_gone)(void *arg, const struct app *app);
     void *arg;
@@ -134,10 +176,11 @@ bool app_may_subscribe(const struct app *app, struct slice pattern);
 enum catalog_op {
     CATALOG_CREATE = 1,
     CATALOG_DELETE = 2,
-    CATALOG_UPDATE = 3 /* a topic's retention, the whole of it */
+    CATALOG_UPDATE = 3 /* a topic's retention, the whole of it; of a group's
+                        * options those that are given */
 };
 
-/* What is asked for. Owns its patterns; catalog_request_fini(). */
+/* What is asked for. Owns its patterns and the filter; catalog_request_fini(). */
 struct catalog_request {
     enum catalog_op op;
     enum catalog_class class;
@@ -152,7 +195,11 @@ struct catalog_request {
     /* create group */
     struct patterns topics;
     enum group_from from;
-    uint64_t lease_ms; /* 0: default */
+    uint64_t from_at;
+    /* create, update group: options that are not given have their default, or
+     * stay as they are */
+    struct group_options options;
+    unsigned given; /* of enum group_option */
 };
 void catalog_request_fini(struct catalog_request *request);
 
@@ -161,20 +208,28 @@ void catalog_request_fini(struct catalog_request *request);
  * in range? On STATUS_OK the fact's record body is appended to `body`, and
  * `secret` holds a new app's secret (random, from the caller's bytes).
  * `last_seq` gives a topic's last durable seq, for FROM_LATEST; `floor_seq`
- * where a group begins at the earliest. Otherwise *refusal says why. The same
- * definition once more: STATUS_EXISTS. */
+ * where a group begins at the earliest; `seq_at` the first message of this time
+ * or later, last_seq + 1 when there is none (NULL: FROM_TIME is not offered).
+ * Otherwise *refusal says why. The same definition once more: STATUS_EXISTS. */
 struct catalog_context {
     uint64_t now_us;
     const uint8_t *random; /* SECRET_RANDOM_LEN bytes, for a secret */
     uint64_t lane_count;   /* of all workers, about now */
     uint64_t (*last_seq)(void *arg, const struct topic *topic);
     uint64_t (*floor_seq)(void *arg, const struct topic *topic); /* from 1 */
+    uint64_t (*seq_at)(void *arg, const struct topic *topic, uint64_t time_us);
     void *arg;
 };
 MUST_CHECK enum status
 catalog_decide(struct catalog *catalog, const struct catalog_request *request,
                const struct catalog_context *context, struct bytes *body,
                char secret[SECRET_LEN_MAX + 1], struct refusal *refusal);
+
+/* Those of a group that nothing is said of. */
+struct group_options group_options_default(void);
+/* "shared", "low" */
+const char *group_mode_word(enum group_mode mode);
+const char *group_priority_word(enum group_priority priority);
 
 /* Takes a text "a,b" or one added by one; checks each. */
 MUST_CHECK enum status patterns_add(struct patterns *patterns,

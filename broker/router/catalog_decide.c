@@ -179,9 +179,20 @@ static enum status check_count(const struct catalog *catalog,
     return STATUS_OK;
 }
 
+/* Nothing said is the default. */
+static struct group_options
+options_for_new(const struct catalog_request *request)
+{
+    struct group_options defaults = group_options_default();
+
+    return options_asked(request, &defaults);
+}
+
 static enum status check_group_request(const struct catalog_request *request,
                                        struct refusal *refusal)
 {
+    struct group_options options = options_for_new(request);
+
     if (request->topics.count == 0) {
         return refuse_count(refusal, STATUS_INVALID, "group_patterns",
                             "a group needs at least one topic or pattern", 0,
@@ -192,21 +203,7 @@ static enum status check_group_request(const struct catalog_request *request,
                             "too many topics or patterns in a group",
                             request->topics.count, GROUP_PATTERN_COUNT_MAX);
     }
-    if (request->from != FROM_EARLIEST && request->from != FROM_LATEST) {
-        return refuse(refusal, STATUS_INVALID, "from",
-                      "a group begins from earliest or from latest");
-    }
-    if (request->lease_ms != 0 && request->lease_ms < LEASE_MS_MIN) {
-        return refuse_count(refusal, STATUS_INVALID, "lease_ms_min",
-                            "the lease is shorter than it may be",
-                            request->lease_ms, LEASE_MS_MIN);
-    }
-    if (request->lease_ms > LEASE_MS_MAX) {
-        return refuse_count(refusal, STATUS_INVALID, "lease_ms",
-                            "the lease is longer than it may be",
-                            request->lease_ms, LEASE_MS_MAX);
-    }
-    return STATUS_OK;
+    return options_check(&options, refusal);
 }
 
 static enum status check_app_request(const struct catalog_request *request,
@@ -275,8 +272,7 @@ static bool same_definition(const struct named *entry,
     const struct group_fact *group = (const struct group_fact *)entry;
     const struct topic *topic = (const struct topic *)entry;
     struct retention retention = asked_retention(request);
-    uint64_t lease_ms =
-        request->lease_ms == 0 ? LEASE_MS_DEFAULT : request->lease_ms;
+    struct group_options options = options_for_new(request);
 
     switch (request->class) {
     case CATALOG_APP:
@@ -286,7 +282,9 @@ static bool same_definition(const struct named *entry,
     case CATALOG_TOPIC:
         return retention_equal(&topic->retention, &retention);
     case CATALOG_GROUP:
-        return group->from == request->from && group->lease_ms == lease_ms
+        return group->from == request->from
+               && group->from_at == request->from_at
+               && options_equal(&group->options, &options)
                && patterns_equal(&group->topics, &request->topics);
     }
     return false;
@@ -349,61 +347,20 @@ static enum status app_value(struct bytes *value,
     return status;
 }
 
-/* The last message of the topic that the group does not get. What a topic keeps
- * for older groups only is nothing to a new one. */
-static uint64_t starts_after(const struct catalog_context *context,
-                             enum group_from from, const struct topic *topic)
-{
-    uint64_t floor_seq = context->floor_seq(context->arg, topic);
-    uint64_t last_seq =
-        from == FROM_LATEST ? context->last_seq(context->arg, topic) : 0;
-
-    return floor_seq > 1 && floor_seq - 1 > last_seq ? floor_seq - 1 : last_seq;
-}
-
-/* Where a group begins on each topic there is. By id, because that is the order
- * they are looked up in. */
-static enum status find_starts(const struct table *topics,
-                               const struct catalog_context *context,
-                               struct group_fact *group)
-{
-    if (topics->count == 0) {
-        return STATUS_OK;
-    }
-    group->starts = calloc(topics->count, sizeof group->starts[0]);
-    if (group->starts == NULL) {
-        return STATUS_NOMEM;
-    }
-    for (size_t i = 0; i < topics->count; i++) {
-        const struct topic *topic = (const struct topic *)topics->by_id[i];
-        uint64_t after;
-
-        if (!group_takes_topic(group, slice_text(topic->name))) {
-            continue;
-        }
-        after = starts_after(context, group->from, topic);
-        if (after > 0) {
-            group->starts[group->start_count++] =
-                (struct lane_from) { topic->id, after };
-        }
-    }
-    return STATUS_OK;
-}
-
 static enum status group_value(struct catalog *catalog, struct bytes *value,
                                const struct catalog_request *request,
                                const struct catalog_context *context)
 {
+    /* The patterns and the filter stay the request's. */
     struct group_fact group = {
         .app = request->app,
-        .topics = request->topics, /* stays the request's */
+        .topics = request->topics,
         .from = request->from,
-        .lease_ms =
-            request->lease_ms == 0 ? LEASE_MS_DEFAULT : request->lease_ms,
+        .from_at = request->from_at,
+        .options = options_for_new(request),
         .created_us = context->now_us,
     };
-    enum status status =
-        find_starts(catalog_table(catalog, CATALOG_TOPIC), context, &group);
+    enum status status = start_find(catalog, context, &group);
 
     if (status == STATUS_OK) {
         status = value_group_write(value, &group);
@@ -448,8 +405,9 @@ static enum status write_creation(struct catalog *catalog,
 
 /* ---- decisions ---- */
 
-static enum status check_creation(const struct catalog *catalog,
+static enum status check_creation(struct catalog *catalog,
                                   const struct catalog_request *request,
+                                  const struct catalog_context *context,
                                   const struct named *entry,
                                   struct refusal *refusal)
 {
@@ -473,7 +431,11 @@ static enum status check_creation(const struct catalog *catalog,
                       class_word(request->class), request->name,
                       same_definition(entry, request) ? "the same" : "another");
     }
-    return check_count(catalog, request->class, refusal);
+    status = check_count(catalog, request->class, refusal);
+    if (status == STATUS_OK && request->class == CATALOG_GROUP) {
+        status = start_check(catalog, request, context, refusal);
+    }
+    return status;
 }
 
 static enum status
@@ -483,8 +445,8 @@ decide_create(struct catalog *catalog, const struct catalog_request *request,
 {
     struct table *table = catalog_table(catalog, request->class);
     enum status status = check_creation(
-        catalog, request, table_by_name(table, slice_text(request->name)),
-        refusal);
+        catalog, request, context,
+        table_by_name(table, slice_text(request->name)), refusal);
 
     if (status != STATUS_OK) {
         return status;
@@ -578,6 +540,38 @@ static enum status decide_delete(struct catalog *catalog,
 }
 
 /* The fact of a topic once more, with another retention. */
+static enum status update_topic(const struct catalog_request *request,
+                                const struct named *entry, struct bytes *value,
+                                struct refusal *refusal)
+{
+    struct topic topic = *(const struct topic *)entry;
+    enum status status = check_topic_request(request, refusal);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    topic.retention = asked_retention(request);
+    status = value_topic_write(value, &topic);
+    return status == STATUS_OK ? STATUS_OK : no_memory(refusal);
+}
+
+/* That of a group, with other options. All else stays the entry's. */
+static enum status update_group(const struct catalog_request *request,
+                                const struct named *entry, struct bytes *value,
+                                struct refusal *refusal)
+{
+    struct group_fact group = *(const struct group_fact *)entry;
+    enum status status;
+
+    group.options = options_asked(request, &group.options);
+    status = options_check(&group.options, refusal);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = value_group_write(value, &group);
+    return status == STATUS_OK ? STATUS_OK : no_memory(refusal);
+}
+
 static enum status decide_update(struct catalog *catalog,
                                  const struct catalog_request *request,
                                  struct bytes *body, struct refusal *refusal)
@@ -585,26 +579,22 @@ static enum status decide_update(struct catalog *catalog,
     const struct named *entry = table_by_name(
         catalog_table(catalog, request->class), slice_text(request->name));
     struct bytes value = { 0 };
-    struct topic topic;
-    enum status status;
+    enum status status = check_owner(catalog, request, entry, refusal);
 
-    CHECK(request->class == CATALOG_TOPIC);
-    status = check_owner(catalog, request, entry, refusal);
+    CHECK(request->class != CATALOG_APP);
     if (status == STATUS_OK) {
-        status = check_topic_request(request, refusal);
+        status = request->class == CATALOG_TOPIC
+                     ? update_topic(request, entry, &value, refusal)
+                     : update_group(request, entry, &value, refusal);
     }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    topic = *(const struct topic *)entry;
-    topic.retention = asked_retention(request);
-    status = value_topic_write(&value, &topic);
-    if (status == STATUS_OK) {
-        status = write_fact(body, request->class, topic.id, topic.name, false,
-                            &value);
+    if (status == STATUS_OK
+        && write_fact(body, request->class, entry->id, entry->name, false,
+                      &value)
+               != STATUS_OK) {
+        status = no_memory(refusal);
     }
     bytes_fini(&value);
-    return status == STATUS_OK ? STATUS_OK : no_memory(refusal);
+    return status;
 }
 
 static enum status decide(struct catalog *catalog,
@@ -654,4 +644,6 @@ void catalog_request_fini(struct catalog_request *request)
     patterns_fini(&request->publish);
     patterns_fini(&request->subscribe);
     patterns_fini(&request->topics);
+    free(request->options.filter);
+    request->options.filter = NULL;
 }

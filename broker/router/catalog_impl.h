@@ -38,7 +38,13 @@ struct named *table_by_id(const struct table *table, uint32_t id);
 
 /* ---- catalog_value.c: the value of a fact ---- */
 
-enum { VALUE_VERSION = 1, TOPIC_VALUE_VERSION = 2, VALUE_ADMIN = 2 };
+enum {
+    VALUE_VERSION = 1,
+    TOPIC_VALUE_VERSION = 2,
+    GROUP_VALUE_VERSION = 2,
+    VALUE_ADMIN = 2,
+    VALUE_PAUSED = 4
+};
 
 MUST_CHECK enum status value_app_write(struct bytes *to, const struct app *app);
 MUST_CHECK enum status value_topic_write(struct bytes *to,
@@ -60,6 +66,33 @@ void group_fact_free(struct group_fact *group);
 MUST_CHECK enum status patterns_append(struct patterns *patterns,
                                        struct slice pattern);
 bool patterns_equal(const struct patterns *a, const struct patterns *b);
+
+/* ---- group_options.c ---- */
+
+/* What the request says, and where it is silent what `otherwise` says. Nothing
+ * is copied: the filter stays whose it is. */
+struct group_options options_asked(const struct catalog_request *request,
+                                   const struct group_options *otherwise);
+/* Within their bounds and without contradiction? */
+MUST_CHECK enum status options_check(const struct group_options *options,
+                                     struct refusal *refusal);
+/* Could another version have written them? */
+bool options_sound(const struct group_options *options);
+/* The same definition: whether it is paused is no part of it. */
+bool options_equal(const struct group_options *a,
+                   const struct group_options *b);
+
+/* ---- catalog_start.c: where a new group begins ---- */
+
+MUST_CHECK enum status start_check(struct catalog *catalog,
+                                   const struct catalog_request *request,
+                                   const struct catalog_context *context,
+                                   struct refusal *refusal);
+/* Fills group->starts, by id, because that is the order they are looked up in.
+ * STATUS_NOMEM. */
+MUST_CHECK enum status start_find(struct catalog *catalog,
+                                  const struct catalog_context *context,
+                                  struct group_fact *group);
 
 /* ---- retention.c ---- */
 

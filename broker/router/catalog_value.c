@@ -1,15 +1,20 @@
 /* What a fact says about an app, a topic or a group, little-endian. Every value
  * begins with a version and a byte of flags.
  *
- *   all        u8 version | u8 flags (2 admin)
+ *   all        u8 version | u8 flags (2 admin, 4 paused)
  *   app        u16 secret_len | u64 created_us | secret | patterns | patterns
  *              (publish, subscribe)
  *   topic      u8 keep | u8 0 | u32 app | u64 created_us | u64 ms_min |
  *              u64 ms_max | u64 bytes_max | u64 count_max
  *              (version 1 ends behind created_us, keep 0: until settled)
- *   group      u8 from | u8 0 | u32 app | u64 created_us | u64 lease_ms |
- *              patterns | u32 start_count | start_count x {u32 topic,
- *              u64 after_seq}, by topic, rising
+ *   group      u8 from | u8 mode | u32 app | u64 created_us | u64 lease_ms |
+ *              options | patterns | u32 start_count | start_count x
+ *              {u32 topic, u64 after_seq}, by topic, rising
+ *              (version 1 has a 0 for the mode and no options: shared, and
+ *              attempts without an end)
+ *   options    u64 from_at | u64 in_flight_max | u64 notice_ms |
+ *              u32 attempts_max | u8 priority | u8 backoff_count |
+ *              u16 filter_len | backoff_count x u32 backoff_ms | filter
  *   patterns   u16 count | count x {u8 len | bytes}
  *
  * A value comes from the disk: what is read is judged, never CHECKed. */
@@ -67,17 +72,39 @@ enum status value_topic_write(struct bytes *to, const struct topic *topic)
     return w.status;
 }
 
+static void write_options(struct writer *w, const struct group_fact *group)
+{
+    const struct group_options *o = &group->options;
+    struct slice filter =
+        o->filter == NULL ? slice_of(NULL, 0) : slice_text(o->filter);
+
+    CHECK(o->backoff_count <= BACKOFF_COUNT_MAX
+          && filter.len <= FILTER_LEN_MAX);
+    writer_u64(w, group->from_at);
+    writer_u64(w, o->in_flight_max);
+    writer_u64(w, o->notice_ms);
+    writer_u32(w, o->attempts_max);
+    writer_u8(w, (uint8_t)o->priority);
+    writer_u8(w, (uint8_t)o->backoff_count);
+    writer_u16(w, (uint16_t)filter.len);
+    for (size_t i = 0; i < o->backoff_count; i++) {
+        writer_u32(w, o->backoff_ms[i]);
+    }
+    writer_slice(w, filter);
+}
+
 enum status value_group_write(struct bytes *to, const struct group_fact *group)
 {
     struct writer w = { to, STATUS_OK };
 
-    writer_u8(&w, VALUE_VERSION);
-    writer_u8(&w, 0);
+    writer_u8(&w, GROUP_VALUE_VERSION);
+    writer_u8(&w, group->options.paused ? VALUE_PAUSED : 0);
     writer_u8(&w, (uint8_t)group->from);
-    writer_u8(&w, 0);
+    writer_u8(&w, (uint8_t)group->options.mode);
     writer_u32(&w, group->app);
     writer_u64(&w, group->created_us);
-    writer_u64(&w, group->lease_ms);
+    writer_u64(&w, group->options.lease_ms);
+    write_options(&w, group);
     write_patterns(&w, &group->topics);
     writer_u32(&w, (uint32_t)group->start_count);
     for (size_t i = 0; i < group->start_count; i++) {
@@ -261,26 +288,87 @@ static enum status read_starts(struct reader *r, struct group_fact *group)
     return STATUS_OK;
 }
 
-static enum status read_group(struct reader *r, struct group_fact *group)
+/* The text behind the fixed part; NULL when there is none. */
+static enum status read_filter(struct reader *r, size_t len, char **out)
+{
+    struct slice text = reader_slice(r, len);
+
+    *out = NULL;
+    if (r->failed || len > FILTER_LEN_MAX
+        || (len > 0 && memchr(text.at, '\0', len) != NULL)) {
+        return STATUS_CORRUPT;
+    }
+    if (len > 0) {
+        *out = strndup((const char *)text.at, len);
+        return *out == NULL ? STATUS_NOMEM : STATUS_OK;
+    }
+    return STATUS_OK;
+}
+
+static enum status read_options(struct reader *r, struct group_fact *group)
+{
+    struct group_options *o = &group->options;
+    size_t filter_len;
+
+    group->from_at = reader_u64(r);
+    o->in_flight_max = reader_u64(r);
+    o->notice_ms = reader_u64(r);
+    o->attempts_max = reader_u32(r);
+    o->priority = (enum group_priority)reader_u8(r);
+    o->backoff_count = reader_u8(r);
+    filter_len = reader_u16(r);
+    if (r->failed || !options_sound(o)) {
+        return STATUS_CORRUPT;
+    }
+    for (size_t i = 0; i < o->backoff_count; i++) {
+        o->backoff_ms[i] = reader_u32(r);
+    }
+    return read_filter(r, filter_len, &o->filter);
+}
+
+/* Groups made before there were dead letters keep trying. */
+static enum status read_old_options(struct group_fact *group)
+{
+    uint64_t lease_ms = group->options.lease_ms;
+
+    group->options = group_options_default();
+    group->options.lease_ms = lease_ms;
+    group->options.attempts_max = 0;
+    return options_sound(&group->options) && group->from <= FROM_LATEST
+               ? STATUS_OK
+               : STATUS_CORRUPT;
+}
+
+static enum status read_group_head(struct reader *r, struct group_fact *group)
 {
     unsigned version;
     unsigned flags;
     unsigned from;
-    enum status status = read_version(r, VALUE_VERSION, &version, &flags);
+    enum status status = read_version(r, GROUP_VALUE_VERSION, &version, &flags);
 
     if (status != STATUS_OK) {
         return status;
     }
     from = reader_u8(r);
-    (void)reader_u8(r);
+    group->options.mode = (enum group_mode)reader_u8(r);
+    group->options.paused = (flags & VALUE_PAUSED) != 0;
     group->app = reader_u32(r);
     group->created_us = reader_u64(r);
-    group->lease_ms = reader_u64(r);
-    if (r->failed || from < FROM_EARLIEST || from > FROM_LATEST
-        || group->lease_ms < LEASE_MS_MIN || group->lease_ms > LEASE_MS_MAX) {
+    group->options.lease_ms = reader_u64(r);
+    if (r->failed || from < FROM_EARLIEST || from > FROM_TIME) {
         return STATUS_CORRUPT;
     }
     group->from = (enum group_from)from;
+    return version == 1 ? read_old_options(group) : read_options(r, group);
+}
+
+static enum status read_group(struct reader *r, struct group_fact *group)
+{
+    enum status status = read_group_head(r, group);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
     status = read_patterns(r, GROUP_PATTERN_COUNT_MAX, &group->topics);
     if (status != STATUS_OK) {
         return status;
@@ -329,6 +417,7 @@ void group_fact_free(struct group_fact *group)
         return;
     }
     patterns_fini(&group->topics);
+    free(group->options.filter);
     free(group->starts);
     free(group);
 }

@@ -11,7 +11,7 @@
 void pull_end(struct session *s, bool got)
 {
     struct group_fact *group = session_group(s);
-    uint64_t lease_ms = group == NULL ? 0 : group->lease_ms;
+    uint64_t lease_ms = group == NULL ? 0 : group->options.lease_ms;
 
     s->pulling = false;
     ev_timer_stop(s->worker->loop, &s->timer);

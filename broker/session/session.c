@@ -514,7 +514,7 @@ static void attached(struct session *s, uint64_t id,
 {
     const struct wire_attached attached = {
         .group = slice_text(group->name),
-        .lease_ms = group->lease_ms,
+        .lease_ms = group->options.lease_ms,
         .lease = s->lease,
     };
 

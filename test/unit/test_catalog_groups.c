@@ -1,0 +1,197 @@
+/* links: godwit_router godwit_storage godwit_proto */
+#include "test/lib/catalog_bed.h"
+
+TestSuite(catalog_groups, .init = set_up, .fini = tear_down, .timeout = 30);
+
+static const struct group_fact *group_of(const char *name)
+{
+    return catalog_group(catalog, slice_text(name));
+}
+
+static struct catalog_request update_of(const char *name, uint32_t asker)
+{
+    return named(CATALOG_UPDATE, CATALOG_GROUP, name, asker);
+}
+
+/* Each one other than its default. */
+static struct group_options all_options(void)
+{
+    return (struct group_options) {
+        .mode = MODE_ORDERED,
+        .priority = PRIORITY_HIGH,
+        .lease_ms = 1000,
+        .attempts_max = 7,
+        .backoff_ms = { 100, 200, DELAY_MS_MAX },
+        .backoff_count = 3,
+        .in_flight_max = GROUP_IN_FLIGHT_MAX,
+        .notice_ms = 999,
+        .paused = true,
+        .filter = strdup("region == \"eu\""),
+    };
+}
+
+enum { ALL_OPTIONS = 2 * OPTION_FILTER - 1 };
+
+static void check_all_options(const struct group_options *o)
+{
+    cr_assert_eq(o->mode, MODE_ORDERED);
+    cr_assert_eq(o->priority, PRIORITY_HIGH);
+    cr_assert_eq(o->lease_ms, 1000);
+    cr_assert_eq(o->attempts_max, 7);
+    cr_assert_eq(o->backoff_count, 3);
+    cr_assert_eq(o->backoff_ms[0], 100);
+    cr_assert_eq(o->backoff_ms[1], 200);
+    cr_assert_eq(o->backoff_ms[2], DELAY_MS_MAX);
+    cr_assert_eq(o->in_flight_max, GROUP_IN_FLIGHT_MAX);
+    cr_assert_eq(o->notice_ms, 999);
+    cr_assert(o->paused);
+    cr_assert_str_eq(o->filter, "region == \"eu\"");
+}
+
+static void check_defaults(const struct group_options *o)
+{
+    cr_assert_eq(o->mode, MODE_SHARED);
+    cr_assert_eq(o->priority, PRIORITY_NORMAL);
+    cr_assert_eq(o->lease_ms, LEASE_MS_DEFAULT);
+    cr_assert_eq(o->attempts_max, ATTEMPTS_DEFAULT);
+    cr_assert_eq(o->backoff_count, 0);
+    cr_assert_eq(o->in_flight_max, GROUP_IN_FLIGHT_DEFAULT);
+    cr_assert_eq(o->notice_ms, 0);
+    cr_assert_not(o->paused);
+    cr_assert_null(o->filter);
+}
+
+/* ---- options ---- */
+
+Test(catalog_groups, what_is_not_said_is_the_default)
+{
+    cr_assert_eq(create_group("g", "t", 0), STATUS_OK);
+    restart();
+    check_defaults(&group_of("g")->options);
+}
+
+Test(catalog_groups, all_options_survive_a_restart)
+{
+    struct catalog_request request = group_request("g", "t", 0);
+
+    request.options = all_options();
+    request.given = ALL_OPTIONS;
+    cr_assert_eq(change(request), STATUS_OK);
+    check_all_options(&group_of("g")->options);
+    restart();
+    check_all_options(&group_of("g")->options);
+}
+
+Test(catalog_groups, a_change_changes_what_it_names_and_nothing_else)
+{
+    struct catalog_request request = group_request("g", "a.*,b", 0);
+    uint64_t created_us;
+
+    last_seq = 9;
+    cr_assert_eq(create_topic("b", 0), STATUS_OK);
+    request.from = FROM_LATEST;
+    cr_assert_eq(change(request), STATUS_OK);
+    created_us = group_of("g")->created_us;
+    for (unsigned option = 1; option <= OPTION_FILTER; option *= 2) {
+        request = update_of("g", 0);
+        request.options = all_options();
+        request.given = option;
+        if (option == OPTION_NOTICE) { /* shorter than the default lease */
+            request.options.notice_ms = 999;
+        }
+        cr_assert_eq(change(request), STATUS_OK, "%u", option);
+    }
+    check_all_options(&group_of("g")->options);
+    restart();
+    check_all_options(&group_of("g")->options);
+    cr_assert_eq(group_of("g")->from, FROM_LATEST);
+    cr_assert_eq(group_of("g")->created_us, created_us);
+    cr_assert_eq(group_of("g")->topics.count, 2);
+    cr_assert_eq(group_starts_after(group_of("g"), topic_id("b")), 9);
+}
+
+Test(catalog_groups, a_change_that_names_nothing_changes_nothing)
+{
+    struct catalog_request request = group_request("g", "t", 0);
+
+    request.options = all_options();
+    request.given = ALL_OPTIONS;
+    cr_assert_eq(change(request), STATUS_OK);
+    cr_assert_eq(change(update_of("g", 0)), STATUS_OK);
+    check_all_options(&group_of("g")->options);
+}
+
+Test(catalog_groups, only_its_owner_or_an_admin_changes_a_group)
+{
+    cr_assert_eq(create_app("root", true, NULL, NULL, 0), STATUS_OK);
+    cr_assert_eq(create_app("shop", false, "*", "*", 0), STATUS_OK);
+    cr_assert_eq(create_app("else", false, "*", "*", 0), STATUS_OK);
+    cr_assert_eq(create_group("g", "t", app_id("shop")), STATUS_OK);
+    cr_assert_eq(change(update_of("g", app_id("else"))), STATUS_FORBIDDEN);
+    cr_assert_str_eq(refusal.limit, "owner");
+    cr_assert_eq(change(update_of("g", app_id("shop"))), STATUS_OK);
+    cr_assert_eq(change(update_of("g", app_id("root"))), STATUS_OK);
+    cr_assert_eq(group_of("g")->app, app_id("shop"));
+    cr_assert_eq(change(update_of("none", app_id("root"))), STATUS_NOT_FOUND);
+}
+
+/* Groups of version 1 tried for ever, and go on so. */
+Test(catalog_groups, a_group_of_the_first_version_is_read)
+{
+    static const uint8_t value[] = {
+        1,    0,    2, 0,   7,   0, 0, 0,             /* latest, by app 7 */
+        5,    0,    0, 0,   0,   0, 0, 0,             /* created_us */
+        0x10, 0x27, 0, 0,   0,   0, 0, 0,             /* lease_ms */
+        1,    0,    2, 'a', '*', 1, 0, 0, 0,          /* a pattern; one start */
+        3,    0,    0, 0,   9,   0, 0, 0, 0, 0, 0, 0, /* topic 3 behind 9 */
+    };
+    struct record_fact fact = { .class = CATALOG_GROUP,
+                                .id = 4,
+                                .name = slice_text("old"),
+                                .value = slice_of(value, sizeof value) };
+
+    cr_assert_eq(catalog_apply(catalog, &fact), STATUS_OK);
+    cr_assert_eq(group_of("old")->options.attempts_max, 0);
+    cr_assert_eq(group_of("old")->options.lease_ms, 10000);
+    cr_assert_eq(group_of("old")->options.mode, MODE_SHARED);
+    cr_assert_eq(group_of("old")->options.in_flight_max,
+                 GROUP_IN_FLIGHT_DEFAULT);
+    cr_assert_eq(group_of("old")->from, FROM_LATEST);
+    cr_assert_eq(group_of("old")->app, 7);
+    cr_assert_eq(group_starts_after(group_of("old"), 3), 9);
+    cr_assert_eq(change(update_of("old", 0)), STATUS_OK);
+    restart();
+    cr_assert_eq(group_of("old")->options.attempts_max, 0);
+    cr_assert_eq(group_of("old")->options.lease_ms, 10000);
+    cr_assert_eq(group_starts_after(group_of("old"), 3), 9);
+}
+
+/* ---- watching ---- */
+
+static char seen[256];
+
+static void on_group_changed(void *arg, struct group_fact *group)
+{
+    size_t len = strlen(seen);
+
+    cr_assert_eq(arg, seen);
+    snprintf(seen + len, sizeof seen - len, "%s %d;", group->name,
+             (int)group->options.paused);
+}
+
+Test(catalog_groups, a_watcher_hears_of_a_change_when_it_is_made)
+{
+    const struct catalog_watch watch = { .group_changed = on_group_changed,
+                                         .arg = seen };
+    struct catalog_request request = update_of("g", 0);
+
+    catalog_set_watch(catalog, &watch);
+    cr_assert_eq(create_group("g", "t", 0), STATUS_OK);
+    cr_assert_str_eq(seen, "");
+    request.options.paused = true;
+    request.given = OPTION_PAUSED;
+    cr_assert_eq(change(request), STATUS_OK);
+    request.options.paused = false;
+    cr_assert_eq(change(request), STATUS_OK);
+    cr_assert_str_eq(seen, "g 1;g 0;");
+}
