@@ -391,7 +391,7 @@ void session_change(struct session *session, uint64_t id,
     } else if (taken.class == CATALOG_GROUP && taken.op == CATALOG_CREATE) {
         note_patterns(session, "topics", &taken.topics);
         note(session, " from=%d lease=%" PRIu64, (int)taken.from,
-             taken.lease_ms);
+             taken.options.lease_ms);
     }
     note(session, "\n");
     catalog_request_fini(&taken);
