@@ -124,6 +124,57 @@ enum status seqset_add(struct seqset *set, uint64_t first, uint64_t last,
     return STATUS_OK;
 }
 
+/* The inside of the range at `at` goes: two are left of it. */
+static enum status split(struct seqset *set, size_t at, uint64_t first,
+                         uint64_t last, uint64_t *removed)
+{
+    struct seq_range before = { set->ranges[at].first, first - 1 };
+    enum status status = insert_at(set, &at, before);
+
+    if (status == STATUS_OK) {
+        set->ranges[at + 1].first = last + 1;
+        if (removed != NULL) {
+            *removed = last - first + 1;
+        }
+    }
+    return status;
+}
+
+enum status seqset_remove(struct seqset *set, uint64_t first, uint64_t last,
+                          uint64_t *removed)
+{
+    size_t at = find(set, first);
+    size_t stop;
+    uint64_t gone = 0;
+
+    CHECK(first <= last);
+    if (at < set->end && set->ranges[at].first < first) {
+        struct seq_range *range = &set->ranges[at];
+        if (range->last > last) {
+            return split(set, at, first, last, removed);
+        }
+        gone = range->last - first + 1;
+        range->last = first - 1;
+        at++;
+    }
+    for (stop = at; stop < set->end && set->ranges[stop].last <= last; stop++) {
+        gone += range_len(set->ranges[stop]);
+    }
+    if (stop < set->end && set->ranges[stop].first <= last) {
+        gone += last - set->ranges[stop].first + 1;
+        set->ranges[stop].first = last + 1;
+    }
+    if (stop > at) {
+        memmove(set->ranges + at, set->ranges + stop,
+                (set->end - stop) * sizeof *set->ranges);
+        set->end -= stop - at;
+    }
+    if (removed != NULL) {
+        *removed = gone;
+    }
+    return STATUS_OK;
+}
+
 bool seqset_has(const struct seqset *set, uint64_t seq)
 {
     size_t at = find(set, seq);

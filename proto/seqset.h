@@ -31,6 +31,12 @@ void seqset_fini(struct seqset *set);
 MUST_CHECK enum status seqset_add(struct seqset *set, uint64_t first,
                                   uint64_t last, uint64_t *added);
 
+/* Take first..last out. *removed (may be NULL) says how many there were.
+ * STATUS_NOMEM: the set is as it was; never for a range that is not the inside
+ * of one range of the set. */
+MUST_CHECK enum status seqset_remove(struct seqset *set, uint64_t first,
+                                     uint64_t last, uint64_t *removed);
+
 bool seqset_has(const struct seqset *set, uint64_t seq);
 
 /* The first number >= seq that is not in the set. */

@@ -150,7 +150,17 @@ static void random_step(void)
     uint64_t first = random_below(MODEL);
     uint64_t last = first + random_below(what < 70 ? 3 : 60);
 
-    if (what < 92) {
+    if (what < 30) {
+        uint64_t had = 0;
+        uint64_t removed = 0;
+        last = last < MODEL ? last : MODEL - 1;
+        for (uint64_t seq = first; seq <= last; seq++) {
+            had += model[seq];
+            model[seq] = 0;
+        }
+        cr_assert_eq(seqset_remove(&set, first, last, &removed), STATUS_OK);
+        cr_assert_eq(removed, had);
+    } else if (what < 92) {
         last = last < MODEL ? last : MODEL - 1;
         cr_assert_eq(add(first, last), model_add(first, last));
     } else if (what < 99) {
@@ -161,6 +171,21 @@ static void random_step(void)
         seqset_clear(&set);
         memset(model, 0, sizeof model);
     }
+}
+
+Test(seqset, the_inside_of_a_range_is_taken_out)
+{
+    uint64_t removed = 0;
+
+    (void)add(1, 10);
+    cr_assert_eq(seqset_remove(&set, 4, 6, &removed), STATUS_OK);
+    cr_expect_eq(removed, 3);
+    cr_assert_eq(seqset_range_count(&set), 2);
+    cr_expect_eq(seqset_ranges(&set)[0].last, 3);
+    cr_expect_eq(seqset_ranges(&set)[1].first, 7);
+    cr_assert_eq(seqset_remove(&set, 1, UINT64_MAX, &removed), STATUS_OK);
+    cr_expect_eq(removed, 7);
+    cr_expect_eq(seqset_range_count(&set), 0);
 }
 
 Test(seqset, behaves_as_a_bitmap_does)
