@@ -842,7 +842,8 @@ static void read_change(struct fields *f, struct catalog_request *out)
     case CATALOG_GROUP:
         field_patterns(f, "topics", &out->topics);
         field_from(f, &out->from);
-        field_u64(f, "lease_ms", &out->lease_ms);
+        field_u64(f, "lease_ms", &out->options.lease_ms);
+        out->given = field(f, "lease_ms") == NULL ? 0 : OPTION_LEASE;
         break;
     }
 }
