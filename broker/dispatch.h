@@ -104,6 +104,18 @@ MUST_CHECK enum status dispatch_settle(struct dispatch *dispatch,
                                        uint64_t now_us, settled_fn fn,
                                        void *arg);
 
+/* ---- any topic, on any worker ---- */
+
+/* As store_view_message(), for peeking; the record is lent until the next
+ * commit or rest. */
+MUST_CHECK enum status dispatch_read(struct dispatch *dispatch,
+                                     struct store_cursor *cursor,
+                                     const struct topic *topic, uint64_t seq,
+                                     struct record *out, uint64_t *next_seq);
+/* The first message stored at or after this wall time; last + 1: none. */
+uint64_t dispatch_seq_at(struct dispatch *dispatch, const struct topic *topic,
+                         uint64_t time_us);
+
 /* ---- to look at ---- */
 
 bool dispatch_books(const struct group_fact *group, const struct topic *topic,

@@ -70,6 +70,7 @@ static void begin_drain(struct worker *w)
         w->drain_begun = true;
         net_stop_listening(w->net);
         session_end_pulls(w);
+        looks_end(w);
     }
 }
 
@@ -161,6 +162,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
     struct worker *w = container_of(watcher, struct worker, turn_ends);
     uint64_t begin;
+    bool looking;
 
     (void)events;
     w->now_us = clock_monotonic_us();
@@ -179,13 +181,15 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
      * during this turn waits for the next: an answer may not run ahead of this
      * worker's replica. */
     pending_answer(w, w->durable);
+    looking = looks_run(w);
     net_flush(w->net);
     show_figures(w);
     go_on_draining(w);
     set_due_timer(w);
     watch_books(w);
     /* Asked last: what was written may have made room for members. */
-    if (dispatch_has_more(w->dispatch) || !mailbox_empty(w->inbox)) {
+    if (dispatch_has_more(w->dispatch) || looking
+        || !mailbox_empty(w->inbox)) {
         ev_idle_start(loop, &w->more);
     } else {
         ev_idle_stop(loop, &w->more);

@@ -16,6 +16,7 @@
 #include "broker/dispatch.h"
 #include "broker/delivery/mailbox.h"
 #include "broker/delivery/ring.h"
+#include "broker/session/look.h"
 #include "broker/session/pending.h"
 #include "broker/journal.h"
 #include "broker/metrics.h"
@@ -80,6 +81,7 @@ struct worker {
     size_t held_bytes;
     struct session *pulled;       /* pulls that got something this turn */
     struct session *sessions;     /* all of this worker */
+    struct looks looks;           /* searches, and tails that wait */
     struct change *changes_first; /* worker 0: waiting catalog changes */
     struct change *changes_last;
     struct change *change_active;

@@ -3,7 +3,8 @@
  *   http_api_request -> who is it -> handle_<target> -> session_*
  *   session_* -> door_http's callback -> respond, which ends the exchange
  *
- * Publishing is in http_publish.c, pulling and settling in http_group.c. */
+ * Publishing is in http_publish.c, pulling and settling in http_group.c, looking
+ * at messages in http_messages.c. */
 #include "broker/door/doors.h"
 
 #include "broker/door/http_exchange.h"
@@ -347,6 +348,7 @@ static bool takes_json(enum http_target target, enum http_method method)
     case TARGET_GROUP:
     case TARGET_APP:
     case TARGET_MESSAGES:
+    case TARGET_MESSAGE:
     case TARGET_PULL:
         return false;
     }
@@ -398,7 +400,14 @@ static void dispatch(struct session *session, struct exchange *exchange,
         handle_topic(session, exchange, request);
         break;
     case TARGET_MESSAGES:
-        http_publish_message(session, exchange, request);
+        if (exchange->method == HTTP_POST) {
+            http_publish_message(session, exchange, request);
+        } else {
+            http_search_begin(session, exchange, request);
+        }
+        break;
+    case TARGET_MESSAGE:
+        http_peek_begin(session, exchange);
         break;
     case TARGET_BATCH:
         http_publish_batch(session, exchange, request);
@@ -424,13 +433,16 @@ static void dispatch(struct session *session, struct exchange *exchange,
     }
 }
 
+/* Those that have names in their query look themselves. */
 static enum status check_query(const struct http_request *request,
                                enum http_target target, struct refusal *refusal)
 {
     static const char *const none[] = { NULL };
+    bool search = target == TARGET_MESSAGES && request->method != HTTP_POST;
 
-    return target == TARGET_PULL ? STATUS_OK
-                                 : http_query_check(request, none, refusal);
+    return target == TARGET_PULL || search
+               ? STATUS_OK
+               : http_query_check(request, none, refusal);
 }
 
 static bool is_open(enum http_target target)
@@ -489,5 +501,6 @@ const struct door door_http = {
     .pulled = http_pull_done,
     .changed = on_changed,
     .arrived = on_arrived,
+    .looked = http_looked,
     .closed = http_exchange_free,
 };

@@ -37,6 +37,13 @@ struct exchange *http_exchange_begin(struct session *session)
     return exchange;
 }
 
+struct slice http_content(const struct bytes *bytes)
+{
+    return bytes_len(bytes) == 0
+               ? slice_of(NULL, 0)
+               : slice_of(bytes_begin(bytes), bytes_len(bytes));
+}
+
 /* ---- answers ---- */
 
 /* Ends the exchange: the next request may come from within conn_respond(). */

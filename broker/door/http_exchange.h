@@ -1,6 +1,6 @@
 /* Inside the HTTP door: the request that is being answered, and the answers.
- * Shared by http_api.c (requests and the catalog), http_publish.c and
- * http_group.c (pull and settle).
+ * Shared by http_api.c (requests and the catalog), http_publish.c, http_group.c
+ * (pull and settle) and http_messages.c (looking at topics).
  *
  * An answer may come from within a session call, or much later, and after
  * session_go_to_group() on another worker. So what a request still needs after
@@ -54,6 +54,8 @@ struct exchange *http_exchange_of(const struct session *session);
 struct exchange *
 http_exchange_begin(struct session *session); /* NULL: no memory */
 void http_exchange_free(struct session *session);
+/* What a buffer holds; at NULL when that is nothing. */
+struct slice http_content(const struct bytes *bytes);
 
 /* ---- answers; each ends the exchange ---- */
 
@@ -102,5 +104,13 @@ void http_settle_begin(struct session *session, struct exchange *exchange,
 void http_settle_arrived(struct session *session, struct exchange *exchange);
 void http_settle_done(struct session *session, uint64_t id, struct slice topic,
                       const struct wire_settled_range *ranges, size_t count);
+
+/* ---- http_messages.c ---- */
+
+void http_peek_begin(struct session *session, struct exchange *exchange);
+void http_search_begin(struct session *session, struct exchange *exchange,
+                       const struct http_request *request);
+void http_looked(struct session *session, uint64_t id,
+                 const struct search_result *result);
 
 #endif

@@ -51,13 +51,6 @@ void http_pull_gap(struct session *session, const char *topic,
     exchange->status = json.status;
 }
 
-static struct slice content_of(const struct bytes *bytes)
-{
-    return bytes_len(bytes) == 0
-               ? slice_of(NULL, 0)
-               : slice_of(bytes_begin(bytes), bytes_len(bytes));
-}
-
 static enum status write_pulled_proto(const struct exchange *exchange,
                                       uint64_t lease, uint64_t lease_ms,
                                       struct bytes *body)
@@ -65,11 +58,11 @@ static enum status write_pulled_proto(const struct exchange *exchange,
     enum status status = codec_pulled_begin(body, lease, lease_ms);
 
     if (status == STATUS_OK) {
-        status = bytes_append(body, content_of(&exchange->messages).at,
+        status = bytes_append(body, http_content(&exchange->messages).at,
                               bytes_len(&exchange->messages));
     }
     if (status == STATUS_OK) {
-        status = bytes_append(body, content_of(&exchange->gaps).at,
+        status = bytes_append(body, http_content(&exchange->gaps).at,
                               bytes_len(&exchange->gaps));
     }
     return status;
@@ -85,10 +78,10 @@ static enum status write_pulled_json(const struct exchange *exchange,
     json_u64(&json, "lease", lease);
     json_u64(&json, "lease_ms", lease_ms);
     json_begin_array(&json, "messages");
-    json_raw(&json, NULL, content_of(&exchange->messages));
+    json_raw(&json, NULL, http_content(&exchange->messages));
     json_end_array(&json);
     json_begin_array(&json, "gaps");
-    json_raw(&json, NULL, content_of(&exchange->gaps));
+    json_raw(&json, NULL, http_content(&exchange->gaps));
     json_end_array(&json);
     json_end_object(&json);
     return json.status;
@@ -221,9 +214,9 @@ void http_settle_arrived(struct session *session, struct exchange *exchange)
 
     exchange->body = (struct bytes) { 0 };
     if (exchange->body_protobuf) {
-        settle_proto(session, route.name, content_of(&body));
+        settle_proto(session, route.name, http_content(&body));
     } else {
-        settle_json(session, route.name, content_of(&body));
+        settle_json(session, route.name, http_content(&body));
     }
     bytes_fini(&body);
 }

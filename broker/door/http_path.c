@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <strings.h>
 
-enum { SEGMENT_COUNT_MAX = 4, NUMBER_LEN_MAX = 32 };
+enum { SEGMENT_COUNT_MAX = 6, NUMBER_LEN_MAX = 32 };
 
 struct path {
     enum http_target target;
-    const char *segments[SEGMENT_COUNT_MAX]; /* "*": a name */
+    const char *segments[SEGMENT_COUNT_MAX]; /* "*": a name, "#": a seq */
     const char *allow;
 };
 
@@ -20,7 +20,8 @@ static const struct path paths[] = {
     { TARGET_STREAM, { "v1", "stream" }, "GET" },
     { TARGET_TOPICS, { "v1", "topics" }, "GET, HEAD, POST" },
     { TARGET_TOPIC, { "v1", "topics", "*" }, "GET, HEAD, PUT, DELETE" },
-    { TARGET_MESSAGES, { "v1", "topics", "*", "messages" }, "POST" },
+    { TARGET_MESSAGES, { "v1", "topics", "*", "messages" }, "GET, HEAD, POST" },
+    { TARGET_MESSAGE, { "v1", "topics", "*", "messages", "#" }, "GET, HEAD" },
     { TARGET_BATCH, { "v1", "topics", "*", "batch" }, "POST" },
     { TARGET_GROUPS, { "v1", "groups" }, "GET, HEAD, POST" },
     { TARGET_GROUP, { "v1", "groups", "*" }, "GET, HEAD, DELETE" },
@@ -100,7 +101,8 @@ static bool path_fits(const struct path *path, const struct slice *segments,
             return i == count;
         }
         if (i == count
-            || (strcmp(want, "*") != 0 && !slice_is(segments[i], want))) {
+            || (strcmp(want, "*") != 0 && strcmp(want, "#") != 0
+                && !slice_is(segments[i], want))) {
             return false;
         }
     }
@@ -122,6 +124,38 @@ static bool read_name(struct slice segment, char name[NAME_LEN_MAX + 1])
     return true;
 }
 
+static enum status read_place(const char *want, struct slice segment,
+                              struct http_route *out, struct refusal *refusal)
+{
+    char *to = out->name[0] == '\0' ? out->name : out->topic;
+
+    if (strcmp(want, "*") == 0 && !read_name(segment, to)) {
+        return refuse(refusal, STATUS_INVALID, "name",
+                      "the name in the path is not 1 to %d letters, digits, "
+                      "'.', '_' and '-', not beginning with '.' or '-'",
+                      NAME_LEN_MAX);
+    }
+    if (strcmp(want, "#") == 0
+        && (!text_decimal(segment, &out->seq) || out->seq == 0)) {
+        return refuse(refusal, STATUS_INVALID, "seq",
+                      "the message in the path is not a number from 1");
+    }
+    return STATUS_OK;
+}
+
+/* What stands where the path has a name or a number. */
+static enum status read_places(const struct path *path,
+                               const struct slice *segments, size_t count,
+                               struct http_route *out, struct refusal *refusal)
+{
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        status = read_place(path->segments[i], segments[i], out, refusal);
+    }
+    return status;
+}
+
 int http_route_find(const struct http_request *request, struct http_route *out,
                     struct refusal *refusal)
 {
@@ -141,11 +175,7 @@ int http_route_find(const struct http_request *request, struct http_route *out,
     }
     out->target = path->target;
     out->allow = path->allow;
-    if (count > 2 && !read_name(segments[2], out->name)) {
-        (void)refuse(refusal, STATUS_INVALID, "name",
-                     "the name in the path is not 1 to %d letters, digits, "
-                     "'.', '_' and '-', not beginning with '.' or '-'",
-                     NAME_LEN_MAX);
+    if (read_places(path, segments, count, out, refusal) != STATUS_OK) {
         return 400;
     }
     if (!http_list_has(slice_text(path->allow), method_word(request->method))) {
@@ -230,24 +260,6 @@ static enum status outside(struct refusal *refusal, const char *limit,
     return STATUS_INVALID;
 }
 
-static enum status read_max(const struct http_request *request,
-                            uint64_t *count_max, struct refusal *refusal)
-{
-    char text[NUMBER_LEN_MAX];
-
-    if (!http_query(request, "max", text, sizeof text)) {
-        return refuse(refusal, STATUS_INVALID, "max", "max is not a number");
-    }
-    if (!text_decimal(slice_text(text), count_max)) {
-        return refuse(refusal, STATUS_INVALID, "max", "max is not a number");
-    }
-    if (*count_max == 0 || *count_max > PULL_COUNT_MAX) {
-        return outside(refusal, "max", "max is at least 1, and bounded",
-                       *count_max, PULL_COUNT_MAX);
-    }
-    return STATUS_OK;
-}
-
 static enum status read_wait(const struct http_request *request,
                              uint64_t *wait_ms, struct refusal *refusal)
 {
@@ -288,6 +300,60 @@ static bool query_has(const struct http_request *request, const char *name)
     return false;
 }
 
+enum status http_query_number(const struct http_request *request,
+                              const char *name, uint64_t min, uint64_t max,
+                              uint64_t *value, struct refusal *refusal)
+{
+    char text[NUMBER_LEN_MAX];
+    uint64_t number;
+
+    if (!query_has(request, name)) {
+        return STATUS_OK;
+    }
+    if (!http_query(request, name, text, sizeof text)
+        || !text_decimal(slice_text(text), &number)) {
+        return refuse(refusal, STATUS_INVALID, name, "%s is not a number",
+                      name);
+    }
+    if (number < min || number > max) {
+        (void)refuse(refusal, STATUS_INVALID, name,
+                     "%s is at least %llu, and bounded", name,
+                     (unsigned long long)min);
+        refusal->used = number;
+        refusal->allowed = max;
+        return STATUS_INVALID;
+    }
+    *value = number;
+    return STATUS_OK;
+}
+
+enum status http_query_text(const struct http_request *request,
+                            const char *name, char *room, size_t room_len,
+                            struct slice *value, struct refusal *refusal)
+{
+    *value = slice_of(NULL, 0);
+    if (!query_has(request, name)) {
+        return STATUS_OK;
+    }
+    if (!http_query(request, name, room, room_len)) {
+        (void)refuse(refusal, STATUS_INVALID, name,
+                     "%s is longer than %zu bytes, or not decodable", name,
+                     room_len - 1);
+        refusal->allowed = room_len - 1;
+        return STATUS_INVALID;
+    }
+    *value = slice_text(room);
+    return STATUS_OK;
+}
+
+enum status http_query_wait(const struct http_request *request,
+                            uint64_t *wait_ms, struct refusal *refusal)
+{
+    *wait_ms = 0;
+    return query_has(request, "wait") ? read_wait(request, wait_ms, refusal)
+                                      : STATUS_OK;
+}
+
 enum status http_pull_read(const struct http_request *request,
                            uint64_t *count_max, uint64_t *wait_ms,
                            struct refusal *refusal)
@@ -297,13 +363,12 @@ enum status http_pull_read(const struct http_request *request,
 
     *count_max = PULL_COUNT_DEFAULT;
     *wait_ms = 0;
-    if (status == STATUS_OK && query_has(request, "max")) {
-        status = read_max(request, count_max, refusal);
+    if (status == STATUS_OK) {
+        status = http_query_number(request, "max", 1, PULL_COUNT_MAX, count_max,
+                                   refusal);
     }
-    if (status == STATUS_OK && query_has(request, "wait")) {
-        status = read_wait(request, wait_ms, refusal);
-    }
-    return status;
+    return status == STATUS_OK ? http_query_wait(request, wait_ms, refusal)
+                               : status;
 }
 
 /* ---- headers ---- */

@@ -15,6 +15,7 @@ enum http_target {
     TARGET_TOPICS,
     TARGET_TOPIC,
     TARGET_MESSAGES,
+    TARGET_MESSAGE,
     TARGET_BATCH,
     TARGET_GROUPS,
     TARGET_GROUP,
@@ -29,6 +30,8 @@ struct http_route {
     enum http_target target;
     char name[NAME_LEN_MAX + 1]; /* of the topic, group or app; valid, or "" */
     const char *allow;           /* the methods this path has, for 405 */
+    char topic[NAME_LEN_MAX + 1]; /* a second name in the path, or "" */
+    uint64_t seq;                 /* a message's number in the path, or 0 */
 };
 
 /* 0, or the code to refuse with: 400 (a bad name), 404, 405. HEAD counts as
@@ -45,6 +48,23 @@ MUST_CHECK enum status http_query_check(const struct http_request *request,
 MUST_CHECK enum status http_pull_read(const struct http_request *request,
                                       uint64_t *count_max, uint64_t *wait_ms,
                                       struct refusal *refusal);
+
+/* The number name= of the query says, or *value as it is when it says none. It
+ * is in min..max; the query has been checked. */
+MUST_CHECK enum status http_query_number(const struct http_request *request,
+                                         const char *name, uint64_t min,
+                                         uint64_t max, uint64_t *value,
+                                         struct refusal *refusal);
+/* The text, decoded, as *value in `room`; its at is NULL when there is none.
+ * Refused when it does not fit. */
+MUST_CHECK enum status http_query_text(const struct http_request *request,
+                                       const char *name, char *room,
+                                       size_t room_len, struct slice *value,
+                                       struct refusal *refusal);
+/* wait= in milliseconds, 0 when there is none. */
+MUST_CHECK enum status http_query_wait(const struct http_request *request,
+                                       uint64_t *wait_ms,
+                                       struct refusal *refusal);
 
 /* "2", "0.25": seconds to milliseconds, at most three digits behind the point.
  * False: not such a number. */

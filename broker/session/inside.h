@@ -4,6 +4,7 @@
 #ifndef GODWIT_BROKER_SESSION_INSIDE_H
 #define GODWIT_BROKER_SESSION_INSIDE_H
 
+#include "broker/session/look.h"
 #include "broker/session/session.h"
 #include "broker/worker.h"
 
@@ -33,7 +34,8 @@ struct session {
     bool pull_waits; /* a long poll */
     bool pull_got;   /* something; on the worker's list */
     uint64_t pull_id;
-    ev_timer timer; /* a pull's wait, or a stream's hello */
+    struct look *look; /* a search, or NULL */
+    ev_timer timer;    /* a pull's or search's wait, or a stream's hello */
     /* publishes held back */
     struct held *held;
     struct session *next_stalled;

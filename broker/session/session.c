@@ -88,6 +88,7 @@ void session_closed(struct session *s)
 {
     ev_timer_stop(s->worker->loop, &s->timer);
     leave_group(s);
+    look_forget(s);
     publish_forget_held(s);
     s->pulling = false;
     s->move = MOVE_NONE;
@@ -149,6 +150,7 @@ void sessions_free(struct worker *w)
             close_door(s);
             s->conn = NULL;
         }
+        look_forget(s);
         s->member = NULL;   /* the dispatch frees them */
         s->pull_got = true; /* freed below, not by what follows */
         publish_forget_held(s);
@@ -712,6 +714,8 @@ static void on_timer(struct ev_loop *loop, ev_timer *timer, int events)
     (void)events;
     if (s->pulling) {
         pull_end(s, false);
+    } else if (s->look != NULL) {
+        look_timeout(s);
     } else if (s->app == 0 && s->conn != NULL) {
         conn_close(s->conn, 1008, "no hello in time");
     }

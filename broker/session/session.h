@@ -19,6 +19,7 @@
 
 struct session;
 struct worker;
+struct search_result;
 
 struct change_done {
     uint64_t id;
@@ -53,6 +54,10 @@ struct door {
     void (*pulled)(struct session *session, uint64_t id, uint64_t lease,
                    uint64_t lease_ms);
     void (*changed)(struct session *session, const struct change_done *done);
+    /* A peek or a search is over: what deliver() and gap() were called with
+     * since is it. See look.h. */
+    void (*looked)(struct session *session, uint64_t id,
+                   const struct search_result *result);
     /* The session now runs on the worker that owns the group it asked for with
      * session_go_to_group(). */
     void (*arrived)(struct session *session, uint64_t id);

@@ -1,5 +1,6 @@
 #include "test/lib/fake_session.h"
 
+#include "broker/session/look.h"
 #include "proto/codec.h"
 
 #include <inttypes.h>
@@ -435,4 +436,36 @@ uint64_t session_topic_first_seq(const struct topic *topic)
 uint64_t session_topic_floor_seq(const struct topic *topic)
 {
     return topic->id + 20;
+}
+
+void session_peek(struct session *session, uint64_t id, struct slice topic,
+                  uint64_t seq)
+{
+    note(session, "peek id=%" PRIu64 " topic=%.*s seq=%" PRIu64 "\n", id,
+         (int)topic.len, topic.at, seq);
+    react(session);
+}
+
+static void note_text(struct session *session, const char *what,
+                      struct slice text)
+{
+    if (text.at != NULL) {
+        note(session, " %s=\"%.*s\"", what, (int)text.len, text.at);
+    }
+}
+
+void session_search(struct session *session, uint64_t id, struct slice topic,
+                    const struct search_order *order, uint64_t wait_ms)
+{
+    note(session,
+         "search id=%" PRIu64 " topic=%.*s %" PRIu64 "-%" PRIu64
+         " time=%" PRIu64 "-%" PRIu64 " %s=%" PRIu64,
+         id, (int)topic.len, topic.at, order->from, order->to, order->since_us,
+         order->until_us, order->newest ? "newest" : "max", order->count_max);
+    note_text(session, "key", order->key);
+    note_text(session, "tag", order->tag);
+    note(session, "%s wait=%" PRIu64 "\n",
+         order->filter != NULL ? " filtered" : "", wait_ms);
+    filter_free(order->filter);
+    react(session);
 }
