@@ -3,17 +3,22 @@
  *   session_publish   may this app, is there such a topic, is there room
  *   write_messages    each message is checked and becomes a finished record in
  *                     the submission ring; good stretches wait as one pending
+ *   write_atomic      the same when they are all or none: checked first, then
+ *                     written as a chain that the journal does not divide
  *   (journal)         numbers, appends, syncs
  *   publish_answer    the records in the ring now say seq, duplicate or refused
  *
  * Failures: nobody logged in, topic unknown or not granted, a message over a
- * limit (that one alone is refused), no room (held back, its connection is not
- * read), too much held back (refused), draining, frozen. */
+ * limit (that one alone is refused, or the whole chain), no room (held back, its
+ * connection is not read), too much held back (refused), draining, frozen. */
 #include "broker/session/inside.h"
 
+#include "broker/clock.h"
+#include "broker/delivery/digest.h"
 #include "proto/limits.h"
 #include "proto/name.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { HELD_RETRY_MS = 100, NO_SPACE_RETRY_MS = 1000 };
@@ -21,6 +26,7 @@ enum { HELD_RETRY_MS = 100, NO_SPACE_RETRY_MS = 1000 };
 struct held {
     uint64_t id;
     uint64_t producer_seq;
+    bool atomic;
     size_t count;
     size_t bytes; /* all of this allocation */
     struct slice topic;
@@ -57,6 +63,16 @@ static bool disk_is_low(const struct worker *w, struct refusal *r)
         atomic_load_explicit(&m->disk_free_bytes_min, memory_order_relaxed);
     r->retry_after_ms = NO_SPACE_RETRY_MS;
     return true;
+}
+
+static size_t records_size(const struct wire_publish *publish)
+{
+    size_t size = 0;
+
+    for (size_t i = 0; i < publish->count; i++) {
+        size += record_size(publish->messages[i].len);
+    }
+    return size;
 }
 
 /* The topic to publish to, or NULL and why not. */
@@ -96,37 +112,110 @@ static const struct topic *check_request(const struct session *s,
                "producer_seq without a producer: name one in hello");
         return NULL;
     }
-    if (publish->atomic) {
-        refuse(r, STATUS_UNSUPPORTED, "atomic",
-               "all-or-nothing batches are not offered here yet");
+    if (publish->atomic && records_size(publish) > ATOMIC_LEN_MAX) {
+        refuse(r, STATUS_TOO_LARGE, "atomic_len",
+               "an all-or-nothing batch takes more of the log (used, in bytes) "
+               "than one may");
+        r->used = records_size(publish);
+        r->allowed = ATOMIC_LEN_MAX;
         return NULL;
     }
     return topic;
 }
 
-static size_t records_size(const struct wire_publish *publish)
-{
-    size_t size = 0;
+/* ---- messages to records ---- */
 
-    for (size_t i = 0; i < publish->count; i++) {
-        size += record_size(publish->messages[i].len);
+/* What the message itself cannot know: who numbers it, and what time it is. */
+static enum status check_options(const struct wire_message *m,
+                                 uint64_t producer_seq, struct refusal *r)
+{
+    uint64_t at_ms_max;
+
+    if (m->id.len > 0 && producer_seq != 0) {
+        return refuse(r, STATUS_INVALID, "message_id",
+                      "a message has an id or a producer sequence, not both");
     }
-    return size;
+    if (m->delay_ms != 0 && m->deliver_at_ms != 0) {
+        return refuse(r, STATUS_INVALID, "delay_ms",
+                      "a message has delay_ms or deliver_at_ms, not both");
+    }
+    if (m->deliver_at_ms == 0) {
+        return STATUS_OK;
+    }
+    at_ms_max = clock_wall_us() / 1000 + PUBLISH_DELAY_MS_MAX;
+    if (m->deliver_at_ms > at_ms_max) {
+        refuse(r, STATUS_INVALID, "deliver_at_ms",
+               "deliver_at_ms is more than %d days ahead",
+               PUBLISH_DELAY_DAYS_MAX);
+        r->used = m->deliver_at_ms;
+        r->allowed = at_ms_max;
+        return STATUS_INVALID;
+    }
+    return STATUS_OK;
 }
 
-static void write_record(struct session *s, const struct topic *topic,
-                         struct slice message, uint64_t producer_seq)
+static bool is_timed(const struct wire_message *m)
 {
-    const struct record record = {
+    return (m->delay_ms | m->deliver_at_ms | m->ttl_ms) != 0;
+}
+
+static enum status check_message(struct slice message, uint64_t producer_seq,
+                                 struct wire_message *out, struct refusal *r)
+{
+    enum status status = codec_message_check(message, out, r);
+
+    if (status == STATUS_OK && (is_timed(out) || out->id.len > 0)) {
+        status = check_options(out, producer_seq, r);
+    }
+    return status;
+}
+
+/* A message and its record to be. */
+struct draft {
+    const struct topic *topic;
+    struct slice message;
+    uint64_t producer_seq; /* 0: none */
+    bool more;             /* the next one belongs to it */
+};
+
+static void write_record(struct session *s, const struct draft *draft,
+                         const struct wire_message *parts)
+{
+    struct record record = {
         .kind = RECORD_MESSAGE,
-        .topic = topic->id,
+        .topic = draft->topic->id,
         .app = s->app,
-        .producer = producer_seq == 0 ? 0 : s->producer,
-        .producer_seq = producer_seq,
-        .body = message,
+        .producer = draft->producer_seq == 0 ? 0 : s->producer,
+        .producer_seq = draft->producer_seq,
+        .body = draft->message,
     };
 
+    if (is_timed(parts)) {
+        record.flags |= RECORD_TIMED;
+    }
+    if (parts->id.len > 0) {
+        const struct digest_id id = digest_id(draft->topic->id, parts->id);
+
+        record.flags |= RECORD_ID;
+        record.producer = id.high;
+        record.producer_seq = id.low;
+    }
+    if (draft->more) {
+        record.flags |= RECORD_MORE;
+    }
     submission_put(s->worker->submission, &record, true);
+}
+
+static struct draft draft_of(const struct topic *topic,
+                             const struct wire_publish *publish, size_t i)
+{
+    return (struct draft) {
+        .topic = topic,
+        .message = publish->messages[i],
+        .producer_seq =
+            publish->producer_seq == 0 ? 0 : publish->producer_seq + i,
+        .more = publish->atomic && i + 1 < publish->count,
+    };
 }
 
 /* The records written since `begin` are the messages id..id+count-1. */
@@ -159,6 +248,14 @@ static void refuse_one(struct session *s, uint64_t id, uint64_t count,
     s->door->refused(s, id, count, r);
 }
 
+static enum status reserve_pending(struct worker *w, struct refusal *r)
+{
+    if (pending_reserve(&w->pending) == STATUS_OK) {
+        return STATUS_OK;
+    }
+    return refuse(r, STATUS_NOMEM, "memory", "the broker is out of memory");
+}
+
 static void write_messages(struct session *s, const struct topic *topic,
                            uint64_t id, const struct wire_publish *publish)
 {
@@ -166,18 +263,17 @@ static void write_messages(struct session *s, const struct topic *topic,
     uint64_t begin = submission_written(w->submission);
     uint64_t written = 0; /* since `begin` */
     uint64_t bytes = 0;
+    struct wire_message parts;
     struct refusal r;
 
     for (size_t i = 0; i < publish->count; i++) {
-        struct slice message = publish->messages[i];
+        const struct draft draft = draft_of(topic, publish, i);
 
-        if (pending_reserve(&w->pending) != STATUS_OK) {
-            refuse(&r, STATUS_NOMEM, "memory", "the broker is out of memory");
-        } else if (codec_message_check(message, NULL, &r) == STATUS_OK) {
-            write_record(
-                s, topic, message,
-                publish->producer_seq == 0 ? 0 : publish->producer_seq + i);
-            bytes += message.len;
+        if (reserve_pending(w, &r) == STATUS_OK
+            && check_message(draft.message, draft.producer_seq, &parts, &r)
+                   == STATUS_OK) {
+            write_record(s, &draft, &parts);
+            bytes += draft.message.len;
             written++;
             continue;
         }
@@ -190,6 +286,62 @@ static void write_messages(struct session *s, const struct topic *topic,
     wait_for_sync(s, id + publish->count - written, written, begin);
     metric_add(&w->metrics->published_messages, written);
     metric_add(&w->metrics->published_bytes, bytes);
+}
+
+/* All of them, or the first that is bad. */
+static enum status check_all(const struct wire_publish *publish,
+                             struct refusal *r)
+{
+    struct wire_message parts;
+
+    for (size_t i = 0; i < publish->count; i++) {
+        const struct draft draft = draft_of(NULL, publish, i);
+        enum status status =
+            check_message(draft.message, draft.producer_seq, &parts, r);
+
+        if (status != STATUS_OK) {
+            snprintf(r->scope, sizeof r->scope, "messages[%zu]", i);
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+static void write_atomic(struct session *s, const struct topic *topic,
+                         uint64_t id, const struct wire_publish *publish)
+{
+    struct worker *w = s->worker;
+    uint64_t begin = submission_written(w->submission);
+    uint64_t bytes = 0;
+    struct wire_message parts;
+    struct refusal r;
+
+    if (check_all(publish, &r) != STATUS_OK
+        || reserve_pending(w, &r) != STATUS_OK) {
+        refuse_one(s, id, publish->count, &r);
+        return;
+    }
+    for (size_t i = 0; i < publish->count; i++) {
+        const struct draft draft = draft_of(topic, publish, i);
+        enum status status = codec_message_check(draft.message, &parts, &r);
+
+        CHECK(status == STATUS_OK); /* as a moment ago */
+        write_record(s, &draft, &parts);
+        bytes += draft.message.len;
+    }
+    wait_for_sync(s, id, publish->count, begin);
+    metric_add(&w->metrics->published_messages, publish->count);
+    metric_add(&w->metrics->published_bytes, bytes);
+}
+
+static void write_publish(struct session *s, const struct topic *topic,
+                          uint64_t id, const struct wire_publish *publish)
+{
+    if (publish->atomic) {
+        write_atomic(s, topic, id, publish);
+    } else {
+        write_messages(s, topic, id, publish);
+    }
 }
 
 /* ---- no room ---- */
@@ -210,6 +362,7 @@ static struct held *held_copy(uint64_t id, const struct wire_publish *publish)
     }
     held->id = id;
     held->producer_seq = publish->producer_seq;
+    held->atomic = publish->atomic;
     held->count = publish->count;
     held->bytes = bytes;
     at = (uint8_t *)held + sizeof *held + slices;
@@ -285,14 +438,15 @@ static bool retry_one(struct worker *w, struct session *s)
     publish = (struct wire_publish) { .topic = held->topic,
                                       .producer_seq = held->producer_seq,
                                       .messages = held->messages,
-                                      .count = held->count };
+                                      .count = held->count,
+                                      .atomic = held->atomic };
     topic = check_request(s, &publish, &r);
     if (topic == NULL) {
         refuse_one(s, held->id, held->count, &r);
     } else if (submission_room(w->submission) < records_size(&publish)) {
         return false;
     } else {
-        write_messages(s, topic, held->id, &publish);
+        write_publish(s, topic, held->id, &publish);
     }
     publish_forget_held(s);
     return true;
@@ -334,7 +488,7 @@ void session_publish(struct session *s, uint64_t id,
         hold(s, id, publish);
         return;
     }
-    write_messages(s, topic, id, publish);
+    write_publish(s, topic, id, publish);
 }
 
 /* ---- durable ---- */

@@ -234,6 +234,26 @@ void session_hello(struct session *session, uint64_t id,
     react(session);
 }
 
+/* What few messages have. */
+static void note_options(struct session *session, const struct wire_message *m)
+{
+    if (m->tag.len > 0) {
+        note(session, "tag=%.*s ", (int)m->tag.len, m->tag.at);
+    }
+    if (m->id.len > 0) {
+        note(session, "id=%.*s ", (int)m->id.len, m->id.at);
+    }
+    if (m->delay_ms > 0) {
+        note(session, "delay=%" PRIu64 " ", m->delay_ms);
+    }
+    if (m->deliver_at_ms > 0) {
+        note(session, "at=%" PRIu64 " ", m->deliver_at_ms);
+    }
+    if (m->ttl_ms > 0) {
+        note(session, "ttl=%" PRIu64 " ", m->ttl_ms);
+    }
+}
+
 static void note_message(struct session *session, struct slice encoded)
 {
     struct wire_message message;
@@ -245,6 +265,7 @@ static void note_message(struct session *session, struct slice encoded)
         return;
     }
     note(session, " (");
+    note_options(session, &message);
     if (message.key.len > 0) {
         note(session, "%.*s:", (int)message.key.len, message.key.at);
     }
@@ -262,6 +283,7 @@ void session_publish(struct session *session, uint64_t id,
     note(session, "publish id=%" PRIu64 " topic=%.*s seq=%" PRIu64 " count=%zu",
          id, (int)publish->topic.len, publish->topic.at, publish->producer_seq,
          publish->count);
+    note(session, publish->atomic ? " atomic" : "");
     for (size_t i = 0; i < publish->count && i < 8; i++) {
         note_message(session, publish->messages[i]);
     }

@@ -95,6 +95,47 @@ Test(json_door, takes_publish_in_its_three_ways)
              "(ABC) () () ({\"any\":[1,2.5,\"x\",true,null]})\n");
 }
 
+Test(json_door, takes_the_options_of_messages)
+{
+    cr_calls("{\"type\":\"publish\",\"id\":\"2\",\"topic\":\"t\","
+             "\"atomic\":true,\"messages\":["
+             "{\"tag\":\"red\",\"id\":\"o-7\",\"delay_ms\":1500,"
+             "\"ttl_ms\":\"60000\",\"body\":\"x\"},"
+             "{\"deliver_at_ms\":\"1790000000000\"}]}",
+             "publish id=2 topic=t seq=0 count=2 atomic "
+             "(tag=red id=o-7 delay=1500 ttl=60000 x) (at=1790000000000 )\n");
+    cr_calls("{\"type\":\"publish\",\"id\":\"2\",\"topic\":\"t\","
+             "\"atomic\":false,\"messages\":[{\"ttl_ms\":0,\"tag\":\"\"}]}",
+             "publish id=2 topic=t seq=0 count=1 ()\n");
+}
+
+static void cr_refused_option(const char *member, const char *more)
+{
+    char text[256];
+
+    snprintf(text, sizeof text,
+             "{\"type\":\"publish\",\"id\":\"2\",\"topic\":\"t\","
+             "\"messages\":[{},{%s}]}",
+             member);
+    cr_refused(text, "2", "2", "invalid", more);
+    cr_refused(text, "2", "2", "invalid", "messages[1]");
+}
+
+Test(json_door, refuses_options_of_a_wrong_type_by_name)
+{
+    cr_refused_option("\"tag\":5", "tag is not a string");
+    cr_refused_option("\"id\":7", "id is not a string");
+    cr_refused_option("\"delay_ms\":-1", "delay_ms is not a whole number");
+    cr_refused_option("\"delay_ms\":1.5", "delay_ms is not a whole number");
+    cr_refused_option("\"deliver_at_ms\":\"tomorrow\"",
+                      "deliver_at_ms is not a whole number");
+    cr_refused_option("\"ttl_ms\":\"18446744073709551616\"",
+                      "ttl_ms is not a whole number");
+    cr_refused("{\"type\":\"publish\",\"id\":\"2\",\"topic\":\"t\","
+               "\"atomic\":1,\"messages\":[{},{}]}",
+               "2", "2", "invalid", "atomic is not true or false");
+}
+
 Test(json_door, json_bodies_are_compact_and_exact)
 {
     static const char *const same[] = {
@@ -159,6 +200,10 @@ Test(json_door, takes_attach_detach_and_settle)
              "\"action\":\"extend\",\"seqs\":[\"18446744073709551614\"]}",
              "settle id=8 group= topic=t action=4 delay=0 reason= lease=0 "
              "18446744073709551614-18446744073709551614\n");
+    cr_calls("{\"type\":\"settle\",\"id\":\"9\",\"topic\":\"t\","
+             "\"action\":\"reject\",\"seqs\":[5],\"reason\":\"bad date\"}",
+             "settle id=9 group= topic=t action=5 delay=0 reason=bad date "
+             "lease=0 5-5\n");
 }
 
 Test(json_door, answers_a_ping_itself)
@@ -628,6 +673,36 @@ Test(json_door, delivers_keys_and_headers)
              "{\"seq\":\"1\",\"attempt\":1,\"time_us\":\"2\",\"key\":\"k\","
              "\"headers\":{\"na\\\"me\":\"value\\n\"},\"body\":\"b\"}]}");
     bytes_fini(&encoded);
+}
+
+Test(json_door, delivers_options_as_they_were_said)
+{
+    struct bytes encoded = { 0 };
+    struct wire_delivery delivery = { 1, 1, 2, { 0 } };
+    struct wire_message message = { .tag = slice_text("r\"ed"),
+                                    .id = slice_text("o-7"),
+                                    .delay_ms = 5,
+                                    .deliver_at_ms = 6,
+                                    .ttl_ms = PUBLISH_DELAY_MS_MAX };
+
+    cr_assert_eq(codec_message_write(&encoded, &message), STATUS_OK);
+    delivery.message = slice_of(encoded.at, bytes_len(&encoded));
+    door_json.deliver(session, "t", &delivery, 1);
+    cr_frame("{\"type\":\"deliver\",\"topic\":\"t\",\"deliveries\":["
+             "{\"seq\":\"1\",\"attempt\":1,\"time_us\":\"2\","
+             "\"tag\":\"r\\\"ed\",\"id\":\"o-7\",\"delay_ms\":\"5\","
+             "\"deliver_at_ms\":\"6\",\"ttl_ms\":\"31622400000\","
+             "\"body\":\"\"}]}");
+    bytes_fini(&encoded);
+}
+
+Test(json_door, tells_that_leases_end)
+{
+    const struct wire_notice notice = { slice_text("t"), { 5, 7 }, 1200 };
+
+    door_json.notice(session, &notice);
+    cr_frame("{\"type\":\"notice\",\"topic\":\"t\",\"first\":\"5\","
+             "\"last\":\"7\",\"ends_in_ms\":\"1200\"}");
 }
 
 Test(json_door, large_deliveries_come_in_several_frames)
