@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Tag, id, delay, time to live, all or nothing: what a publish may ask for."""
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
+
+from harness import case, check, check_equal, main
+
+DAY_MS = 24 * 3600 * 1000
+ATOMIC_LEN_MAX = 2 << 20
+
+
+def with_orders(env, **config):
+    broker = env.broker(**config)
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    return broker, http
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+def last_seq(http, topic="orders"):
+    return int(http.get(f"/v1/topics/{topic}").json["last_seq"])
+
+
+def batch(http, messages, topic="orders", **more):
+    return http.post(f"/v1/topics/{topic}/batch", {"messages": messages, **more})
+
+
+@case(short=True)
+def options_come_with_the_delivery(env):
+    _, http = with_orders(env)
+    past = now_ms() - 5000
+    results = http.must(batch(http, [
+        {"tag": "röd", "id": "o-1", "ttl_ms": 600000, "key": "k", "body": "a"},
+        {"deliver_at_ms": str(past)}])).json["results"]
+    check_equal([r["seq"] for r in results], ["1", "2"], "results")
+    http.must(http.post("/v1/topics/orders/messages", "b", headers={
+        "Godwit-Tag": "r%C3%B6d", "Godwit-Message-Id": "o-2", "Godwit-Ttl-Ms": "5000"}))
+    _, messages, _ = http.pull("work", wait=5)
+    shown = [{k: m[k] for k in ("tag", "id", "ttl_ms", "deliver_at_ms", "key", "body") if k in m}
+             for m in messages]
+    check_equal(shown, [
+        {"tag": "röd", "id": "o-1", "ttl_ms": "600000", "key": "k", "body": "a"},
+        {"deliver_at_ms": str(past), "body": ""},
+        {"tag": "röd", "id": "o-2", "ttl_ms": "5000", "body": "b"}], "pulled")
+
+
+# (the message, its refusal's status, its limit, has numbers)
+BAD = [
+    ({"tag": "t" * 129}, "too_large", "tag_len", True),
+    ({"id": "i" * 129}, "too_large", "message_id_len", True),
+    ({"delay_ms": 366 * DAY_MS + 1}, "invalid", "delay_ms", True),
+    ({"delay_ms": "18446744073709551615"}, "invalid", "delay_ms", True),
+    ({"deliver_at_ms": "253402300800000"}, "invalid", "deliver_at_ms", True),
+    ({"deliver_at_ms": "253402300799999"}, "invalid", "deliver_at_ms", True),  # the year 9999
+    ({"deliver_at_ms": now_ms() + 367 * DAY_MS}, "invalid", "deliver_at_ms", True),
+    ({"delay_ms": 1, "deliver_at_ms": 1}, "invalid", "delay_ms", False),
+    ({"ttl_ms": 3660 * DAY_MS + 1}, "invalid", "ttl_ms", True),
+]
+GOOD = [
+    {"tag": "t" * 128}, {"id": "i" * 128}, {"delay_ms": 366 * DAY_MS},
+    {"deliver_at_ms": now_ms() + 365 * DAY_MS}, {"deliver_at_ms": 1},
+    {"ttl_ms": 3660 * DAY_MS}, {"ttl_ms": 0, "delay_ms": 0, "deliver_at_ms": "0"},
+]
+
+
+@case(short=True)
+def each_bad_value_is_refused_by_its_name_and_alone(env):
+    _, http = with_orders(env)
+    results = http.must(batch(http, [m for bad in BAD for m in (bad[0], {"body": "good"})]
+                              + GOOD)).json["results"]
+    good = [r["seq"] for r in results if "seq" in r]
+    check_equal(good, [str(1 + i) for i in range(len(BAD) + len(GOOD))], "the good ones")
+    for number, (message, status, limit, numbers) in enumerate(BAD):
+        refused = results[2 * number].get("refused")
+        check(refused, f"{message}: {results[2 * number]}")
+        check_equal((refused["status"], refused.get("limit")), (status, limit), f"{message}")
+        check(refused["text"], f"no text for {message}")
+        if numbers:
+            check(int(refused["used"]) > int(refused["allowed"]), f"{message}: {refused}")
+    check_equal(last_seq(http), len(good), "last seq")
+
+
+@case(short=True)
+def an_id_is_stored_once(env):
+    broker, http = with_orders(env)
+    http.make_topic("other")
+    ids = [{"id": f"o-{i % 3}", "body": str(i)} for i in range(6)]
+    results = http.must(batch(http, ids)).json["results"]
+    check_equal([(r["seq"], r.get("duplicate", False)) for r in results],
+                [("1", False), ("2", False), ("3", False),
+                 ("1", True), ("2", True), ("3", True)], "in one batch")
+    again = http.must(http.post("/v1/topics/orders/messages", "x",
+                                headers={"Godwit-Message-Id": "o-1"})).json
+    check_equal((again["seq"], again["duplicate"]), ("2", True), "again")
+    check_equal(http.must(batch(http, ids[:1], "other")).json["results"][0]["seq"], "1",
+                "in another topic it is another one")
+    check_equal(last_seq(http), 3, "last seq")
+    for end in (broker.stop, broker.kill):
+        end()
+        broker.start()
+        http = broker.http()
+        results = http.must(batch(http, ids[:3] + [{"id": "new" + end.__name__}])).json["results"]
+        check_equal([r.get("duplicate", False) for r in results], [True, True, True, False],
+                    f"after {end.__name__}")
+        check_equal([r["seq"] for r in results[:3]], ["1", "2", "3"], f"after {end.__name__}")
+
+
+@case(short=True)
+def an_id_in_a_numbered_publish_is_refused_alone(env):
+    broker, http = with_orders(env)
+    session = broker.session(producer=5)
+    first = session.publish_start("orders", ["a", {"id": "o-1", "body": "b"}, "c"], producer_seq=1)
+    replies = [session.reply_to(first + i) for i in range(3)]
+    check_equal([r["type"] for r in replies], ["confirm", "refused", "confirm"], "replies")
+    check_equal((replies[1]["status"], replies[1]["limit"], replies[1]["count"]),
+                ("invalid", "message_id", "1"), "the refusal")
+    check_equal(last_seq(http), 2, "last seq")
+
+
+# ---- all or nothing ----
+
+@case(short=True)
+def a_bad_one_refuses_all_of_an_atomic_batch(env):
+    broker, http = with_orders(env)
+    for message, status, limit, _ in BAD:
+        answer = batch(http, [{"body": "good"}, message, {"tag": "x" * 200}], atomic=True)
+        check(answer.code in (400, 413), f"{message}: {answer}")
+        check_equal((answer.refused["status"], answer.refused["limit"]), (status, limit),
+                    f"{message}")
+        check_equal(answer.refused["scope"], "messages[1]", "scope")
+    check_equal(last_seq(http), 0, "last seq")
+    session = broker.session()
+    first = session.next_id(3)
+    session.send({"type": "publish", "id": str(first), "topic": "orders", "atomic": True,
+                  "messages": [{}, {}, {"ttl_ms": "99999999999999"}]})
+    reply = session.reply_to(first)
+    check_equal((reply["type"], reply["count"], reply["limit"]), ("refused", "3", "ttl_ms"),
+                "on a stream")
+    results = http.must(batch(http, [{}, {"tag": "x"}, {"id": "a"}], atomic=True)).json["results"]
+    check_equal([r["seq"] for r in results], ["1", "2", "3"], "good ones")
+
+
+def atomic_of(records):
+    """Messages whose records take `records` bytes of the log, half of it each."""
+    body_len = records // 2 - 64 - 4
+    return [{"body": "x" * body_len}, {"body": "y" * body_len}]
+
+
+@case()
+def an_atomic_batch_has_a_bound(env):
+    _, http = with_orders(env)
+    results = http.must(batch(http, atomic_of(ATOMIC_LEN_MAX), atomic=True)).json["results"]
+    check_equal([r["seq"] for r in results], ["1", "2"], "at the bound")
+    answer = batch(http, atomic_of(ATOMIC_LEN_MAX)[:1] + [
+        {"body": "x" * (ATOMIC_LEN_MAX // 2 - 67)}], atomic=True)
+    check_equal((answer.code, answer.refused["limit"]), (413, "atomic_len"), "one past")
+    check_equal((answer.refused["used"], answer.refused["allowed"]),
+                (str(ATOMIC_LEN_MAX + 8), str(ATOMIC_LEN_MAX)), "numbers")
+    check_equal(last_seq(http), 2, "last seq")
+
+
+@case(timeout=120)
+def atomic_batches_wait_for_room_as_a_whole(env):
+    """More than the worker's ring holds, in one go: they stand behind each other, unmixed."""
+    broker, http = with_orders(env, config={"workers": 1})
+    count = env.size(40)
+    sessions = [broker.session() for _ in range(2)]
+    firsts = []
+    for number in range(count):
+        session = sessions[number % 2]
+        first = session.next_id(4)
+        session.send({"type": "publish", "id": str(first), "topic": "orders", "atomic": True,
+                      "messages": [{"key": str(number), "body": "x" * 500000}] * 4})
+        firsts.append((session, first))
+    begins = [confirms[0].seq for confirms in
+              (session.publish_end(first, 4, 60) for session, first in firsts)]
+    check_equal(sorted(begins), list(range(1, 4 * count, 4)), "where the batches begin")
+    got = []
+    while len(got) < 4 * count:
+        lease, messages, _ = http.pull("work", most=100, wait=5)
+        got += [(int(m["seq"]), m["key"]) for m in messages]
+        http.settle("work", lease, "orders", seqs=[m["seq"] for m in messages])
+    keys = [key for _, key in sorted(got)]
+    check(all(len(set(keys[i:i + 4])) == 1 for i in range(0, len(keys), 4)), f"mixed: {keys}")
+
+
+@case(timeout=120)
+def an_atomic_batch_is_whole_after_kill_9(env):
+    broker, http = with_orders(env)
+    size, before = 7, 0
+    for turn in range(env.size(10)):
+        session = broker.session()
+        firsts = []
+        for _ in range(30):
+            firsts.append(session.next_id(size))
+            session.send({"type": "publish", "id": str(firsts[-1]), "topic": "orders",
+                          "atomic": True, "messages": [{"body": "x" * 3000}] * size})
+        confirmed = session.publish_end(firsts[turn % 3], size)
+        broker.kill()
+        broker.start()
+        http = broker.http()
+        last = last_seq(http)
+        check(last >= confirmed[-1].seq, f"confirmed {confirmed[-1].seq}, there are {last}")
+        check_equal((last - before) % size, 0, f"messages from {before} to {last}")
+        before = last
+
+
+@case()
+def an_atomic_batch_sent_again_is_a_duplicate(env):
+    broker, http = with_orders(env)
+    messages = [{"body": str(i)} for i in range(4)]
+    for turn in range(2):
+        session = broker.session(producer=77)
+        first = session.next_id(4)
+        session.send({"type": "publish", "id": str(first), "topic": "orders", "atomic": True,
+                      "producer_seq": "1", "messages": messages})
+        confirms = session.publish_end(first, 4)
+        check_equal([(c.seq, c.duplicate) for c in confirms],
+                    [(i + 1, turn == 1) for i in range(4)], f"turn {turn}")
+        broker.restart()
+    check_equal(last_seq(broker.http()), 4, "last seq")
+
+
+main()
