@@ -305,24 +305,28 @@ static enum status change_topic(struct topic *topic,
     return status;
 }
 
-/* The options change sides: what the entry had ends with `newer`. */
+/* The options change sides: what the entry had ends with `newer`, when the
+ * watcher has seen the new ones. */
 static enum status change_group(const struct catalog *catalog,
                                 struct group_fact *group,
                                 const struct record_fact *fact)
 {
     struct group_fact *newer;
-    struct group_options before = group->options;
+    struct group_options options = group->options;
+    struct filter *filter = group->filter;
     enum status status = value_group_read(fact->value, &newer);
 
     if (status != STATUS_OK) {
         return status;
     }
     group->options = newer->options;
-    newer->options = before;
-    group_fact_free(newer);
+    group->filter = newer->filter;
+    newer->options = options;
+    newer->filter = filter;
     if (catalog->watch.group_changed != NULL) {
         catalog->watch.group_changed(catalog->watch.arg, group);
     }
+    group_fact_free(newer);
     return STATUS_OK;
 }
 

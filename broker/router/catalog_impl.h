@@ -73,7 +73,7 @@ bool patterns_equal(const struct patterns *a, const struct patterns *b);
  * is copied: the filter stays whose it is. */
 struct group_options options_asked(const struct catalog_request *request,
                                    const struct group_options *otherwise);
-/* Within their bounds and without contradiction? */
+/* Within their bounds, without contradiction, the filter one that compiles? */
 MUST_CHECK enum status options_check(const struct group_options *options,
                                      struct refusal *refusal);
 /* Could another version have written them? */

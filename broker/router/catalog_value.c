@@ -20,6 +20,7 @@
  * A value comes from the disk: what is read is judged, never CHECKed. */
 #include "broker/router/catalog_impl.h"
 
+#include "broker/router/filter.h"
 #include "proto/name.h"
 
 #include <stdlib.h>
@@ -305,8 +306,24 @@ static enum status read_filter(struct reader *r, size_t len, char **out)
     return STATUS_OK;
 }
 
+/* What the log holds has been compiled before: it is damaged if it cannot. */
+static enum status compile_filter(struct group_fact *group)
+{
+    struct refusal ignored;
+    enum status status;
+
+    if (group->options.filter == NULL) {
+        return STATUS_OK;
+    }
+    status = filter_compile(&group->filter, slice_text(group->options.filter),
+                            &ignored);
+    return status == STATUS_OK || status == STATUS_NOMEM ? status
+                                                         : STATUS_CORRUPT;
+}
+
 static enum status read_options(struct reader *r, struct group_fact *group)
 {
+    enum status status;
     struct group_options *o = &group->options;
     size_t filter_len;
 
@@ -323,7 +340,8 @@ static enum status read_options(struct reader *r, struct group_fact *group)
     for (size_t i = 0; i < o->backoff_count; i++) {
         o->backoff_ms[i] = reader_u32(r);
     }
-    return read_filter(r, filter_len, &o->filter);
+    status = read_filter(r, filter_len, &o->filter);
+    return status == STATUS_OK ? compile_filter(group) : status;
 }
 
 /* Groups made before there were dead letters keep trying. */
@@ -418,6 +436,7 @@ void group_fact_free(struct group_fact *group)
     }
     patterns_fini(&group->topics);
     free(group->options.filter);
+    filter_free(group->filter);
     free(group->starts);
     free(group);
 }

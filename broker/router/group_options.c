@@ -3,6 +3,7 @@
 #include "broker/router/catalog.h"
 
 #include "broker/router/catalog_impl.h"
+#include "broker/router/filter.h"
 
 struct group_options group_options_default(void)
 {
@@ -149,6 +150,22 @@ static enum status check_backoff(const struct group_options *o,
     return STATUS_OK;
 }
 
+static enum status check_filter(const struct group_options *o,
+                                struct refusal *refusal)
+{
+    struct filter *filter;
+    enum status status;
+
+    if (o->filter == NULL) {
+        return STATUS_OK;
+    }
+    status = filter_compile(&filter, slice_text(o->filter), refusal);
+    if (status == STATUS_OK) {
+        filter_free(filter);
+    }
+    return status;
+}
+
 enum status options_check(const struct group_options *o,
                           struct refusal *refusal)
 {
@@ -172,7 +189,7 @@ enum status options_check(const struct group_options *o,
                          "a bounded number",
                          o->in_flight_max, GROUP_IN_FLIGHT_MAX);
     }
-    return status;
+    return status == STATUS_OK ? check_filter(o, refusal) : status;
 }
 
 bool options_sound(const struct group_options *o)

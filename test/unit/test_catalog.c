@@ -461,6 +461,10 @@ Test(catalog, cut_values_are_corrupt)
 
     last_seq = 3;
     cr_assert_eq(create_topic("b", 0), STATUS_OK);
+    request.options.filter = strdup("a == 'b'");
+    request.options.backoff_count = 2;
+    request.options.backoff_ms[0] = request.options.backoff_ms[1] = 5;
+    request.given = OPTION_FILTER | OPTION_BACKOFF;
     request.from = FROM_LATEST;
     cr_assert_eq(change(request), STATUS_OK);
     cr_assert_eq(create_app("shop", false, "x,y", "z", 0), STATUS_OK);
@@ -485,6 +489,10 @@ Test(catalog, flipped_values_do_no_harm)
 
     last_seq = 3;
     cr_assert_eq(create_topic("b", 0), STATUS_OK);
+    request.options.filter = strdup("a == 'b'");
+    request.options.backoff_count = 2;
+    request.options.backoff_ms[0] = request.options.backoff_ms[1] = 5;
+    request.given = OPTION_FILTER | OPTION_BACKOFF;
     request.from = FROM_LATEST;
     cr_assert_eq(change(request), STATUS_OK);
     for (size_t at = 0; at < kept[1].value_len; at++) {
@@ -505,6 +513,10 @@ Test(catalog, flipped_values_do_no_harm)
                 if (group != NULL) {
                     cr_assert_leq(group->topics.count, GROUP_PATTERN_COUNT_MAX);
                     cr_assert_leq(group->options.lease_ms, LEASE_MS_MAX);
+                    cr_assert_leq(group->options.backoff_count,
+                                  BACKOFF_COUNT_MAX);
+                    cr_assert_eq(group->options.filter == NULL,
+                                 group->filter == NULL);
                 }
             }
             cr_assert_eq(catalog_apply(catalog, &gone), STATUS_OK);

@@ -1,4 +1,5 @@
 /* links: godwit_router godwit_storage godwit_proto */
+#include "broker/router/filter.h"
 #include "test/lib/catalog_bed.h"
 
 TestSuite(catalog_groups, .init = set_up, .fini = tear_down, .timeout = 30);
@@ -194,4 +195,67 @@ Test(catalog_groups, a_watcher_hears_of_a_change_when_it_is_made)
     request.options.paused = false;
     cr_assert_eq(change(request), STATUS_OK);
     cr_assert_str_eq(seen, "g 1;g 0;");
+}
+
+/* ---- filters ---- */
+
+static struct catalog_request filtered(struct catalog_request request,
+                                       const char *filter)
+{
+    request.options.filter = filter == NULL ? NULL : strdup(filter);
+    request.given = OPTION_FILTER;
+    return request;
+}
+
+static bool takes(const char *group, const char *region)
+{
+    struct wire_message message = { .header_count = 1 };
+
+    message.headers[0] =
+        (struct wire_header) { slice_text("region"), slice_text(region) };
+    return filter_match(group_of(group)->filter, &message);
+}
+
+Test(catalog_groups, a_filter_is_compiled_where_the_fact_is_applied)
+{
+    cr_assert_eq(change(filtered(group_request("g", "t", 0), "region=='eu'")),
+                 STATUS_OK);
+    cr_assert(takes("g", "eu"));
+    cr_assert_not(takes("g", "us"));
+    restart();
+    cr_assert(takes("g", "eu"));
+    cr_assert_eq(change(filtered(update_of("g", 0), "region=='us'")),
+                 STATUS_OK);
+    cr_assert(takes("g", "us"));
+    cr_assert_not(takes("g", "eu"));
+    cr_assert_eq(change(filtered(update_of("g", 0), NULL)), STATUS_OK);
+    cr_assert_null(group_of("g")->filter);
+    cr_assert_null(group_of("g")->options.filter);
+    restart();
+    cr_assert_null(group_of("g")->filter);
+}
+
+Test(catalog_groups, a_bad_filter_is_refused_with_its_column)
+{
+    char longest[FILTER_LEN_MAX + 2];
+
+    cr_assert_eq(change(filtered(group_request("g", "t", 0), "region = 'eu'")),
+                 STATUS_INVALID);
+    cr_assert_str_eq(refusal.limit, "filter");
+    cr_assert_eq(refusal.used, 8);
+    cr_assert_null(group_of("g"));
+    cr_assert_eq(create_group("g", "t", 0), STATUS_OK);
+    cr_assert_eq(change(filtered(update_of("g", 0), "(")), STATUS_INVALID);
+    cr_assert_str_eq(refusal.limit, "filter");
+    cr_assert_null(group_of("g")->filter);
+    memset(longest, ' ', sizeof longest);
+    memcpy(longest, "has(a)", 6);
+    longest[FILTER_LEN_MAX + 1] = '\0';
+    cr_assert_eq(change(filtered(update_of("g", 0), longest)),
+                 STATUS_TOO_LARGE);
+    cr_assert_str_eq(refusal.limit, "filter_len");
+    longest[FILTER_LEN_MAX] = '\0';
+    cr_assert_eq(change(filtered(update_of("g", 0), longest)), STATUS_OK);
+    restart();
+    cr_assert_str_eq(group_of("g")->options.filter, longest);
 }
