@@ -66,7 +66,7 @@ static enum status grow_topics(struct journal *journal, uint32_t topic)
 }
 
 enum status journal_topic(struct journal *journal, uint32_t topic,
-                          uint64_t last_seq)
+                          uint64_t last_seq, uint64_t floor_seq)
 {
     if (topic >= journal->topic_count) {
         enum status status = grow_topics(journal, topic);
@@ -75,6 +75,7 @@ enum status journal_topic(struct journal *journal, uint32_t topic,
         }
     }
     journal->topics[topic].last_seq = last_seq;
+    journal->topics[topic].floor_seq = floor_seq;
     return STATUS_OK;
 }
 
@@ -475,6 +476,51 @@ static enum taken take_message(struct journal *journal, uint8_t *at,
     return taken;
 }
 
+static void note_floor(struct journal *journal, const uint8_t *at)
+{
+    struct record record;
+    struct record_trim trim;
+    struct topic_state *topic;
+
+    record_fields_at(at, &record);
+    if (trim_read(record.body, &trim) != STATUS_OK) {
+        return;
+    }
+    topic = topic_state(journal, trim.topic);
+    if (topic != NULL && trim.floor_seq > topic->floor_seq) {
+        topic->floor_seq = trim.floor_seq;
+    }
+}
+
+/* Below the floor not all messages are there: some were settled by everybody,
+ * and are gone or about to go. So no seek goes farther back, by the log's own
+ * order, whatever its writer knew of the last trims; and what may go once may
+ * go for ever (retention.h), because what a seek makes owed again lies above
+ * the floor, of which no message ever goes that its group has not settled. */
+static void bound_seek(struct journal *journal, uint8_t *at)
+{
+    struct record record;
+    struct record_seek seek;
+    const struct topic_state *topic;
+    uint64_t least;
+    uint64_t after;
+
+    record_fields_at(at, &record);
+    if (seek_read(record.body, &seek) != STATUS_OK || seek.topic == 0) {
+        return;
+    }
+    topic = topic_state(journal, seek.topic);
+    if (topic == NULL) {
+        return;
+    }
+    least = topic->floor_seq > 0 ? topic->floor_seq - 1 : 0;
+    after = seek.after > topic->last_seq ? topic->last_seq : seek.after;
+    after = after < least ? least : after;
+    if (after != seek.after) {
+        record_seek_again(at, after);
+    }
+}
+
 static enum taken take_other(struct journal *journal, uint8_t *at, size_t size,
                              uint64_t now_us)
 {
@@ -487,6 +533,11 @@ static enum taken take_other(struct journal *journal, uint8_t *at, size_t size,
     if (taken == TAKEN) {
         if (visited) {
             b->visits[b->visit_count++] = offset_of_next(journal);
+        }
+        if (at[4] == RECORD_TRIM) {
+            note_floor(journal, at);
+        } else if (at[4] == RECORD_SEEK) {
+            bound_seek(journal, at);
         }
         record_number(at, 0, now_us);
         add_record(b, at, size);

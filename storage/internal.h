@@ -61,8 +61,9 @@ struct log_end {
 /* A topic as the journal sees it. */
 struct topic_state {
     uint64_t last_seq;
-    uint64_t batch; /* number of the batch it was last in, */
-    uint32_t run;   /* and which run of it */
+    uint64_t floor_seq; /* of the last trim; 0: none */
+    uint64_t batch;     /* number of the batch it was last in, */
+    uint32_t run;       /* and which run of it */
 };
 
 struct run_build {
@@ -292,7 +293,7 @@ static inline void figure_add(_Atomic uint64_t *figure, uint64_t by)
 MUST_CHECK enum status journal_init(struct journal *journal, uint64_t seed);
 void journal_fini(struct journal *journal);
 MUST_CHECK enum status journal_topic(struct journal *journal, uint32_t topic,
-                                     uint64_t last_seq);
+                                     uint64_t last_seq, uint64_t floor_seq);
 void store_freeze(struct store *store);
 
 /* prepare.c */

@@ -301,31 +301,6 @@ enum status keeper_lane(struct store *store, uint32_t group, uint32_t topic,
     return status;
 }
 
-/* Also keeps seqs that were settled from being used again when the batch of the
- * messages themselves was lost to damage. */
-static enum status note_ranges(struct store *store, const struct record *record)
-{
-    struct ranges_reader r;
-    struct lane *lane;
-    enum status status = ranges_read(record->body, &r);
-
-    if (status == STATUS_OK) {
-        status = keeper_lane(store, r.group, r.topic, &lane);
-    }
-    if (status != STATUS_OK || lane == NULL) {
-        return status;
-    }
-    for (size_t i = 0; i < r.count && status == STATUS_OK; i++) {
-        struct seq_range range = ranges_next(&r);
-        status = record->kind == RECORD_GAP ? lane_gap(lane, range)
-                                            : lane_ack(lane, range);
-        if (status == STATUS_OK) {
-            status = note_last_seq(&store->keeper, r.topic, range.last);
-        }
-    }
-    return status;
-}
-
 /* A batch on its way into the notes. */
 struct noting {
     struct store *store;
@@ -335,30 +310,30 @@ struct noting {
     bool known;             /* a snapshot had the rest */
 };
 
-static enum status note_retries(struct noting *n, const struct record *record)
+/* Also keeps seqs that were settled from being used again when the batch of the
+ * messages themselves was lost to damage. */
+static enum status note_lane(struct noting *n, const struct record *record)
 {
-    struct store *store = n->store;
-    struct retries_reader r;
+    struct keeper *keeper = &n->store->keeper;
+    struct lane_record r;
     struct lane *lane;
-    enum status status = retries_read(record->body, &r);
+    uint64_t last_seq;
+    enum status status = lane_record_read(record, &r);
 
     if (status == STATUS_OK && n->known
-        && !given_not_lane(&store->keeper.given, r.group, r.topic)) {
-        return STATUS_OK;
+        && !given_not_lane(&keeper->given, r.group, r.topic)) {
+        return STATUS_OK; /* what came later may have undone it */
     }
     if (status == STATUS_OK) {
-        status = keeper_lane(store, r.group, r.topic, &lane);
+        status = keeper_lane(n->store, r.group, r.topic, &lane);
     }
     if (status != STATUS_OK || lane == NULL) {
         return status;
     }
-    for (size_t i = 0; i < r.count && status == STATUS_OK; i++) {
-        struct retry retry = retries_next(&r);
-        if (retry.seq >= keeper_first_seq(&store->keeper, r.topic)) {
-            status = lane_retry(lane, &retry);
-        }
-    }
-    return status;
+    status = lane_record_apply(lane, &r, keeper_first_seq(keeper, r.topic),
+                               &last_seq);
+    return status == STATUS_OK ? note_last_seq(keeper, r.topic, last_seq)
+                               : status;
 }
 
 /* ---- facts ---- */
@@ -516,14 +491,8 @@ static enum status note_record(struct noting *n, const struct record *record,
     case RECORD_MESSAGE:
         return note_message(n, record, size);
     case RECORD_ACK:
-    case RECORD_GAP: /* only add: again does no harm, and mends a snapshot */
-        return note_ranges(store, record);
+    case RECORD_GAP:
     case RECORD_RETRY:
-        return note_retries(n, record);
-    case RECORD_CATALOG:
-        return note_fact(n, record);
-    case RECORD_TRIM:
-        return note_trim(&store->keeper, record);
     case RECORD_FAILED:
     case RECORD_EXPIRED:
     case RECORD_FILTERED:
@@ -531,7 +500,11 @@ static enum status note_record(struct noting *n, const struct record *record,
     case RECORD_BURY:
     case RECORD_DISCARD:
     case RECORD_SEEK:
-        return STATUS_OK;
+        return note_lane(n, record);
+    case RECORD_CATALOG:
+        return note_fact(n, record);
+    case RECORD_TRIM:
+        return note_trim(&store->keeper, record);
     }
     return STATUS_CORRUPT;
 }

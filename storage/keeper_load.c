@@ -129,7 +129,8 @@ enum status keeper_teach(struct store *store)
     for (uint32_t i = 0; i < keeper->topic_count && status == STATUS_OK; i++) {
         if (keeper->topics[i].last_seq != 0) {
             status =
-                journal_topic(&store->journal, i, keeper->topics[i].last_seq);
+                journal_topic(&store->journal, i, keeper->topics[i].last_seq,
+                              keeper->topics[i].floor_seq);
         }
     }
     for (uint32_t i = keeper->producers.oldest;

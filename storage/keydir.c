@@ -11,7 +11,8 @@ enum { READERS_MAX = 256, KEYDIR_PATH_MAX = 4200 };
 const char *const keydir_table_names[TABLE_COUNT] = {
     [META] = "meta",     [RUNS] = "runs",         [TOPICS] = "topics",
     [LANES] = "lanes",   [FACTS] = "facts",       [PRODUCERS] = "producers",
-    [SWEEPS] = "sweeps", [SEGMENTS] = "segments",
+    [SWEEPS] = "sweeps", [SEGMENTS] = "segments", [HISTORIES] = "histories",
+    [IDS] = "ids",
 };
 
 /* ---- small things ---- */

@@ -24,9 +24,11 @@ enum keydir_table {
     FACTS,
     PRODUCERS,
     SWEEPS,
-    SEGMENTS
+    SEGMENTS,
+    HISTORIES, /* failures of messages not settled */
+    IDS        /* message ids stored lately */
 };
-enum { TABLE_COUNT = SEGMENTS + 1 };
+enum { TABLE_COUNT = IDS + 1 };
 
 /* What every checkpoint says about itself. */
 struct keydir_meta {

@@ -82,7 +82,7 @@ static enum status check_value(void *arg, struct slice key, struct slice value)
 
 enum status keydir_check(struct keydir *keydir, struct error *err)
 {
-    for (enum keydir_table table = RUNS; table <= SEGMENTS; table++) {
+    for (enum keydir_table table = RUNS; table <= IDS; table++) {
         struct check check = { 0 };
         enum status status =
             keydir_status_of(count_of(keydir, table, &check.left));
@@ -153,6 +153,12 @@ static enum status give_lane(void *arg, struct slice key, struct slice value)
             .topic = get_be32(key.at + 4),
             .acked = &lane.acked,
             .gaps = &lane.gaps,
+            .expired = &lane.expired,
+            .filtered = lane.filtered,
+            .discarded = lane.discarded,
+            .dead = &lane.dead,
+            .sought = lane.sought,
+            .after = lane.after,
             .retries = lane.retries,
             .retry_count = lane.retry_count,
         };

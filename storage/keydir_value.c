@@ -2,7 +2,7 @@
 
 #include "storage/checksum.h"
 
-enum { KEYDIR_VERSION = 3 };
+enum { KEYDIR_VERSION = 4 };
 
 static const uint64_t keydir_magic = UINT64_C(0x3159454b54574447);
 

@@ -1,6 +1,7 @@
-/* Lanes as the log has them: which messages of a topic a group has settled and
- * which wait for another delivery. Those touched lately are kept in memory; the
- * keydir has them all, one value each. One thread. */
+/* Lanes as the log has them: which messages of a topic a group has settled,
+ * which are dead for it, and which wait for another delivery. Those touched
+ * lately are kept in memory; the keydir has them all, one value each. One
+ * thread. */
 #ifndef GODWIT_STORAGE_LANES_H
 #define GODWIT_STORAGE_LANES_H
 
@@ -11,12 +12,19 @@
 struct lane {
     uint32_t group;
     uint32_t topic;
-    struct seqset acked;
-    struct seqset gaps;
-    struct retry *retries; /* by seq, none of them acked */
+    struct seqset acked;   /* settled, in whatever way */
+    struct seqset gaps;    /* of those, lost to damage */
+    struct seqset expired; /* of those, because their time was over */
+    struct seqset dead;    /* none of them settled */
+    uint64_t filtered;     /* of those settled, how many by the filter, */
+    uint64_t discarded;    /* and how many that were dead */
+    bool sought;           /* it began anew */
+    uint64_t after;        /* behind this message */
+    struct retry *retries; /* by seq, none of them settled or dead */
     size_t retry_count;
     size_t retry_capacity;
     bool dirty; /* changed since it was written */
+    bool given; /* a snapshot said it; for the offline books */
     struct lane *chained;
 };
 
@@ -37,14 +45,47 @@ void lanes_drop(struct lanes *lanes,
                 bool (*which)(const void *arg, const struct lane *lane),
                 const void *arg);
 
-MUST_CHECK enum status lane_ack(struct lane *lane, struct seq_range range);
-MUST_CHECK enum status lane_gap(struct lane *lane, struct seq_range range);
+/* ---- what happens to messages of a lane ---- */
+
+/* Settled by an ack, a gap, its time, the filter, or (of those, only the dead)
+ * a discard. Those that are settled already stay as they are. */
+MUST_CHECK enum status lane_settle(struct lane *lane, enum record_kind how,
+                                   struct seq_range range);
 /* Ignored when the message is settled. */
 MUST_CHECK enum status lane_retry(struct lane *lane, const struct retry *retry);
+/* Those not settled are dead; and dead ones are not, with no attempts yet. */
+MUST_CHECK enum status lane_bury(struct lane *lane, struct seq_range range);
+MUST_CHECK enum status lane_redrive(struct lane *lane, struct seq_range range);
+MUST_CHECK enum status lane_seek(struct lane *lane, uint64_t after);
 
-/* Messages below are deleted, for everybody: their retries are dropped, and of
- * what was settled there only how many matters, so that it takes one range. */
+/* Messages below are deleted, for everybody: they are not dead or to be
+ * delivered any more, and of what was settled there only how many matters, so
+ * that it takes one range. */
 MUST_CHECK enum status lane_trim(struct lane *lane, uint64_t first_seq);
+
+/* ---- what a record says of a lane ---- */
+
+struct lane_record {
+    enum record_kind kind;
+    uint32_t group;
+    uint32_t topic;
+    union {
+        struct ranges_reader ranges;
+        struct retries_reader retries;
+        struct failed_reader failed;
+        struct record_seek seek;
+    } body;
+};
+
+/* STATUS_CORRUPT: the body is not whole, or the kind is not of a lane. */
+MUST_CHECK enum status lane_record_read(const struct record *record,
+                                        struct lane_record *out);
+/* Once after each reading. Messages below first_seq are deleted. *last_seq: the
+ * highest that it names. */
+MUST_CHECK enum status lane_record_apply(struct lane *lane,
+                                         struct lane_record *record,
+                                         uint64_t first_seq,
+                                         uint64_t *last_seq);
 
 /* The value in the keydir, appended to `to`; and back. */
 MUST_CHECK enum status lane_write(const struct lane *lane, struct bytes *to);

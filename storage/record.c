@@ -98,6 +98,14 @@ void record_drop(uint8_t *at, uint8_t flag, uint64_t seq)
     put_u64(at + AT_SEQ, seq);
 }
 
+void record_seek_again(uint8_t *at, uint64_t after)
+{
+    CHECK(at[AT_KIND] == RECORD_SEEK
+          && get_u32(at + AT_LEN) == RECORD_HEADER_LEN + SEEK_LEN);
+    put_u64(at + RECORD_HEADER_LEN + SEEK_LEN - 8, after);
+    put_u64(at + AT_BODY_HASH, checksum(at + RECORD_HEADER_LEN, SEEK_LEN));
+}
+
 void record_fields_at(const uint8_t *at, struct record *out)
 {
     out->kind = (enum record_kind)at[AT_KIND];

@@ -86,6 +86,9 @@ MUST_CHECK enum status record_read(struct slice from, struct record *out);
 void record_drop(uint8_t *at, uint8_t flag, uint64_t seq);
 void record_fields_at(const uint8_t *at, struct record *out);
 
+/* The same, of one it made: the seek goes there instead. */
+void record_seek_again(uint8_t *at, uint64_t after);
+
 /* Fields read in place by the worker from its own submission ring. */
 uint64_t record_seq_at(const uint8_t *at);
 uint8_t record_flags_at(const uint8_t *at);

@@ -1,6 +1,7 @@
 #include "storage/retention.h"
 
 #include "storage/internal.h"
+#include "storage/ranges.h"
 
 #include <stdlib.h>
 
@@ -25,9 +26,11 @@ static enum status look_at_groups(struct store *store, struct keeping *k,
     for (size_t i = 0; i < retention->owed_count && status == STATUS_OK; i++) {
         struct lane *lane;
         status = keeper_lane(store, retention->owed[i].group, k->topic, &lane);
-        k->owed[k->owed_count++] =
-            (struct owed_lane) { retention->owed[i].after_seq,
-                                 lane == NULL ? NULL : &lane->acked };
+        /* Where it began anew counts, not where it began; the set has it. */
+        k->owed[k->owed_count++] = (struct owed_lane) {
+            lane != NULL && lane->sought ? 0 : retention->owed[i].after_seq,
+            lane == NULL ? NULL : &lane->acked
+        };
     }
     return status;
 }
@@ -77,24 +80,6 @@ enum status keeping_look(struct store *store, const struct store_policy *policy,
 
 /* ---- sets ---- */
 
-/* Index of the first range that ends at or behind `seq`. */
-static size_t range_at(const struct seqset *set, uint64_t seq)
-{
-    const struct seq_range *ranges = seqset_ranges(set);
-    size_t low = 0;
-    size_t high = seqset_range_count(set);
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (ranges[middle].last < seq) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
 /* Has the group settled it? *through: for how long the answer is the same. */
 static bool is_settled(const struct owed_lane *owed, uint64_t seq,
                        uint64_t *through)
@@ -106,7 +91,7 @@ static bool is_settled(const struct owed_lane *owed, uint64_t seq,
         *through = owed->after_seq;
         return true;
     }
-    i = set == NULL ? 0 : range_at(set, seq);
+    i = set == NULL ? 0 : set_range_at(set, seq);
     if (set == NULL || i == seqset_range_count(set)) {
         *through = UINT64_MAX;
         return false;
@@ -199,7 +184,7 @@ static uint64_t settled_before(const struct owed_lane *owed, uint64_t seq)
     uint64_t found = 0;
 
     if (set != NULL && seqset_range_count(set) > 0) {
-        size_t i = range_at(set, seq);
+        size_t i = set_range_at(set, seq);
         if (i < seqset_range_count(set) && seqset_ranges(set)[i].first <= seq) {
             return seq;
         }

@@ -96,7 +96,9 @@ struct store_commit {
  * to write (all dropped or refused) out->record_count is 0 and no sync is owed.
  * When no room is left for messages each is flagged RECORD_REFUSED and taken,
  * as is at any time one that not even an empty segment would hold; acks and
- * catalog facts go on into the reserve and are never refused.
+ * catalog facts go on into the reserve and are never refused. A seek goes no
+ * farther back than the topic's floor, where it stands in the log, nor beyond
+ * the last message: its record says afterwards where it went.
  * STATUS_NO_SPACE: not even that; nothing is taken. STATUS_IO, and STATUS_FROZEN
  * from then on: nothing written since the last good sync may be confirmed. */
 MUST_CHECK enum status store_append(struct store *store,
@@ -415,6 +417,6 @@ struct store_stats {
 void store_stats(const struct store *store, struct store_stats *out);
 
 /* The format versions this build writes, for --version. */
-#define STORE_FORMAT_VERSION 2
+#define STORE_FORMAT_VERSION 3
 
 #endif

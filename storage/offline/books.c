@@ -1,6 +1,7 @@
 #include "storage/offline/books.h"
 
 #include "storage/internal.h"
+#include "storage/ranges.h"
 
 #include <stdlib.h>
 
@@ -236,82 +237,86 @@ static enum status lane_of(struct books *books, uint32_t group, uint32_t topic,
     return *out == NULL ? STATUS_NOMEM : STATUS_OK;
 }
 
-static enum status settle(struct books *books, struct lane *lane,
-                          struct seq_range range, bool gap)
+static enum status note_lane(struct books *books, const struct record *record,
+                             enum books_news news)
 {
     struct books_topic *t;
-    enum status status = topic_of(books, lane->topic, &t);
-
-    if (status == STATUS_OK) {
-        status = gap ? lane_gap(lane, range) : lane_ack(lane, range);
-    }
-    if (status == STATUS_OK) {
-        t->settled_last = max_of(t->settled_last, range.last);
-    }
-    return status;
-}
-
-static enum status note_ranges(struct books *books, const struct record *record)
-{
-    struct ranges_reader r;
+    struct lane_record r;
     struct lane *lane = NULL;
-    enum status status = ranges_read(record->body, &r);
+    uint64_t last_seq;
+    enum status status = lane_record_read(record, &r);
 
     if (status == STATUS_OK) {
         status = lane_of(books, r.group, r.topic, &lane);
     }
-    for (size_t i = 0; status == STATUS_OK && lane != NULL && i < r.count;
-         i++) {
-        status =
-            settle(books, lane, ranges_next(&r), record->kind == RECORD_GAP);
-    }
-    return status;
-}
-
-static enum status note_retries(struct books *books,
-                                const struct record *record)
-{
-    struct retries_reader r;
-    struct lane *lane = NULL;
-    enum status status = retries_read(record->body, &r);
-
     if (status == STATUS_OK) {
-        status = lane_of(books, r.group, r.topic, &lane);
+        status = topic_of(books, r.topic, &t);
     }
-    for (size_t i = 0; status == STATUS_OK && lane != NULL && i < r.count;
-         i++) {
-        struct retry retry = retries_next(&r);
-        status = lane_retry(lane, &retry);
+    if (status != STATUS_OK || lane == NULL
+        || (news == BOOKS_MISSING && lane->given)) {
+        return status; /* what came later may have undone it */
+    }
+    status = lane_record_apply(lane, &r, t->first_seq, &last_seq);
+    if (status == STATUS_OK) {
+        t->settled_last = max_of(t->settled_last, last_seq);
     }
     return status;
 }
 
-static enum status settle_all(struct books *books, struct lane *lane,
-                              const struct seqset *set, bool gap)
+static enum status add_all(struct seqset *to, const struct seqset *set)
 {
     enum status status = STATUS_OK;
 
     for (size_t i = 0; i < seqset_range_count(set) && status == STATUS_OK;
          i++) {
-        status = settle(books, lane, seqset_ranges(set)[i], gap);
+        status = seqset_add(to, seqset_ranges(set)[i].first,
+                            seqset_ranges(set)[i].last, NULL);
     }
+    return status;
+}
+
+static enum status fill_lane(struct lane *lane, const struct store_lane *from)
+{
+    enum status status = add_all(&lane->acked, from->acked);
+
+    if (status == STATUS_OK) {
+        status = add_all(&lane->gaps, from->gaps);
+    }
+    if (status == STATUS_OK) {
+        status = add_all(&lane->expired, from->expired);
+    }
+    if (status == STATUS_OK) {
+        status = add_all(&lane->dead, from->dead);
+    }
+    for (size_t i = 0; i < from->retry_count && status == STATUS_OK; i++) {
+        status = lane_retry(lane, &from->retries[i]);
+    }
+    lane->filtered = from->filtered;
+    lane->discarded = from->discarded;
+    lane->sought = from->sought;
+    lane->after = from->after;
     return status;
 }
 
 enum status books_lane(struct books *books, const struct store_lane *from)
 {
+    struct books_topic *t;
     struct lane *lane = NULL;
     enum status status = lane_of(books, from->group, from->topic, &lane);
 
+    if (status == STATUS_OK) {
+        status = topic_of(books, from->topic, &t);
+    }
     if (status != STATUS_OK || lane == NULL) {
         return status;
     }
-    status = settle_all(books, lane, from->acked, false);
-    if (status == STATUS_OK) {
-        status = settle_all(books, lane, from->gaps, true);
-    }
-    for (size_t i = 0; i < from->retry_count && status == STATUS_OK; i++) {
-        status = lane_retry(lane, &from->retries[i]);
+    status = fill_lane(lane, from);
+    lane->given = true;
+    if (status == STATUS_OK && seqset_range_count(&lane->acked) > 0) {
+        const struct seqset *set = &lane->acked;
+        t->settled_last =
+            max_of(t->settled_last,
+                   seqset_ranges(set)[seqset_range_count(set) - 1].last);
     }
     return status;
 }
@@ -351,13 +356,7 @@ enum status books_record(struct books *books, const struct record *record,
         break;
     case RECORD_ACK:
     case RECORD_GAP:
-        return note_ranges(books, record);
     case RECORD_RETRY:
-        return note_retries(books, record);
-    case RECORD_CATALOG:
-        return note_fact(books, record, news);
-    case RECORD_TRIM:
-        return note_trim(books, record);
     case RECORD_FAILED:
     case RECORD_EXPIRED:
     case RECORD_FILTERED:
@@ -365,30 +364,16 @@ enum status books_record(struct books *books, const struct record *record,
     case RECORD_BURY:
     case RECORD_DISCARD:
     case RECORD_SEEK:
-        return STATUS_OK;
+        return note_lane(books, record, news);
+    case RECORD_CATALOG:
+        return note_fact(books, record, news);
+    case RECORD_TRIM:
+        return note_trim(books, record);
     }
     return STATUS_CORRUPT;
 }
 
 /* ---- accounts ---- */
-
-/* The first range that ends at `first` or later. */
-static size_t range_from(const struct seqset *set, uint64_t first)
-{
-    const struct seq_range *ranges = seqset_ranges(set);
-    size_t low = 0;
-    size_t high = seqset_range_count(set);
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (ranges[middle].last < first) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
 
 /* How many of first..last are in the set. */
 static uint64_t count_in(const struct seqset *set, uint64_t first,
@@ -396,7 +381,7 @@ static uint64_t count_in(const struct seqset *set, uint64_t first,
 {
     uint64_t count = 0;
 
-    for (size_t i = range_from(set, first);
+    for (size_t i = set_range_at(set, first);
          first <= last && i < seqset_range_count(set); i++) {
         const struct seq_range *r = &seqset_ranges(set)[i];
         uint64_t from = r->first > first ? r->first : first;
@@ -427,7 +412,7 @@ static uint64_t count_lost(const struct books_topic *t, uint64_t first,
 {
     uint64_t lost = 0;
 
-    for (size_t i = range_from(&t->damaged, first);
+    for (size_t i = set_range_at(&t->damaged, first);
          first <= last && i < seqset_range_count(&t->damaged); i++) {
         const struct seq_range *r = &seqset_ranges(&t->damaged)[i];
         uint64_t from = r->first > first ? r->first : first;
@@ -541,6 +526,21 @@ static uint64_t count_retries(const struct books_topic *t,
     return count;
 }
 
+/* Dead ones that are there; *fits: none of them is settled. */
+static uint64_t count_dead(const struct books_topic *t, const struct lane *lane,
+                           bool *fits)
+{
+    struct account a = { 0 };
+
+    *fits = true;
+    for (size_t i = 0; i < seqset_range_count(&lane->dead); i++) {
+        const struct seq_range *r = &seqset_ranges(&lane->dead)[i];
+        account(t, r->first, r->last, &a);
+        *fits = *fits && count_in(&lane->acked, r->first, r->last) == 0;
+    }
+    return a.present;
+}
+
 static void give_lane(const struct books *books, const struct lane *lane,
                       inspect_lane_fn fn, void *arg)
 {
@@ -554,17 +554,26 @@ static void give_lane(const struct books *books, const struct lane *lane,
         .published = published(t),
         .settled = seqset_count(&lane->acked),
         .gaps = seqset_count(&lane->gaps),
+        .expired = seqset_count(&lane->expired),
+        .filtered = lane->filtered,
+        .discarded = lane->discarded,
+        .sought = lane->sought,
+        .after_seq = lane->after,
         .acked = &lane->acked,
         .lost = &lane->gaps,
     };
+    bool fits;
 
     lane_account(t, lane, out.published, &a);
     out.unsettled = a.present;
     out.deleted = a.deleted;
     out.missing = a.missing;
     out.retries = count_retries(t, lane);
+    out.dead = count_dead(t, lane, &fits);
     out.balanced =
-        count_in(&lane->acked, t->last_seq + 1, UINT64_MAX) == 0
+        fits
+        && out.gaps + out.expired + out.filtered + out.discarded <= out.settled
+        && count_in(&lane->acked, t->last_seq + 1, UINT64_MAX) == 0
         && out.published
                == out.settled + out.deleted + out.missing + out.unsettled;
     fn(arg, &out);

@@ -551,6 +551,7 @@ static void add_lane(void *arg, const struct inspect_lane *lane)
 
     totals->lanes++;
     totals->unsettled += lane->unsettled;
+    totals->dead += lane->dead;
     totals->unbalanced += !lane->balanced;
 }
 

@@ -102,6 +102,7 @@ struct inspect_totals {
     uint64_t groups;
     uint64_t lanes;
     uint64_t unsettled;  /* pairs of a lane and a message that is there */
+    uint64_t dead;       /* of those, dead letters */
     uint64_t unbalanced; /* topics and lanes whose books do not balance */
 };
 
@@ -154,14 +155,21 @@ struct inspect_lane {
     struct slice group_name;
     struct slice topic_name;
     uint64_t published;
-    uint64_t settled;           /* by acks and gaps */
-    uint64_t gaps;              /* of those, given up as lost */
-    uint64_t deleted;           /* not settled, below first_seq */
-    uint64_t missing;           /* not settled, and not there */
-    uint64_t unsettled;         /* there, and not settled */
-    uint64_t retries;           /* of those, failed before */
-    bool balanced;              /* false: it settled what was never published */
-    const struct seqset *acked; /* gaps included */
+    uint64_t settled;   /* in whatever way; of those: */
+    uint64_t gaps;      /* given up as lost */
+    uint64_t expired;   /* over before they were delivered */
+    uint64_t filtered;  /* kept away by the group's filter */
+    uint64_t discarded; /* dead, and then given up */
+    uint64_t deleted;   /* not settled, below first_seq */
+    uint64_t missing;   /* not settled, and not there */
+    uint64_t unsettled; /* there, and not settled; of those: */
+    uint64_t retries;   /* failed before */
+    uint64_t dead;      /* not to be delivered any more */
+    bool sought;        /* it began anew behind after_seq */
+    uint64_t after_seq;
+    /* False: it settled what was never published, or the parts do not fit. */
+    bool balanced;
+    const struct seqset *acked; /* all settled */
     const struct seqset *lost;
 };
 typedef void (*inspect_lane_fn)(void *arg, const struct inspect_lane *lane);

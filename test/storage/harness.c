@@ -165,6 +165,34 @@ void add_gap(struct harness *h, uint32_t group, uint32_t topic, uint64_t first,
     add_ranges(h, RECORD_GAP, group, topic, (struct seq_range) { first, last });
 }
 
+void add_lane(struct harness *h, enum record_kind kind, uint32_t group,
+              uint32_t topic, uint64_t first, uint64_t last)
+{
+    add_ranges(h, kind, group, topic, (struct seq_range) { first, last });
+}
+
+void add_failed(struct harness *h, uint32_t group, uint32_t topic,
+                struct failure failure)
+{
+    struct record_failures failures = { group, topic, &failure, 1 };
+    struct bytes body = { 0 };
+
+    CHECK(record_failed_write(&body, &failures) == STATUS_OK);
+    add(h, (struct record) { .kind = RECORD_FAILED }, body.at,
+        bytes_len(&body));
+    bytes_fini(&body);
+}
+
+void add_seek(struct harness *h, uint32_t group, uint32_t topic, uint64_t after)
+{
+    struct record_seek seek = { group, topic, after };
+    struct bytes body = { 0 };
+
+    CHECK(record_seek_write(&body, &seek) == STATUS_OK);
+    add(h, (struct record) { .kind = RECORD_SEEK }, body.at, bytes_len(&body));
+    bytes_fini(&body);
+}
+
 void add_retry(struct harness *h, uint32_t group, uint32_t topic,
                struct retry retry)
 {
@@ -307,6 +335,23 @@ static void on_lane(void *arg, const struct store_lane *lane)
     if (seqset_range_count(lane->gaps) > 0) {
         say(l, " gaps ");
         say_set(l, lane->gaps);
+    }
+    if (seqset_range_count(lane->expired) > 0) {
+        say(l, " expired ");
+        say_set(l, lane->expired);
+    }
+    if (lane->filtered > 0) {
+        say(l, " filtered %" PRIu64, lane->filtered);
+    }
+    if (lane->discarded > 0) {
+        say(l, " discarded %" PRIu64, lane->discarded);
+    }
+    if (seqset_range_count(lane->dead) > 0) {
+        say(l, " dead ");
+        say_set(l, lane->dead);
+    }
+    if (lane->sought) {
+        say(l, " after %" PRIu64, lane->after);
     }
     for (size_t i = 0; i < lane->retry_count; i++) {
         say(l, "%s%" PRIu64 "x%u@%" PRIu64, i == 0 ? " retries " : ",",

@@ -41,6 +41,13 @@ void add_ack(struct harness *h, uint32_t group, uint32_t topic, uint64_t first,
              uint64_t last);
 void add_gap(struct harness *h, uint32_t group, uint32_t topic, uint64_t first,
              uint64_t last);
+/* Of any kind that has ranges. */
+void add_lane(struct harness *h, enum record_kind kind, uint32_t group,
+              uint32_t topic, uint64_t first, uint64_t last);
+void add_failed(struct harness *h, uint32_t group, uint32_t topic,
+                struct failure failure);
+void add_seek(struct harness *h, uint32_t group, uint32_t topic,
+              uint64_t after);
 void add_retry(struct harness *h, uint32_t group, uint32_t topic,
                struct retry retry);
 void add_fact(struct harness *h, enum catalog_class class, uint32_t id,
@@ -60,7 +67,8 @@ const char *message_text(struct harness *h, uint32_t topic, uint64_t seq);
 /* The same as its length and first byte. */
 enum status message_at(struct harness *h, uint32_t topic, uint64_t seq,
                        struct record *out, uint64_t *next);
-/* "1-3,7 gaps 2-2 retries 5x2@900", "" when the lane is not known. */
+/* "1-3,7 gaps 2-2 expired 3-3 filtered 1 discarded 1 dead 4-4 after 1
+ * retries 5x2@900", as much as there is; "" when the lane is not known. */
 const char *lane_text(struct harness *h, uint32_t group, uint32_t topic);
 /* "1:2:name=value ..." of all facts. */
 const char *facts_text(struct harness *h);

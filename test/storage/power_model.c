@@ -43,10 +43,8 @@ static void settle(struct model *model, const struct event *event)
 
     lane->known = true;
     for (uint64_t seq = event->first; seq <= event->last; seq++) {
-        if (event->kind == EVENT_GAP || lane->state[seq] == 2) {
-            lane->state[seq] = 2;
-        } else {
-            lane->state[seq] = 1;
+        if (lane->state[seq] == 0) {
+            lane->state[seq] = event->kind == EVENT_GAP ? 2 : 1;
         }
         lane->attempts[seq] = 0;
         lane->due[seq] = 0;

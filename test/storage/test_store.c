@@ -438,11 +438,11 @@ Test(store, a_newer_format_is_refused_and_left_alone)
     cr_assert(eq(int, harness_commit(&h), STATUS_OK));
     harness_close(&h);
     snprintf(path, sizeof path, "%s/format", h.dir);
-    flip_bit(path, 8, 0); /* version 2 becomes 3 */
+    flip_bit(path, 8, 2); /* version 3 becomes 7 */
     cr_assert(eq(int, harness_open(&h), STATUS_NEWER));
-    cr_assert(strstr(h.err.text, "format is 3, this build reads up to 2")
+    cr_assert(strstr(h.err.text, "format is 7, this build reads up to 3")
               != NULL);
-    flip_bit(path, 8, 0);
+    flip_bit(path, 8, 2);
     cr_assert(eq(int, harness_open(&h), STATUS_OK));
     cr_assert(h.recovery.clean);
 }

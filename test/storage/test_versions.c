@@ -1,7 +1,7 @@
 /* links: godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c test/lib/faulty_vfs.c */
 
-/* What version 1 left is read; before anything of version 2 is written the
+/* What version 1 left is read; before anything of this version is written the
  * format file says so; what a later version wrote is not touched.
  * (test_golden.c has whole stores of each version.) */
 #include "storage/batch.h"
@@ -170,7 +170,7 @@ Test(versions, a_store_of_1_that_ended_cleanly_is_gone_on_with)
     age();
     cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
     cr_assert(h.recovery.clean);
-    cr_assert(eq(u32, format_version(), 2));
+    cr_assert(eq(u32, format_version(), STORE_FORMAT_VERSION));
     check_messages(COUNT);
     add_message(&h, TOPIC, "message 31");
     cr_assert(eq(int, harness_append(&h, &commit), STATUS_OK));
@@ -193,7 +193,7 @@ Test(versions, a_store_of_1_that_was_killed_is_recovered)
     cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
     cr_assert(gt(u64, h.recovery.rescued_records, 0));
     cr_assert(eq(u64, h.recovery.damaged_bytes, 0));
-    cr_assert(eq(u32, format_version(), 2));
+    cr_assert(eq(u32, format_version(), STORE_FORMAT_VERSION));
     cr_assert(eq(u32, batch_version(2, SEGMENT_BEGIN), 2));
     check_messages(COUNT);
     harness_kill(&h);
@@ -202,8 +202,8 @@ Test(versions, a_store_of_1_that_was_killed_is_recovered)
     check_messages(COUNT);
 }
 
-/* Whatever call fails, the store is one of version 1 or one of version 2, and
- * nothing of version 2 was written before the format file says so. */
+/* Whatever call fails, the store is one of version 1 or one of this one, and
+ * nothing of it was written before the format file says so. */
 Test(versions, raising_the_format_may_fail_anywhere)
 {
     static struct faulty_vfs faulty;
@@ -234,7 +234,7 @@ Test(versions, raising_the_format_may_fail_anywhere)
         faulty_vfs_disarm(&faulty);
         cr_assert(eq(int, harness_open(&h), STATUS_OK), "call %u: %s", nth,
                   h.err.text);
-        cr_assert(eq(u32, format_version(), 2));
+        cr_assert(eq(u32, format_version(), STORE_FORMAT_VERSION));
         check_messages(COUNT);
         harness_close(&h);
     }
@@ -244,7 +244,7 @@ Test(versions, raising_the_format_may_fail_anywhere)
 
 /* ---- later ones ---- */
 
-Test(versions, a_format_of_3_is_refused_and_left_alone)
+Test(versions, a_newer_format_is_refused_and_left_alone)
 {
     uint8_t before[BLOCK_LEN];
     uint8_t after[BLOCK_LEN];
@@ -253,29 +253,29 @@ Test(versions, a_format_of_3_is_refused_and_left_alone)
     fill();
     harness_close(&h);
     format_path(path);
-    set_block_version(path, 3);
+    set_block_version(path, STORE_FORMAT_VERSION + 1);
     load(path, before, sizeof before);
     cr_assert(eq(int, harness_open(&h), STATUS_NEWER));
-    cr_assert(strstr(h.err.text, "its format is 3, this build reads up to 2")
+    cr_assert(strstr(h.err.text, "its format is 4, this build reads up to 3")
               != NULL);
     load(path, after, sizeof after);
     cr_assert(eq(int, memcmp(before, after, sizeof before), 0));
-    set_block_version(path, 2);
+    set_block_version(path, STORE_FORMAT_VERSION);
     cr_assert(eq(int, harness_open(&h), STATUS_OK));
     cr_assert(h.recovery.clean);
     check_messages(COUNT);
 }
 
-Test(versions, a_segment_of_3_is_refused)
+Test(versions, a_newer_segment_is_refused)
 {
     char path[600];
 
     fill();
     harness_close(&h);
     segment_file(&h, 1, path, sizeof path);
-    set_block_version(path, 3);
+    set_block_version(path, STORE_FORMAT_VERSION + 1);
     cr_assert(eq(int, harness_open(&h), STATUS_NEWER));
-    set_block_version(path, 2);
+    set_block_version(path, STORE_FORMAT_VERSION);
     cr_assert(eq(int, harness_open(&h), STATUS_OK));
     check_messages(COUNT);
 }

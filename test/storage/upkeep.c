@@ -161,6 +161,9 @@ enum status upkeep_once(struct upkeep_bed *bed, bool *more)
     }
     status = store_upkeep(h->store, &call, &h->err);
     *more = call.more;
+    if (status == STATUS_OK && bed->meanwhile != NULL) {
+        bed->meanwhile(bed->meanwhile_arg);
+    }
     return status == STATUS_OK ? append(bed, call.len) : status;
 }
 

@@ -21,6 +21,9 @@ struct upkeep_bed {
     size_t room;
     uint64_t moved_records; /* handed to store_append_merge() */
     bool views_rest;        /* before each call; true */
+    /* Called between what was decided and its way into the log. */
+    void (*meanwhile)(void *arg);
+    void *meanwhile_arg;
     /* Planted bug: the first message that is moved is written twice and the
      * second not at all. */
     bool lose_moved;

@@ -595,7 +595,8 @@ def dump_prints_all_kinds(env):
     acked = [r for line in lines if line["kind"] == "ack" and line["group"] == "work"
              for r in line["ranges"]]
     check_equal(acked, [[1, 30]], "acks")
-    failed = [r for line in lines if line["kind"] == "retry" for r in line["retries"]]
+    failed = [r for line in lines if line["kind"] in ("retry", "failed")
+              for r in line.get("retries") or line["failures"]]
     check_equal([(r["seq"], r["attempts"]) for r in failed if r["seq"] == 35][0], (35, 1), "retry")
     for line in messages:
         check_equal((line["topic"], line["app"]), ("orders", "admin"), "names")

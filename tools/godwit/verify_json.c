@@ -26,7 +26,8 @@ static const struct {
     TOTAL(torn_bytes),       TOTAL(snapshot_damages),
     TOTAL(published),        TOTAL(present),
     TOTAL(deleted),          TOTAL(missing),
-    TOTAL(unsettled),        TOTAL(unbalanced),
+    TOTAL(unsettled),        TOTAL(dead),
+    TOTAL(unbalanced),
 #undef TOTAL
 };
 
@@ -96,8 +97,15 @@ static void on_lane(void *arg, const struct inspect_lane *l)
     json_put_number(w, "published", l->published);
     json_put_number(w, "settled", l->settled);
     json_put_number(w, "gaps", l->gaps);
+    json_put_number(w, "expired", l->expired);
+    json_put_number(w, "filtered", l->filtered);
+    json_put_number(w, "discarded", l->discarded);
     json_put_number(w, "unsettled", l->unsettled);
     json_put_number(w, "retries", l->retries);
+    json_put_number(w, "dead", l->dead);
+    if (l->sought) {
+        json_put_number(w, "after_seq", l->after_seq);
+    }
     json_put_number(w, "deleted", l->deleted);
     json_put_number(w, "missing", l->missing);
     json_put_bool(w, "balanced", l->balanced);

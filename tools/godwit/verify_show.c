@@ -117,6 +117,7 @@ static void on_lane(void *arg, const struct inspect_lane *l)
     add_count(rows, l->gaps);
     add_count(rows, l->unsettled);
     add_count(rows, l->retries);
+    add_count(rows, l->dead);
     add_count(rows, l->deleted);
     add_count(rows, l->missing);
     table_add(rows->table, l->balanced ? "yes" : "NO");
@@ -136,6 +137,7 @@ static void on_idle_group(void *arg, const struct record_fact *group)
     add_count(rows, 0);
     table_add(rows->table, "-");
     add_count(rows, 0);
+    add_count(rows, 0);
     table_add(rows->table, "-");
     table_add(rows->table, "-");
     table_add(rows->table, "yes");
@@ -147,10 +149,10 @@ static enum status show_lanes(const struct verify *v)
         { "GROUP", ALIGN_LEFT },      { "TOPIC", ALIGN_LEFT },
         { "SETTLED", ALIGN_RIGHT },   { "GAPS", ALIGN_RIGHT },
         { "UNSETTLED", ALIGN_RIGHT }, { "RETRIED", ALIGN_RIGHT },
-        { "DELETED", ALIGN_RIGHT },   { "MISSING", ALIGN_RIGHT },
-        { "BALANCED", ALIGN_LEFT },
+        { "DEAD", ALIGN_RIGHT },      { "DELETED", ALIGN_RIGHT },
+        { "MISSING", ALIGN_RIGHT },   { "BALANCED", ALIGN_LEFT },
     };
-    struct rows rows = { .v = v, .table = table_new(columns, 9) };
+    struct rows rows = { .v = v, .table = table_new(columns, 10) };
     enum status status = STATUS_NOMEM;
 
     if (rows.table != NULL) {
