@@ -438,6 +438,50 @@ static enum status check_creation(struct catalog *catalog,
     return status;
 }
 
+/* How many pairs of a group and a topic come with it. */
+static uint64_t lanes_of(const struct catalog *catalog,
+                         const struct catalog_request *request)
+{
+    const struct table *topics = &catalog->tables[CATALOG_TOPIC - CATALOG_APP];
+    const struct table *groups = &catalog->tables[CATALOG_GROUP - CATALOG_APP];
+    uint64_t count = 0;
+
+    switch (request->class) {
+    case CATALOG_APP:
+        break;
+    case CATALOG_TOPIC:
+        for (size_t i = 0; i < groups->count; i++) {
+            count +=
+                group_takes_topic((const struct group_fact *)groups->by_id[i],
+                                  slice_text(request->name));
+        }
+        break;
+    case CATALOG_GROUP:
+        for (size_t i = 0; i < topics->count; i++) {
+            count += patterns_match(&request->topics,
+                                    slice_text(topics->by_id[i]->name));
+        }
+        break;
+    }
+    return count;
+}
+
+static enum status check_lanes(const struct catalog *catalog,
+                               const struct catalog_request *request,
+                               const struct catalog_context *context,
+                               struct refusal *refusal)
+{
+    uint64_t added = lanes_of(catalog, request);
+    uint64_t used = context->lane_count + added;
+
+    if (added == 0 || used <= LANE_COUNT_MAX) {
+        return STATUS_OK;
+    }
+    return refuse_count(refusal, STATUS_TOO_LARGE, "lane_count",
+                        "the groups take more topics together than they may",
+                        used, LANE_COUNT_MAX);
+}
+
 static enum status
 decide_create(struct catalog *catalog, const struct catalog_request *request,
               const struct catalog_context *context, struct bytes *body,
@@ -451,11 +495,9 @@ decide_create(struct catalog *catalog, const struct catalog_request *request,
     if (status != STATUS_OK) {
         return status;
     }
-    if (request->class != CATALOG_APP
-        && context->lane_count >= LANE_COUNT_MAX) {
-        return refuse_count(refusal, STATUS_TOO_LARGE, "lane_count",
-                            "the groups take as many topics as there may be",
-                            context->lane_count, LANE_COUNT_MAX);
+    status = check_lanes(catalog, request, context, refusal);
+    if (status != STATUS_OK) {
+        return status;
     }
     if (table->last_id == UINT32_MAX) {
         return refuse_count(refusal, STATUS_TOO_LARGE, "id",

@@ -44,6 +44,15 @@ static uint64_t last_seq_of(void *arg, const struct topic *topic)
     return last_seq;
 }
 
+/* A message a microsecond, the first at 1. */
+static uint64_t seq_at_of(void *arg, const struct topic *topic,
+                          uint64_t time_us)
+{
+    (void)arg;
+    (void)topic;
+    return time_us > last_seq ? last_seq + 1 : time_us < 1 ? 1 : time_us;
+}
+
 static void keep(const struct record_fact *fact)
 {
     struct kept *at = kept;
@@ -138,7 +147,8 @@ static enum status decide(struct catalog_request *request, struct bytes *body)
                                        .random = random,
                                        .lane_count = lane_count,
                                        .last_seq = last_seq_of,
-                                       .floor_seq = floor_seq_of };
+                                       .floor_seq = floor_seq_of,
+                                       .seq_at = seq_at_of };
     enum status status;
 
     refusal = (struct refusal) { 0 };

@@ -614,17 +614,20 @@ Test(catalog, topics_are_bounded)
 
 Test(catalog, lanes_have_a_bound)
 {
+    cr_assert_eq(create_topic("a", 0), STATUS_OK);
+    cr_assert_eq(create_topic("b", 0), STATUS_OK);
+    lane_count = LANE_COUNT_MAX - 2;
+    cr_assert_eq(create_group("all", "*", 0), STATUS_OK);
+    cr_assert_eq(create_topic("last", 0), STATUS_OK);
     lane_count = LANE_COUNT_MAX - 1;
-    cr_assert_eq(change((struct catalog_request) { .op = CATALOG_CREATE,
-                                                   .class = CATALOG_TOPIC,
-                                                   .name = "last" }),
-                 STATUS_OK);
-    lane_count = LANE_COUNT_MAX;
-    cr_assert_eq(change((struct catalog_request) { .op = CATALOG_CREATE,
-                                                   .class = CATALOG_TOPIC,
-                                                   .name = "more" }),
-                 STATUS_TOO_LARGE);
+    cr_assert_eq(create_group("too-many", "*", 0), STATUS_TOO_LARGE);
     cr_assert_str_eq(refusal.limit, "lane_count");
-    cr_assert_eq(refusal.used, LANE_COUNT_MAX);
+    cr_assert_eq(refusal.used, LANE_COUNT_MAX + 2);
     cr_assert_eq(refusal.allowed, LANE_COUNT_MAX);
+    cr_assert_eq(create_group("one", "a", 0), STATUS_OK);
+    lane_count = LANE_COUNT_MAX;
+    cr_assert_eq(create_topic("more", 0), STATUS_TOO_LARGE);
+    cr_assert_str_eq(refusal.limit, "lane_count");
+    cr_assert_eq(refusal.used, LANE_COUNT_MAX + 1);
+    cr_assert_eq(create_group("of-none", "x", 0), STATUS_OK);
 }

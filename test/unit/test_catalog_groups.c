@@ -259,3 +259,279 @@ Test(catalog_groups, a_bad_filter_is_refused_with_its_column)
     restart();
     cr_assert_str_eq(group_of("g")->options.filter, longest);
 }
+
+/* ---- options that do not go together, or nowhere ---- */
+
+struct bad {
+    unsigned given;
+    struct group_options options;
+    const char *limit;
+    uint64_t used;
+    uint64_t allowed;
+};
+
+static const struct bad bad_options[] = {
+    { OPTION_MODE, { .mode = (enum group_mode)4 }, "mode", 0, 0 },
+    { OPTION_PRIORITY,
+      { .priority = (enum group_priority)0 },
+      "priority",
+      0,
+      0 },
+    { OPTION_LEASE, { .lease_ms = 0 }, "lease_ms_min", 0, LEASE_MS_MIN },
+    { OPTION_LEASE,
+      { .lease_ms = UINT64_C(366) * 24 * 3600 * 1000 },
+      "lease_ms",
+      UINT64_C(366) * 24 * 3600 * 1000,
+      LEASE_MS_MAX },
+    { OPTION_NOTICE,
+      { .notice_ms = LEASE_MS_DEFAULT },
+      "notice_ms",
+      LEASE_MS_DEFAULT,
+      LEASE_MS_DEFAULT - 1 },
+    { OPTION_NOTICE | OPTION_LEASE,
+      { .notice_ms = 5000, .lease_ms = 5000 },
+      "notice_ms",
+      5000,
+      4999 },
+    { OPTION_ATTEMPTS,
+      { .attempts_max = ATTEMPTS_MAX + 1 },
+      "max_attempts",
+      ATTEMPTS_MAX + 1,
+      ATTEMPTS_MAX },
+    { OPTION_BACKOFF,
+      { .backoff_ms = { 1000, DELAY_MS_MAX + 1 }, .backoff_count = 2 },
+      "backoff_ms",
+      DELAY_MS_MAX + 1,
+      DELAY_MS_MAX },
+    { OPTION_BACKOFF,
+      { .backoff_ms = { 1000, 0 }, .backoff_count = 2 },
+      "backoff_ms",
+      0,
+      DELAY_MS_MAX },
+    { OPTION_BACKOFF,
+      { .backoff_count = BACKOFF_COUNT_MAX + 1 },
+      "backoff_count",
+      BACKOFF_COUNT_MAX + 1,
+      BACKOFF_COUNT_MAX },
+    { OPTION_BACKOFF | OPTION_ATTEMPTS,
+      { .backoff_ms = { 1000, 2000 }, .backoff_count = 2, .attempts_max = 2 },
+      "backoff_count",
+      2,
+      1 },
+    { OPTION_IN_FLIGHT,
+      { .in_flight_max = 0 },
+      "max_in_flight",
+      0,
+      GROUP_IN_FLIGHT_MAX },
+    { OPTION_IN_FLIGHT,
+      { .in_flight_max = GROUP_IN_FLIGHT_MAX + 1 },
+      "max_in_flight",
+      GROUP_IN_FLIGHT_MAX + 1,
+      GROUP_IN_FLIGHT_MAX },
+};
+
+static void check_bad(const struct bad *bad, struct catalog_request request)
+{
+    request.options = bad->options;
+    request.given = bad->given;
+    cr_assert_eq(change(request), STATUS_INVALID, "%s", bad->limit);
+    cr_assert_str_eq(refusal.limit, bad->limit);
+    cr_assert_eq(refusal.used, bad->used, "%s", bad->limit);
+    cr_assert_eq(refusal.allowed, bad->allowed, "%s", bad->limit);
+    cr_assert_str_eq(refusal.scope, "group g");
+}
+
+Test(catalog_groups, bad_options_are_refused_by_their_names)
+{
+    for (size_t i = 0; i < COUNT_OF(bad_options); i++) {
+        check_bad(&bad_options[i], group_request("g", "t", 0));
+    }
+    cr_assert_null(group_of("g"));
+    cr_assert_eq(create_group("g", "t", 0), STATUS_OK);
+    for (size_t i = 0; i < COUNT_OF(bad_options); i++) {
+        check_bad(&bad_options[i], update_of("g", 0));
+    }
+    check_defaults(&group_of("g")->options);
+}
+
+Test(catalog_groups, what_is_at_its_bound_is_taken)
+{
+    const struct bad good[] = {
+        { OPTION_LEASE, { .lease_ms = LEASE_MS_MIN }, "", 0, 0 },
+        { OPTION_LEASE, { .lease_ms = LEASE_MS_MAX }, "", 0, 0 },
+        { OPTION_NOTICE, { .notice_ms = LEASE_MS_MAX - 1 }, "", 0, 0 },
+        { OPTION_ATTEMPTS, { .attempts_max = ATTEMPTS_MAX }, "", 0, 0 },
+        { OPTION_ATTEMPTS, { .attempts_max = 0 }, "", 0, 0 },
+        { OPTION_IN_FLIGHT, { .in_flight_max = 1 }, "", 0, 0 },
+        { OPTION_BACKOFF,
+          { .backoff_ms = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                            DELAY_MS_MAX },
+            .backoff_count = BACKOFF_COUNT_MAX },
+          "",
+          0,
+          0 },
+        { OPTION_ATTEMPTS, { .attempts_max = BACKOFF_COUNT_MAX + 1 }, "", 0, 0 },
+        { OPTION_BACKOFF, { .backoff_count = 0 }, "", 0, 0 },
+        { OPTION_ATTEMPTS, { .attempts_max = 1 }, "", 0, 0 },
+    };
+
+    cr_assert_eq(create_group("g", "t", 0), STATUS_OK);
+    for (size_t i = 0; i < COUNT_OF(good); i++) {
+        struct catalog_request request = update_of("g", 0);
+
+        request.options = good[i].options;
+        request.given = good[i].given;
+        cr_assert_eq(change(request), STATUS_OK, "%zu: %s", i, refusal.text);
+    }
+    restart();
+    cr_assert_eq(group_of("g")->options.notice_ms, LEASE_MS_MAX - 1);
+    cr_assert_eq(group_of("g")->options.attempts_max, 1);
+}
+
+/* Paused is how it is just now, and no part of what it is. */
+Test(catalog_groups, each_option_but_the_pause_makes_another_definition)
+{
+    cr_assert_eq(create_group("g", "t", 0), STATUS_OK);
+    for (unsigned option = 1; option <= OPTION_FILTER; option *= 2) {
+        struct catalog_request request = group_request("g", "t", 0);
+
+        request.options = all_options();
+        request.given = option;
+        cr_assert_eq(change(request), STATUS_EXISTS);
+        cr_assert_not_null(strstr(refusal.text, option == OPTION_PAUSED
+                                                    ? "the same"
+                                                    : "another"),
+                           "%u", option);
+    }
+}
+
+Test(catalog_groups, groups_are_bounded)
+{
+    struct bytes body = { 0 };
+    struct record_fact fact;
+    struct catalog_request request = group_request("g", "t", 0);
+    char name[24];
+
+    cr_assert_eq(decide(&request, &body), STATUS_OK);
+    cr_assert_eq(
+        fact_read(slice_of(bytes_begin(&body), bytes_len(&body)), &fact),
+        STATUS_OK);
+    for (uint32_t i = 1; i < GROUP_COUNT_MAX; i++) {
+        int len = snprintf(name, sizeof name, "g%06u", i);
+
+        fact.id = i;
+        fact.name = slice_of(name, (size_t)len);
+        cr_assert_eq(catalog_apply(catalog, &fact), STATUS_OK);
+    }
+    bytes_fini(&body);
+    cr_assert_eq(create_group("last", "t", 0), STATUS_OK);
+    cr_assert_eq(create_group("more", "t", 0), STATUS_TOO_LARGE);
+    cr_assert_str_eq(refusal.limit, "group_count");
+    cr_assert_eq(refusal.used, GROUP_COUNT_MAX);
+    cr_assert_eq(refusal.allowed, GROUP_COUNT_MAX);
+}
+
+/* ---- where it begins ---- */
+
+static enum status create_at(const char *topics, enum group_from from,
+                             uint64_t at)
+{
+    struct catalog_request request = group_request("g", topics, 0);
+
+    request.from = from;
+    request.from_at = at;
+    return change(request);
+}
+
+static void make_topics(void)
+{
+    last_seq = 40;
+    cr_assert_eq(create_topic("t", 0), STATUS_OK);
+    cr_assert_eq(create_topic("t2", 0), STATUS_OK);
+    cr_assert_eq(create_topic("other", 0), STATUS_OK);
+}
+
+Test(catalog_groups, a_group_begins_at_a_seq_of_its_topic)
+{
+    static const struct {
+        uint64_t seq;
+        uint64_t after;
+    } table[] = { { 1, 0 }, { 12, 11 }, { 40, 39 }, { 41, 40 } };
+
+    make_topics();
+    for (size_t i = 0; i < COUNT_OF(table); i++) {
+        cr_assert_eq(create_at("t", FROM_SEQ, table[i].seq), STATUS_OK);
+        restart();
+        cr_assert_eq(group_starts_after(group_of("g"), topic_id("t")),
+                     table[i].after);
+        cr_assert_eq(group_of("g")->from, FROM_SEQ);
+        cr_assert_eq(group_of("g")->from_at, table[i].seq);
+        cr_assert_eq(change(named(CATALOG_DELETE, CATALOG_GROUP, "g", 0)),
+                     STATUS_OK);
+    }
+    /* What a topic keeps for others only is nothing to it. */
+    floor_seq = 20;
+    cr_assert_eq(create_at("t", FROM_SEQ, 5), STATUS_OK);
+    cr_assert_eq(group_starts_after(group_of("g"), topic_id("t")), 19);
+}
+
+Test(catalog_groups, a_seq_is_one_topics)
+{
+    make_topics();
+    cr_assert_eq(create_at("t", FROM_SEQ, 0), STATUS_INVALID);
+    cr_assert_eq(refusal.used, 0);
+    cr_assert_eq(refusal.allowed, 41);
+    cr_assert_eq(create_at("t", FROM_SEQ, 42), STATUS_INVALID);
+    cr_assert_str_eq(refusal.limit, "from");
+    cr_assert_eq(refusal.used, 42);
+    cr_assert_eq(refusal.allowed, 41);
+    cr_assert_eq(create_at("t*", FROM_SEQ, 1), STATUS_INVALID);
+    cr_assert_str_eq(refusal.limit, "from");
+    cr_assert_eq(create_at("t,t2", FROM_SEQ, 1), STATUS_INVALID);
+    cr_assert_eq(create_at("none", FROM_SEQ, 1), STATUS_INVALID);
+    cr_assert_not_null(strstr(refusal.text, "none"));
+    cr_assert_null(group_of("g"));
+}
+
+Test(catalog_groups, a_group_begins_at_a_time_in_each_topic)
+{
+    make_topics();
+    cr_assert_eq(create_at("t*", FROM_TIME, 30), STATUS_OK);
+    restart();
+    cr_assert_eq(group_starts_after(group_of("g"), topic_id("t")), 29);
+    cr_assert_eq(group_starts_after(group_of("g"), topic_id("t2")), 29);
+    cr_assert_eq(group_starts_after(group_of("g"), topic_id("other")), 0);
+    cr_assert_eq(group_of("g")->from_at, 30);
+    cr_assert_eq(create_at("t*", FROM_TIME, 31), STATUS_EXISTS);
+    cr_assert_not_null(strstr(refusal.text, "another"));
+}
+
+/* Clocks differ a little: now and a moment ahead is the latest. */
+Test(catalog_groups, a_time_to_come_is_refused)
+{
+    uint64_t ahead = 77 + UINT64_C(1000) * TIMESTAMP_SKEW_MS_MAX;
+
+    make_topics();
+    cr_assert_eq(create_at("t", FROM_TIME, ahead + 1), STATUS_INVALID);
+    cr_assert_str_eq(refusal.limit, "from");
+    cr_assert_eq(refusal.used, ahead + 1);
+    cr_assert_eq(create_at("t", FROM_TIME, ahead), STATUS_OK);
+    cr_assert_eq(group_starts_after(group_of("g"), topic_id("t")), 40);
+}
+
+Test(catalog_groups, a_time_is_looked_for_in_so_many_topics)
+{
+    char name[24];
+
+    for (unsigned i = 0; i < FROM_TIME_TOPIC_COUNT_MAX + 1; i++) {
+        snprintf(name, sizeof name, "t%u", i);
+        cr_assert_eq(create_topic(name, 0), STATUS_OK);
+    }
+    cr_assert_eq(create_at("*", FROM_TIME, 0), STATUS_INVALID);
+    cr_assert_str_eq(refusal.limit, "from");
+    cr_assert_eq(refusal.used, FROM_TIME_TOPIC_COUNT_MAX + 1);
+    cr_assert_eq(refusal.allowed, FROM_TIME_TOPIC_COUNT_MAX);
+    cr_assert_eq(change(named(CATALOG_DELETE, CATALOG_TOPIC, "t0", 0)),
+                 STATUS_OK);
+    cr_assert_eq(create_at("*", FROM_TIME, 0), STATUS_OK);
+}
