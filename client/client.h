@@ -113,7 +113,7 @@ struct godwit {
     size_t frame_len;
     uint64_t random;
     bool more; /* step again without waiting */
-    struct slice gathered[PUBLISH_FRAME_COUNT];
+    struct slice gathered[PUBLISH_COUNT_MAX];
 };
 
 /* ---- client.c ---- */
@@ -186,6 +186,7 @@ void subscribe_settled(struct godwit *c, const struct wire_reply *reply);
 bool subscribe_refused(struct godwit *c, uint64_t id,
                        const struct refusal *refusal);
 void subscribe_gap(struct godwit *c, const struct wire_reply *reply);
+void subscribe_notice(struct godwit *c, const struct wire_reply *reply);
 /* All but the topic; `headers` has room for HEADER_COUNT_MAX. The slices are
  * those of `message`. */
 void delivery_fill(struct godwit_delivery *out,

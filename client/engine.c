@@ -289,8 +289,10 @@ static void dispatch_running(struct godwit *c, const struct wire_reply *reply)
     case REPLY_GAP:
         subscribe_gap(c, reply);
         break;
-    case REPLY_PONG:
     case REPLY_NOTICE:
+        subscribe_notice(c, reply);
+        break;
+    case REPLY_PONG:
         break;
     case REPLY_WELCOME:
     case REPLY_REFUSED:

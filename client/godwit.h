@@ -128,6 +128,14 @@ struct godwit_message {
     size_t header_count;
     const void *body;
     size_t body_len;
+    const char *tag; /* for groups with a filter; NULL: none */
+    /* NULL: none. Of the messages of a topic with one id the broker stores one,
+     * as long as it remembers the id (the last 131,072 of all topics), whoever
+     * sends it and across restarts; the others are confirmed as duplicates. */
+    const char *id;
+    uint64_t delay_ms; /* not delivered before so long after it is stored ... */
+    uint64_t deliver_at_ms; /* ... or before this time since 1970; 0: at once */
+    uint64_t ttl_ms;        /* not delivered so long after that; 0: for ever */
 };
 
 /* What the broker promised, to ask a data folder or a backup for it later
@@ -150,6 +158,7 @@ struct godwit_confirm {
     /* NULL for a refusal, a duplicate, and when the broker gave none. Valid
      * during the call only. */
     const struct godwit_receipt *receipt;
+    size_t index; /* which one of godwit_publish_atomic(), from 0 */
 };
 
 typedef void (*godwit_confirm_fn)(void *arg, const struct godwit_confirm *c);
@@ -163,9 +172,18 @@ godwit_publish(struct godwit *client, const char *topic,
                const struct godwit_message *message, godwit_confirm_fn done,
                void *arg);
 
-/* The same, and wait. `confirm->text` and `confirm->receipt` are good until the
- * next call of this function on the thread. GODWIT_TIMEOUT: it may still be
- * stored. */
+/* Send messages that are stored all or none: when one of them is refused, so
+ * are the others, with its reason, and after a crash of the broker there are
+ * all or none. `done` is called for each. At most as many as the window holds,
+ * 10,000 and about 2 MiB (GODWIT_TOO_LARGE); all have an id or none has. */
+GODWIT_API enum godwit_status
+godwit_publish_atomic(struct godwit *client, const char *topic,
+                      const struct godwit_message *messages, size_t count,
+                      godwit_confirm_fn done, void *arg);
+
+/* The same as godwit_publish(), and wait. `confirm->text` and
+ * `confirm->receipt` are good until the next call of this function on the
+ * thread. GODWIT_TIMEOUT: it may still be stored. */
 GODWIT_API enum godwit_status
 godwit_publish_wait(struct godwit *client, const char *topic,
                     const struct godwit_message *message,
@@ -184,6 +202,14 @@ struct godwit_delivery {
     size_t body_len;
     const struct godwit_text_header *headers;
     size_t header_count;
+    /* As the publisher said; texts not ended by NUL, NULL and 0 when none. */
+    const char *tag;
+    size_t tag_len;
+    const char *id;
+    size_t id_len;
+    uint64_t delay_ms;
+    uint64_t deliver_at_ms;
+    uint64_t ttl_ms;
 };
 
 struct godwit_text_header {
@@ -197,7 +223,8 @@ enum godwit_verdict {
     GODWIT_ACK,     /* done with it */
     GODWIT_NACK,    /* failed: again after the broker's backoff */
     GODWIT_RELEASE, /* somebody else may have it at once */
-    GODWIT_LATER    /* the application will call godwit_settle() */
+    GODWIT_LATER,   /* the application will call godwit_settle() */
+    GODWIT_REJECT   /* will never succeed: to the dead letters at once */
 };
 
 /* The slices live until the handler returns. */
@@ -211,6 +238,10 @@ struct godwit_subscription {
     godwit_handler_fn handler;
     /* Messages damaged on the broker's disk that will not come; may be NULL. */
     void (*on_gap)(void *arg, const char *topic, uint64_t first, uint64_t last);
+    /* The lease of these messages, which are not settled yet, ends in so long:
+     * settle or extend them now. Only of groups that ask for it; may be NULL. */
+    void (*on_notice)(void *arg, const char *topic, uint64_t first,
+                      uint64_t last, uint64_t ends_in_ms);
     /* The broker's answer to a settlement, range by range; may be NULL.
      * `outcome` is "accepted", "late" or "unknown"; "refused" with `status`. */
     void (*on_settled)(void *arg, const char *topic, uint64_t first,
@@ -230,11 +261,13 @@ enum godwit_action {
     GODWIT_DO_ACK = 1,
     GODWIT_DO_NACK = 2,
     GODWIT_DO_RELEASE = 3,
-    GODWIT_DO_EXTEND = 4
+    GODWIT_DO_EXTEND = 4,
+    GODWIT_DO_REJECT = 5
 };
 
 /* Settle messages first..last of a topic. Acks are gathered and sent as ranges.
- * delay_ms: nack, 0 = the broker's backoff; extend, more time from now. */
+ * delay_ms: nack, 0 = the group's backoff; extend, more time from now. `reason`
+ * (NULL: none) stands in the message's history, for nack and reject. */
 GODWIT_API enum godwit_status godwit_settle(struct godwit *client,
                                             enum godwit_action action,
                                             const char *topic, uint64_t first,
@@ -254,12 +287,13 @@ GODWIT_API enum godwit_status godwit_pull(struct godwit *client,
 GODWIT_API size_t godwit_batch_count(const struct godwit_batch *batch);
 GODWIT_API const struct godwit_delivery *
 godwit_batch_at(const struct godwit_batch *batch, size_t index);
-/* Settle some of it. *accepted (may be NULL): how many were accepted. */
+/* Settle some of it, as with godwit_settle(). *accepted (may be NULL): how many
+ * were accepted. */
 GODWIT_API enum godwit_status
 godwit_batch_settle(struct godwit *client, struct godwit_batch *batch,
                     enum godwit_action action, const char *topic,
                     uint64_t first, uint64_t last, uint64_t delay_ms,
-                    uint64_t *accepted);
+                    const char *reason, uint64_t *accepted);
 /* Ack all of it. */
 GODWIT_API enum godwit_status godwit_batch_ack(struct godwit *client,
                                                struct godwit_batch *batch,

@@ -63,9 +63,10 @@ void publish_set_wake(struct godwit *c)
 static enum status put_frame(struct godwit *c, const struct window_run *run)
 {
     struct wire_publish publish = { .topic = run->topic,
-                                    .producer_seq = run->first,
+                                    .producer_seq = run->number,
                                     .messages = c->gathered,
-                                    .count = run->count };
+                                    .count = run->count,
+                                    .atomic = run->atomic };
     size_t mark;
     enum status status = link_frame_begin(&c->link, &mark);
 
@@ -129,16 +130,16 @@ static bool is_sent(const struct godwit *c, uint64_t id, uint64_t count)
 }
 
 static bool complete(struct godwit *c, uint64_t index,
-                     const struct godwit_confirm *confirm)
+                     struct godwit_confirm *confirm)
 {
-    godwit_confirm_fn done;
-    void *arg;
+    struct window_done done;
 
-    if (!window_complete(&c->window, index, &done, &arg)) {
+    if (!window_complete(&c->window, index, &done)) {
         return false;
     }
-    if (done != NULL) {
-        done(arg, confirm);
+    confirm->index = done.place;
+    if (done.fn != NULL) {
+        done.fn(done.arg, confirm);
     }
     return true;
 }
@@ -231,8 +232,11 @@ static bool take_apart(const struct godwit_message *from,
     }
     out->key = from->key == NULL ? slice_of(NULL, 0) : slice_text(from->key);
     out->body = slice_of(from->body, from->body_len);
-    out->tag = out->id = slice_of(NULL, 0);
-    out->delay_ms = out->deliver_at_ms = out->ttl_ms = 0;
+    out->tag = from->tag == NULL ? slice_of(NULL, 0) : slice_text(from->tag);
+    out->id = from->id == NULL ? slice_of(NULL, 0) : slice_text(from->id);
+    out->delay_ms = from->delay_ms;
+    out->deliver_at_ms = from->deliver_at_ms;
+    out->ttl_ms = from->ttl_ms;
     out->header_count = from->header_count;
     for (size_t i = 0; i < from->header_count; i++) {
         const struct godwit_header *header = &from->headers[i];
@@ -247,17 +251,76 @@ static bool take_apart(const struct godwit_message *from,
 
 struct publish_order {
     struct slice topic;
-    struct wire_message message;
+    const struct godwit_message *messages;
+    size_t count;
+    size_t len; /* of all of them, encoded */
     godwit_confirm_fn done;
     void *arg;
     uint64_t deadline_ms; /* for room in the window; 0: do not wait */
 };
 
+static enum status refuse_parts(struct refusal *refusal)
+{
+    return refuse(refusal, STATUS_INVALID, "message",
+                  "publish: a part is missing, or too many headers");
+}
+
+/* Whether a message has an id is what numbers it, or not: a frame cannot mix
+ * them. And what was said of the message alone is said of the one it was. */
+static enum status measure_one(const struct publish_order *order, size_t i,
+                               bool *has_id, size_t *len,
+                               struct refusal *refusal)
+{
+    struct wire_message message;
+    enum status status;
+
+    if (!take_apart(&order->messages[i], &message)) {
+        return refuse_parts(refusal);
+    }
+    status = window_measure(order->topic, &message, len, refusal);
+    if (status == STATUS_OK && i > 0 && *has_id != (message.id.len > 0)) {
+        status = refuse(refusal, STATUS_INVALID, "message_id",
+                        "of a batch all have an id or none has");
+    }
+    *has_id = message.id.len > 0;
+    return status;
+}
+
+static enum status measure(struct publish_order *order, struct refusal *refusal)
+{
+    bool has_id = false;
+
+    for (size_t i = 0; i < order->count; i++) {
+        size_t len = 0;
+        enum status status = measure_one(order, i, &has_id, &len, refusal);
+
+        if (status != STATUS_OK) {
+            return status;
+        }
+        order->len += len;
+    }
+    return STATUS_OK;
+}
+
 static enum status append(struct godwit *c, const struct publish_order *order,
                           struct refusal *refusal)
 {
-    return window_append(&c->window, order->topic, &order->message, order->done,
-                         order->arg, refusal);
+    struct window *w = &c->window;
+    enum status status =
+        window_open(w, order->topic, order->count, order->len, refusal);
+
+    for (size_t i = 0; status == STATUS_OK && i < order->count; i++) {
+        struct wire_message message;
+
+        /* As it was when it was measured. */
+        CHECK(take_apart(&order->messages[i], &message));
+        status = window_put(w, &message, codec_message_len(&message),
+                            order->done, order->arg, refusal);
+    }
+    if (status == STATUS_OK) {
+        window_commit(w);
+    }
+    return status;
 }
 
 /* Wait under the publishers' lock for the engine to make room. False: the
@@ -299,18 +362,21 @@ static enum status append_or_wait(struct godwit *c,
     return status;
 }
 
-static enum status submit(struct godwit *c, const struct publish_order *order)
+static enum status submit(struct godwit *c, struct publish_order *order)
 {
     struct refusal refusal = { .text = "" };
-    enum status status = STATUS_CLOSED;
-    uint64_t end;
+    enum status status = measure(order, &refusal);
+    uint64_t end = 0;
 
-    CHECK(pthread_mutex_lock(&c->publish_lock) == 0);
-    if (!c->closed_to_publishers) {
-        status = append_or_wait(c, order, &refusal);
+    if (status == STATUS_OK) {
+        status = STATUS_CLOSED;
+        CHECK(pthread_mutex_lock(&c->publish_lock) == 0);
+        if (!c->closed_to_publishers) {
+            status = append_or_wait(c, order, &refusal);
+        }
+        end = c->window.end;
+        CHECK(pthread_mutex_unlock(&c->publish_lock) == 0);
     }
-    end = c->window.end;
-    CHECK(pthread_mutex_unlock(&c->publish_lock) == 0);
     if (status == STATUS_OK) {
         if (atomic_load(&c->sleeping) && end >= atomic_load(&c->wake_end)) {
             client_wake(c);
@@ -323,23 +389,34 @@ static enum status submit(struct godwit *c, const struct publish_order *order)
     return status;
 }
 
+static uint64_t patience(const struct godwit *c)
+{
+    return c->own_thread && !client_in_callback(c) ? UINT64_MAX : 0;
+}
+
 enum godwit_status godwit_publish(struct godwit *c, const char *topic,
                                   const struct godwit_message *message,
                                   godwit_confirm_fn done, void *arg)
 {
-    struct publish_order order;
+    return godwit_publish_atomic(c, topic, message, 1, done, arg);
+}
 
-    if (topic == NULL || message == NULL
-        || !take_apart(message, &order.message)) {
+enum godwit_status godwit_publish_atomic(struct godwit *c, const char *topic,
+                                         const struct godwit_message *messages,
+                                         size_t count, godwit_confirm_fn done,
+                                         void *arg)
+{
+    struct publish_order order = { .messages = messages,
+                                   .count = count,
+                                   .done = done,
+                                   .arg = arg,
+                                   .deadline_ms = patience(c) };
+
+    if (topic == NULL || messages == NULL || count == 0) {
         return public_status(
-            client_note(c, STATUS_INVALID,
-                        "publish: a part is missing, or too many headers"));
+            client_note(c, STATUS_INVALID, "publish: a part is missing"));
     }
     order.topic = slice_text(topic);
-    order.done = done;
-    order.arg = arg;
-    order.deadline_ms =
-        c->own_thread && !client_in_callback(c) ? UINT64_MAX : 0;
     return public_status(submit(c, &order));
 }
 
@@ -390,16 +467,19 @@ enum godwit_status godwit_publish_wait(struct godwit *c, const char *topic,
     static _Thread_local char text[sizeof((struct waiter *)0)->text];
     static _Thread_local struct godwit_receipt receipt;
     uint64_t deadline_ms = clock_ms() + timeout_ms;
-    struct publish_order order = { .deadline_ms = 0 };
+    struct publish_order order = { .messages = message,
+                                   .count = 1,
+                                   .done = on_answer,
+                                   .deadline_ms =
+                                       c->own_thread ? deadline_ms : 0 };
     struct waiter *waiter;
     enum status status;
 
-    if (topic == NULL || message == NULL || client_in_callback(c)
-        || !take_apart(message, &order.message)) {
+    if (topic == NULL || message == NULL || client_in_callback(c)) {
         return public_status(
             client_note(c, STATUS_INVALID,
-                        "publish: a part is missing, or too many headers, or "
-                        "called from a callback"));
+                        "publish: a part is missing, or called from a "
+                        "callback"));
     }
     waiter = calloc(1, sizeof *waiter);
     if (waiter == NULL) {
@@ -407,9 +487,7 @@ enum godwit_status godwit_publish_wait(struct godwit *c, const char *topic,
     }
     atomic_init(&waiter->owners, 2);
     order.topic = slice_text(topic);
-    order.done = on_answer;
     order.arg = waiter;
-    order.deadline_ms = c->own_thread ? deadline_ms : 0;
     status = submit(c, &order);
     if (status != STATUS_OK) {
         free(waiter); /* the callback will not come for its share */

@@ -312,7 +312,7 @@ enum godwit_status godwit_batch_settle(struct godwit *c,
                                        enum godwit_action action,
                                        const char *topic, uint64_t first,
                                        uint64_t last, uint64_t delay_ms,
-                                       uint64_t *accepted)
+                                       const char *reason, uint64_t *accepted)
 {
     struct seq_range range = { first, last };
     struct wire_settle order = { .action = (enum settle_action)action,
@@ -324,12 +324,16 @@ enum godwit_status godwit_batch_settle(struct godwit *c,
     enum status status;
 
     if (topic == NULL || !name_valid(slice_text(topic)) || first == 0
-        || first > last || action < GODWIT_DO_ACK || action > GODWIT_DO_EXTEND
-        || delay_ms > DELAY_MS_MAX) {
+        || first > last || action < GODWIT_DO_ACK || action > GODWIT_DO_REJECT
+        || delay_ms > DELAY_MS_MAX
+        || (reason != NULL && strlen(reason) > REASON_LEN_MAX)) {
         return public_status(
             client_note(c, STATUS_INVALID, "settle: a part is out of range"));
     }
     order.topic = slice_text(topic);
+    if (reason != NULL) {
+        order.reason = slice_text(reason);
+    }
     status = settle(c, batch, &order, &count);
     if (status == STATUS_OK && accepted != NULL) {
         *accepted = count;

@@ -244,6 +244,7 @@ static void run_end(struct verdict_run *run)
         [GODWIT_ACK] = SETTLE_ACK,
         [GODWIT_NACK] = SETTLE_NACK,
         [GODWIT_RELEASE] = SETTLE_RELEASE,
+        [GODWIT_REJECT] = SETTLE_REJECT,
     };
     struct godwit *c = run->client;
     struct settle_order order = { .topic = run->topic, .range = run->range };
@@ -277,6 +278,11 @@ static void run_take(struct verdict_run *run, uint64_t seq,
     run->range = (struct seq_range) { seq, seq };
 }
 
+static const char *text_or_null(struct slice text)
+{
+    return text.len == 0 ? NULL : (const char *)text.at;
+}
+
 static const char *text_or_empty(struct slice text)
 {
     return text.len == 0 ? "" : (const char *)text.at;
@@ -290,8 +296,15 @@ void delivery_fill(struct godwit_delivery *out,
     out->seq = from->seq;
     out->attempt = from->attempt;
     out->time_us = from->time_us;
-    out->key = message->key.len == 0 ? NULL : (const char *)message->key.at;
+    out->key = text_or_null(message->key);
     out->key_len = message->key.len;
+    out->tag = text_or_null(message->tag);
+    out->tag_len = message->tag.len;
+    out->id = text_or_null(message->id);
+    out->id_len = message->id.len;
+    out->delay_ms = message->delay_ms;
+    out->deliver_at_ms = message->deliver_at_ms;
+    out->ttl_ms = message->ttl_ms;
     out->body = message->body.len == 0 ? (const void *)"" : message->body.at;
     out->body_len = message->body.len;
     out->headers = headers;
@@ -321,7 +334,7 @@ static bool handle(const struct godwit_subscription *sub, const char *topic,
     }
     delivery_fill(&delivery, headers, from, &message);
     *verdict = sub->handler(sub->arg, &delivery);
-    return *verdict >= GODWIT_ACK && *verdict <= GODWIT_LATER;
+    return *verdict >= GODWIT_ACK && *verdict <= GODWIT_REJECT;
 }
 
 static bool is_current(struct godwit *c)
@@ -386,6 +399,18 @@ void subscribe_gap(struct godwit *c, const struct wire_reply *reply)
         && topic_copy(topic, reply->gap.topic)) {
         sub.on_gap(sub.arg, topic, reply->gap.range.first,
                    reply->gap.range.last);
+    }
+}
+
+void subscribe_notice(struct godwit *c, const struct wire_reply *reply)
+{
+    char topic[NAME_LEN_MAX + 1];
+    struct godwit_subscription sub = current(c);
+
+    if (is_current(c) && sub.on_notice != NULL
+        && topic_copy(topic, reply->notice.topic)) {
+        sub.on_notice(sub.arg, topic, reply->notice.range.first,
+                      reply->notice.range.last, reply->notice.ends_in_ms);
     }
 }
 
@@ -486,7 +511,7 @@ enum godwit_status godwit_unsubscribe(struct godwit *c)
 static bool order_read(struct settle_order *out, enum godwit_action action,
                        const char *topic, const char *reason)
 {
-    if (topic == NULL || action < GODWIT_DO_ACK || action > GODWIT_DO_EXTEND) {
+    if (topic == NULL || action < GODWIT_DO_ACK || action > GODWIT_DO_REJECT) {
         return false;
     }
     out->action = (enum settle_action)action;

@@ -152,10 +152,10 @@ static enum status refuse_large(struct refusal *refusal, const char *limit,
     return STATUS_TOO_LARGE;
 }
 
-/* What must hold before room is taken; the rest is checked on the encoded
- * bytes, by the same code as in the broker. */
-static enum status judge(struct slice topic, const struct wire_message *message,
-                         size_t *len, struct refusal *refusal)
+/* The rest is checked on the encoded bytes, by the same code as in the broker. */
+enum status window_measure(struct slice topic,
+                           const struct wire_message *message, size_t *len,
+                           struct refusal *refusal)
 {
     if (!name_valid(topic)) {
         return refuse(refusal, STATUS_INVALID, "name",
@@ -230,55 +230,143 @@ static enum status put_message(struct window_block *block,
     return codec_message_check(*out, NULL, refusal);
 }
 
+static enum status check_batch(const struct window *w, size_t count, size_t len,
+                               struct refusal *refusal)
+{
+    if (count > w->limit || count > PUBLISH_COUNT_MAX) {
+        return refuse_large(
+            refusal, "publish_count", "more messages than go together", count,
+            w->limit < PUBLISH_COUNT_MAX ? w->limit : PUBLISH_COUNT_MAX);
+    }
+    if (count > 1 && len > ATOMIC_LEN_MAX) {
+        return refuse_large(refusal, "atomic_len",
+                            "the messages together are too long", len,
+                            ATOMIC_LEN_MAX);
+    }
+    return STATUS_OK;
+}
+
+enum status window_open(struct window *w, struct slice topic, size_t count,
+                        size_t len, struct refusal *refusal)
+{
+    uint64_t head = atomic_load_explicit(&w->head, memory_order_relaxed);
+    enum status status = check_batch(w, count, len, refusal);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (head - window_tail(w) + count > w->limit) {
+        return STATUS_AGAIN;
+    }
+    status = make_room(w, topic, len);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    w->draft = (struct window_draft) { .topic = put_topic(w, topic),
+                                       .first = head,
+                                       .count = (uint32_t)count,
+                                       .used = w->filling->used };
+    return STATUS_OK;
+}
+
+enum status window_put(struct window *w, const struct wire_message *message,
+                       size_t len, godwit_confirm_fn done, void *arg,
+                       struct refusal *refusal)
+{
+    struct window_draft *draft = &w->draft;
+    struct window_item *item = item_at(w, draft->first + draft->put);
+    struct slice encoded;
+    enum status status =
+        put_message(w->filling, message, len, &encoded, refusal);
+
+    if (status != STATUS_OK) {
+        w->filling->used = draft->used; /* with what was put before it */
+        return status;
+    }
+    *item = (struct window_item) { .message = encoded,
+                                   .topic = draft->topic,
+                                   .block = w->filling,
+                                   .number = message->id.len == 0,
+                                   .before = draft->put,
+                                   .behind = draft->count - draft->put - 1,
+                                   .done = done,
+                                   .arg = arg };
+    w->filling->used += len;
+    draft->put++;
+    return STATUS_OK;
+}
+
+void window_commit(struct window *w)
+{
+    const struct window_draft *draft = &w->draft;
+
+    CHECK(draft->put == draft->count);
+    for (uint32_t i = 0; i < draft->count; i++) {
+        struct window_item *item = item_at(w, draft->first + i);
+
+        w->end += item->message.len;
+        item->end = w->end;
+        if (item->number != 0) {
+            item->number = ++w->number;
+        }
+    }
+    w->filling_used = true;
+    /* Sequentially consistent: the engine stores that it sleeps, then looks at
+     * the head; the publisher stores the head, then looks whether it sleeps. */
+    atomic_store(&w->head, draft->first + draft->count);
+}
+
 enum status window_append(struct window *w, struct slice topic,
                           const struct wire_message *message,
                           godwit_confirm_fn done, void *arg,
                           struct refusal *refusal)
 {
-    uint64_t head = atomic_load_explicit(&w->head, memory_order_relaxed);
-    struct window_item *item = item_at(w, head);
-    struct slice kept_topic;
-    struct slice encoded;
     size_t len = 0;
-    enum status status;
+    enum status status = window_measure(topic, message, &len, refusal);
 
-    if (head - window_tail(w) >= w->limit) {
-        return STATUS_AGAIN;
-    }
-    status = judge(topic, message, &len, refusal);
     if (status == STATUS_OK) {
-        status = make_room(w, topic, len);
+        status = window_open(w, topic, 1, len, refusal);
     }
-    if (status != STATUS_OK) {
-        return status;
+    if (status == STATUS_OK) {
+        status = window_put(w, message, len, done, arg, refusal);
     }
-    kept_topic = put_topic(w, topic);
-    status = put_message(w->filling, message, len, &encoded, refusal);
-    if (status != STATUS_OK) {
-        return status;
+    if (status == STATUS_OK) {
+        window_commit(w);
     }
-    w->filling->used += len;
-    w->filling_used = true;
-    w->end += len;
-    *item = (struct window_item) { .message = encoded,
-                                   .topic = kept_topic,
-                                   .block = w->filling,
-                                   .end = w->end,
-                                   .done = done,
-                                   .arg = arg };
-    /* Sequentially consistent: the engine stores that it sleeps, then looks at
-     * the head; the publisher stores the head, then looks whether it sleeps. */
-    atomic_store(&w->head, head + 1);
-    return STATUS_OK;
+    return status;
 }
 
 /* ---- the engine ---- */
 
+static bool is_atomic(const struct window_item *item)
+{
+    return item->before + item->behind > 0;
+}
+
+/* Numbered ones have the numbers of the run, because each number is given to
+ * one item, in their order. */
 static bool joins(const struct window_item *item, const struct window_run *run,
                   size_t len_max)
 {
-    return !item->completed && run->len + item->message.len <= len_max
+    if (item->completed) {
+        return false;
+    }
+    if (run->atomic) {
+        return item->before > 0; /* the next batch begins with none before */
+    }
+    return !is_atomic(item) && run->len + item->message.len <= len_max
+           && (item->number == 0) == (run->number == 0)
            && slice_equal(item->topic, run->topic);
+}
+
+static struct window_run begin_run(const struct window *w)
+{
+    const struct window_item *item = item_at(w, w->sent);
+
+    return (struct window_run) { .first = w->sent,
+                                 .number = item->number,
+                                 .atomic = is_atomic(item),
+                                 .topic = item->topic };
 }
 
 void window_take(struct window *w, size_t len_max, size_t count_max,
@@ -290,12 +378,12 @@ void window_take(struct window *w, size_t len_max, size_t count_max,
     while (w->sent < head && item_at(w, w->sent)->completed) {
         w->sent++;
     }
-    run.first = w->sent;
-    for (; w->sent < head && run.count < count_max; w->sent++) {
+    if (w->sent < head) {
+        run = begin_run(w);
+    }
+    for (; w->sent < head && (run.atomic || run.count < count_max); w->sent++) {
         const struct window_item *item = item_at(w, w->sent);
-        if (run.count == 0) {
-            run.topic = item->topic;
-        } else if (!joins(item, &run, len_max)) {
+        if (run.count > 0 && !joins(item, &run, len_max)) {
             break;
         }
         messages[run.count++] = item->message;
@@ -360,8 +448,7 @@ static void pass_block(struct window *w, struct window_block *block)
     }
 }
 
-bool window_complete(struct window *w, uint64_t index, godwit_confirm_fn *done,
-                     void **arg)
+bool window_complete(struct window *w, uint64_t index, struct window_done *out)
 {
     uint64_t tail = window_tail(w);
     struct window_item *item = item_at(w, index);
@@ -370,8 +457,7 @@ bool window_complete(struct window *w, uint64_t index, godwit_confirm_fn *done,
     if (item->completed) {
         return false;
     }
-    *done = item->done;
-    *arg = item->arg;
+    *out = (struct window_done) { item->done, item->arg, item->before };
     item->completed = true;
     if (index == tail) {
         uint64_t sent = w->sent > index + 1 ? w->sent : index + 1;

@@ -445,7 +445,7 @@ static void settle_pulled(struct writer *w, struct godwit_batch *batch,
     note_settle(w, ack ? "ack" : "nack", d->topic, d->seq, last);
     status = godwit_batch_settle(w->client, batch,
                                  ack ? GODWIT_DO_ACK : GODWIT_DO_NACK, d->topic,
-                                 d->seq, last, 0, &accepted);
+                                 d->seq, last, 0, NULL, &accepted);
     if (status == GODWIT_OK && accepted == last - d->seq + 1) {
         outcome = "accepted";
     }

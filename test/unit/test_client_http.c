@@ -257,17 +257,18 @@ Test(client_http, settle_names_the_lease_and_counts_what_was_accepted)
 
     answer_settled(ranges, 2);
     cr_assert_eq(godwit_batch_settle(client, batch, GODWIT_DO_NACK, "a", 1, 3,
-                                     500, &accepted),
+                                     500, "no stock", &accepted),
                  GODWIT_OK, "%s", last_error());
     cr_assert_eq(accepted, 2);
     read_settle(codec, &request);
     cr_assert_eq(request.settle.action, SETTLE_NACK);
     cr_assert_eq(request.settle.lease, 77);
     cr_assert_eq(request.settle.delay_ms, 500);
+    cr_assert(slice_is(request.settle.reason, "no stock"));
     cr_assert_eq(request.settle.ranges[0].last, 3);
-    cr_assert_eq(
-        godwit_batch_settle(client, batch, GODWIT_DO_ACK, "a", 3, 2, 0, NULL),
-        GODWIT_INVALID);
+    cr_assert_eq(godwit_batch_settle(client, batch, GODWIT_DO_ACK, "a", 3, 2, 0,
+                                     NULL, NULL),
+                 GODWIT_INVALID);
     godwit_batch_free(batch);
     codec_free(codec);
 }

@@ -4,6 +4,7 @@
 #include "client/settle.h"
 #include "client/url.h"
 #include "client/window.h"
+#include "proto/codec.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -168,11 +169,10 @@ static enum status add(const char *topic, size_t body_len)
 
 static bool finish(uint64_t index)
 {
-    godwit_confirm_fn done;
-    void *arg;
-    bool fresh = window_complete(&window, index, &done, &arg);
+    struct window_done done;
+    bool fresh = window_complete(&window, index, &done);
 
-    cr_assert(!(fresh) || (done == on_done && arg == &calls));
+    cr_assert(!(fresh) || (done.fn == on_done && done.arg == &calls));
     return fresh;
 }
 
@@ -300,6 +300,140 @@ Test(client_window, counts_the_bytes_that_wait_and_that_fly)
     cr_assert_eq(window_in_flight(&window), 200);
     cr_assert(finish(1));
     cr_assert_eq(window_in_flight(&window), 100);
+}
+
+static enum status add_with(const char *id, size_t body_len)
+{
+    static const uint8_t body[1000];
+    struct wire_message message = { .body = slice_of(body, body_len),
+                                    .id = slice_text(id) };
+    struct refusal refusal;
+
+    return window_append(&window, slice_text("a"), &message, on_done, &calls,
+                         &refusal);
+}
+
+/* What has an id has no number, and leaves no hole among those that have. */
+Test(client_window, numbers_what_has_no_id)
+{
+    static const struct {
+        uint64_t first, number;
+        size_t count;
+    } want[] = { { 1, 1, 2 }, { 3, 0, 2 }, { 5, 3, 1 }, { 6, 0, 1 } };
+
+    window_begin(100);
+    for (int i = 1; i <= 6; i++) {
+        bool has = i == 3 || i == 4 || i == 6;
+        cr_assert_eq(add_with(has ? "id" : "", 10), STATUS_OK);
+    }
+    for (int turn = 0; turn < 2; turn++) {
+        for (size_t i = 0; i < COUNT_OF(want); i++) {
+            struct window_run run = take(10000, 100);
+            cr_expect_eq(run.first, want[i].first);
+            cr_expect_eq(run.number, want[i].number);
+            cr_expect_eq(run.count, want[i].count);
+            cr_expect(!run.atomic);
+        }
+        window_rewind(&window);
+    }
+    cr_assert(finish(1));
+    window_rewind(&window);
+    cr_expect_eq(take(10000, 100).number, 2, "the same number again");
+}
+
+/* A batch of `count`; its message number `bad` breaks a rule. */
+static enum status add_batch(size_t count, size_t bad)
+{
+    static const uint8_t body[98 - 2];
+    struct wire_message message = { .body = slice_of(body, sizeof body) };
+    struct refusal refusal;
+    size_t len = codec_message_len(&message);
+    enum status status =
+        window_open(&window, slice_text("b"), count, count * len, &refusal);
+
+    for (size_t i = 1; status == STATUS_OK && i <= count; i++) {
+        message.body.len = i == bad ? sizeof body - 3 : sizeof body;
+        message.key = slice_text(i == bad ? "\xff" : "");
+        status = window_put(&window, &message, len, on_done, &calls, &refusal);
+    }
+    if (status == STATUS_OK) {
+        window_commit(&window);
+    }
+    return status;
+}
+
+Test(client_window, a_batch_is_a_run_of_its_own_however_long)
+{
+    struct window_done done;
+    struct window_run run;
+
+    window_begin(1500);
+    cr_assert_eq(add("b", 10), STATUS_OK);
+    cr_assert_eq(add_batch(1100, 0), STATUS_OK);
+    cr_assert_eq(add_batch(2, 0), STATUS_OK);
+    cr_assert_eq(add("b", 10), STATUS_OK);
+    for (int turn = 0; turn < 2; turn++) {
+        run = take(500, 100);
+        cr_expect_eq(run.count, 1);
+        cr_expect(!run.atomic);
+        run = take(500, 100);
+        cr_expect_eq(run.count, 1100);
+        cr_expect_eq(run.number, 2);
+        cr_expect(run.atomic);
+        run = take(500, 100);
+        cr_expect_eq(run.count, 2);
+        cr_expect_eq(run.number, 1102);
+        cr_expect(run.atomic);
+        run = take(500, 100);
+        cr_expect_eq(run.count, 1);
+        cr_expect(!run.atomic);
+        window_rewind(&window);
+    }
+    cr_assert(window_complete(&window, 1, &done));
+    cr_assert(window_complete(&window, 4, &done));
+    cr_expect_eq(done.place, 2);
+}
+
+Test(client_window, a_batch_with_a_bad_one_leaves_nothing)
+{
+    struct window_run run;
+
+    window_begin(100);
+    cr_assert_eq(add("b", 10), STATUS_OK);
+    cr_assert_eq(add_batch(5, 4), STATUS_INVALID);
+    cr_assert_eq(window_head(&window), 2);
+    cr_assert_eq(window_waiting(&window), 12);
+    cr_assert_eq(add_batch(2, 0), STATUS_OK);
+    run = take(10000, 100);
+    cr_expect_eq(run.count, 1);
+    run = take(10000, 100);
+    cr_expect_eq(run.first, 2);
+    cr_expect_eq(run.number, 2);
+    cr_expect_eq(run.count, 2);
+}
+
+Test(client_window, a_batch_has_bounds)
+{
+    struct refusal refusal;
+
+    window_begin(5);
+    cr_assert_eq(add_batch(6, 0), STATUS_TOO_LARGE, "more than the window");
+    cr_assert_eq(add("b", 10), STATUS_OK);
+    cr_assert_eq(add_batch(5, 0), STATUS_AGAIN);
+    cr_assert_eq(add_batch(4, 0), STATUS_OK);
+    window_fini(&window);
+    window_begin(PUBLISH_COUNT_MAX + 1);
+    cr_expect_eq(add_batch(PUBLISH_COUNT_MAX, 0), STATUS_OK);
+    cr_expect_eq(add_batch(PUBLISH_COUNT_MAX + 1, 0), STATUS_TOO_LARGE);
+    window_fini(&window);
+    window_begin(5);
+    cr_expect_eq(
+        window_open(&window, slice_text("b"), 2, ATOMIC_LEN_MAX, &refusal),
+        STATUS_OK);
+    cr_expect_eq(
+        window_open(&window, slice_text("b"), 2, ATOMIC_LEN_MAX + 1, &refusal),
+        STATUS_TOO_LARGE);
+    cr_expect_str_eq(refusal.limit, "atomic_len");
 }
 
 Test(client_window, uses_its_blocks_again)

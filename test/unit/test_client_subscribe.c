@@ -333,7 +333,7 @@ Test(client_subscribe, settle_refuses_what_is_out_of_range)
     cr_assert_eq(godwit_settle(client, GODWIT_DO_ACK, "topic", 2, 1, 0, NULL),
                  GODWIT_INVALID);
     cr_assert_eq(
-        godwit_settle(client, (enum godwit_action)5, "topic", 1, 1, 0, NULL),
+        godwit_settle(client, (enum godwit_action)6, "topic", 1, 1, 0, NULL),
         GODWIT_INVALID);
     cr_assert_eq(godwit_settle(client, GODWIT_DO_NACK, "topic", 1, 1,
                                DELAY_MS_MAX + (uint64_t)1, NULL),
