@@ -2,7 +2,7 @@
  *
  *   open, close  store.c; recover*.c and given.c find out what is there,
  *                keeper_load.c teaches it
- *   journal      append.c, batch.c, producers.c
+ *   journal      append.c, build.c, batch.c, producers.c
  *   keeper       keeper.c, lanes.c, checkpoint.c; prepare.c, pool.c, spare.c
  *                make files; merge.c and those it names; tally.c knows what is
  *                in each segment; scrub.c, snapshot.c
@@ -92,6 +92,7 @@ struct build {
     uint32_t room;      /* for records and index */
     uint32_t full_room; /* the same in a segment as they usually are */
     uint32_t reserve;   /* what messages leave of the segment */
+    bool chain_waits;   /* what did not fit is a chain */
     uint64_t duplicates;
     uint64_t refused;
     uint8_t header[BATCH_HEADER_LEN];
@@ -289,11 +290,40 @@ static inline void figure_add(_Atomic uint64_t *figure, uint64_t by)
     atomic_fetch_add_explicit(figure, by, memory_order_relaxed);
 }
 
+static inline bool store_next_ready(const struct store *store)
+{
+    return atomic_load_explicit(&store->next, memory_order_acquire) != NULL;
+}
+
+/* build.c */
+/* What taking one record came to. */
+enum taken {
+    TAKEN,      /* in the batch, or dropped and flagged */
+    TAKEN_NONE, /* does not fit in this batch, or this segment */
+    TAKEN_NEVER /* does not fit in any */
+};
+void build_begin(struct store *store, enum batch_kind kind);
+/* TAKEN: all of it; else what the record at `taken` came to. */
+enum taken build_take_span(struct journal *journal, struct store_span *span,
+                           uint64_t now_us);
+/* After a batch that was full the next one begins with the span behind the one
+ * that filled it, so that none has to wait for another's end. False: it is
+ * full. */
+bool build_take_spans(struct journal *journal, struct store_span *spans,
+                      size_t count, uint64_t now_us);
+/* Where the records end in the segment. */
+uint32_t build_end(const struct journal *journal);
+/* The index, at `offset` in the segment. Its length. */
+uint32_t build_index(struct build *b, uint32_t offset);
+/* The end of a segment that messages leave to acks and facts while there is no
+ * other segment to go on in. */
+uint32_t build_reserve(const struct segment *segment);
+MUST_CHECK enum status journal_topic(struct journal *journal, uint32_t topic,
+                                     uint64_t last_seq, uint64_t floor_seq);
+
 /* append.c */
 MUST_CHECK enum status journal_init(struct journal *journal, uint64_t seed);
 void journal_fini(struct journal *journal);
-MUST_CHECK enum status journal_topic(struct journal *journal, uint32_t topic,
-                                     uint64_t last_seq, uint64_t floor_seq);
 void store_freeze(struct store *store);
 
 /* prepare.c */

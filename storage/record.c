@@ -98,6 +98,11 @@ void record_drop(uint8_t *at, uint8_t flag, uint64_t seq)
     put_u64(at + AT_SEQ, seq);
 }
 
+void record_end_chain(uint8_t *at)
+{
+    at[AT_FLAGS] &= (uint8_t)~RECORD_MORE;
+}
+
 void record_seek_again(uint8_t *at, uint64_t after)
 {
     CHECK(at[AT_KIND] == RECORD_SEEK

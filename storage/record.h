@@ -93,6 +93,9 @@ void record_seek_again(uint8_t *at, uint64_t after);
 uint64_t record_seq_at(const uint8_t *at);
 uint8_t record_flags_at(const uint8_t *at);
 
+/* For the store: it is the last of a chain after all. Number it after that. */
+void record_end_chain(uint8_t *at);
+
 /* The checksum in its header, which covers header and body; stays the same when
  * a merge moves the record. */
 uint64_t record_hash_at(const uint8_t *at);

@@ -163,6 +163,26 @@ static enum status survey(struct recovery *r, uint32_t from,
     return STATUS_OK;
 }
 
+/* A batch never ends within a chain; one that does, by whatever mistake, is not
+ * written again as long as the rest of the chain is not there. */
+static bool breaks_chain(struct recovery *r, const struct found_batch *found)
+{
+    struct batch batch;
+    struct slice record;
+    uint32_t at = 0;
+    bool more = false;
+
+    if (!recovery_batch_at(r, found->offset, true, &batch)
+        || batch.header.kind != BATCH_RECORDS) {
+        return false;
+    }
+    while (batch_next(&batch, &at, &record)) {
+        more = record.at[4] == RECORD_MESSAGE
+               && (record_flags_at(record.at) & RECORD_MORE) != 0;
+    }
+    return more;
+}
+
 /* Apply what was durable; find the doubtful batches that stand whole, one
  * behind the other, right after it. */
 static enum status replay_last(struct recovery *r, uint32_t from,
@@ -196,6 +216,11 @@ static enum status replay_last(struct recovery *r, uint32_t from,
         at += r->batches[i].len;
         tail->len += r->batches[i].len;
         tail->stop = ++i;
+    }
+    while (i > tail->first && breaks_chain(r, &r->batches[i - 1])) {
+        tail->stop = --i;
+        at -= r->batches[i].len;
+        tail->len -= r->batches[i].len;
     }
     tail->keep = at;
     r->out->torn_batches += r->batch_count - i;

@@ -106,6 +106,12 @@ MUST_CHECK enum status store_append(struct store *store,
                                     uint64_t now_us, struct store_commit *out,
                                     struct error *err);
 
+/* Messages with RECORD_MORE and the one behind them are a chain: at most
+ * PUBLISH_COUNT_MAX of them and ATOMIC_LEN_MAX bytes of records, whole in one
+ * span. Its messages go into one batch, or all are refused (those stored before
+ * are dropped as ever); a crash leaves all or none. A chain that is too long or
+ * has no end is refused. */
+
 /* The same for what store_upkeep() wrote: a batch of its own kind, whose
  * messages keep the number and time they have. Nothing is numbered, dropped or
  * refused; the other records (trims) get their time. Takes what fits one batch,
