@@ -201,10 +201,10 @@ static enum status catch_up(struct run *run)
 
 static void skip_deleted(struct search *s, uint64_t first)
 {
-    if (s->order.from > 0 && s->order.from < first) {
-        uint64_t last = s->to < first - 1 ? s->to : first - 1;
+    uint64_t last = s->to < first - 1 ? s->to : first - 1;
 
-        s->deleted = (struct seq_range) { s->order.from, last };
+    if (s->next <= last) {
+        s->deleted = (struct seq_range) { s->next, last };
     }
     s->next = first;
 }
@@ -216,13 +216,13 @@ static enum status lose_forth(struct run *run, enum status status,
     uint64_t seq = s->next;
     uint64_t last = seq;
 
+    if (catch_up(run) != STATUS_OK) {
+        return STATUS_NOT_FOUND;
+    }
+    if (dispatch_first_seq(run->topic) > seq) {
+        return STATUS_OK; /* it was deleted just now */
+    }
     if (status == STATUS_NOT_FOUND) {
-        if (catch_up(run) != STATUS_OK) {
-            return STATUS_NOT_FOUND;
-        }
-        if (dispatch_first_seq(run->topic) > seq) {
-            return STATUS_OK; /* it was deleted just now */
-        }
         last = next_seq > seq ? next_seq - 1 : dispatch_last_seq(run->topic);
     }
     last = last < s->to ? last : s->to;
@@ -277,17 +277,15 @@ static bool step_forth(struct run *run, enum status *failed)
 
 /* ---- back, and forth again ---- */
 
-static enum status lose_back(struct run *run, enum status status, uint64_t seq)
+static enum status lose_back(struct run *run, uint64_t seq)
 {
     struct search *s = run->search;
 
-    if (status == STATUS_NOT_FOUND) {
-        if (catch_up(run) != STATUS_OK) {
-            return STATUS_NOT_FOUND;
-        }
-        if (dispatch_first_seq(run->topic) > seq) {
-            return STATUS_OK; /* the next step sees it */
-        }
+    if (catch_up(run) != STATUS_OK) {
+        return STATUS_NOT_FOUND;
+    }
+    if (dispatch_first_seq(run->topic) > seq) {
+        return STATUS_OK; /* the next step sees it */
     }
     s->scanned++;
     s->next = seq;
@@ -313,7 +311,7 @@ static bool step_back(struct run *run, enum status *failed)
                            NULL);
     if (status != STATUS_OK) {
         *failed = status == STATUS_NOT_FOUND || status == STATUS_CORRUPT
-                      ? lose_back(run, status, seq)
+                      ? lose_back(run, seq)
                       : status;
         return *failed != STATUS_OK;
     }
@@ -342,8 +340,10 @@ static bool step_give(struct run *run)
         return true;
     }
     seq = s->seqs[s->found - 1 - s->given++];
-    if (dispatch_read(run->dispatch, &s->cursor, run->topic, seq, &record, NULL)
-        == STATUS_OK) {
+    if (seq >= dispatch_first_seq(run->topic)
+        && dispatch_read(run->dispatch, &s->cursor, run->topic, seq, &record,
+                         NULL)
+               == STATUS_OK) {
         give(run, &record, seq);
     }
     return false;

@@ -167,16 +167,13 @@ static enum status never_there(const struct topic *topic, uint64_t seq,
                      "kept is %llu",
                      (unsigned long long)seq, topic->name,
                      (unsigned long long)first);
-        r->allowed = first;
     } else {
         (void)refuse(r, STATUS_NOT_FOUND, "seq",
                      "message %llu of %s is not there yet; the last one is "
                      "%llu",
                      (unsigned long long)seq, topic->name,
                      (unsigned long long)last);
-        r->allowed = last;
     }
-    r->used = seq;
     return STATUS_NOT_FOUND;
 }
 

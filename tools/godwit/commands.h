@@ -7,6 +7,9 @@
 int cmd_pub(int argc, char **argv);
 int cmd_sub(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
+int cmd_peek(int argc, char **argv);
+int cmd_search(int argc, char **argv);
+int cmd_tail(int argc, char **argv);
 int cmd_topic(int argc, char **argv);
 int cmd_group(int argc, char **argv);
 int cmd_app(int argc, char **argv);

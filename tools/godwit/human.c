@@ -87,6 +87,29 @@ char *human_age(char text[HUMAN_LEN], uint64_t ms)
     return human_ms(text, ms);
 }
 
+char *human_about(char text[HUMAN_LEN], uint64_t us)
+{
+    static const struct {
+        const char *name;
+        uint64_t us; /* from here on it is told in the unit ... */
+        uint64_t unit_us;
+    } units[] = {
+        { "d", UINT64_C(48) * 3600 * 1000000, UINT64_C(24) * 3600 * 1000000 },
+        { "h", UINT64_C(120) * 60 * 1000000, UINT64_C(3600) * 1000000 },
+        { "min", 120 * 1000000, 60 * 1000000 },
+        { "s", 1000000, 1000000 },
+        { "ms", 0, 1000 }
+    };
+    size_t i = 0;
+
+    while (us < units[i].us) {
+        i++;
+    }
+    snprintf(text, HUMAN_LEN, "%" PRIu64 " %s", us / units[i].unit_us,
+             units[i].name);
+    return text;
+}
+
 char *human_time(char text[HUMAN_LEN], uint64_t time_us)
 {
     time_t seconds = (time_t)(time_us / 1000000);

@@ -115,6 +115,11 @@ static char *display_list(const struct json *list)
     return text;
 }
 
+bool json_flag(const struct json *value)
+{
+    return json_is_true(in(value));
+}
+
 char *json_display(const struct json *value)
 {
     if (value == NULL) {

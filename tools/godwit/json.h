@@ -5,6 +5,8 @@
 #include "proto/bytes.h"
 #include "proto/error.h"
 
+#include <stdbool.h>
+
 /* A document or a part of one. Parts belong to their document. All questions
  * accept NULL and answer as for something absent. */
 struct json;
@@ -28,6 +30,8 @@ const char *json_member(const struct json *object, size_t index,
 const char *json_text(const struct json *value, const char *absent);
 /* A whole number, also one written as text (64-bit numbers are on our wire). */
 uint64_t json_number(const struct json *value, uint64_t absent);
+/* Is it there, and true? */
+bool json_flag(const struct json *value);
 
 /* Any value in the way a person wants to read it: text without quotes, lists
  * with commas. The caller frees it; NULL: absent or out of memory. */

@@ -237,7 +237,7 @@ static void numbers_of(const struct json *refused, char *text, size_t len)
     size_t at = 0;
 
     text[0] = '\0';
-    if (used != 0 || allowed != 0) {
+    if (allowed != 0) {
         at = (size_t)snprintf(text, len, " (%s%s%s", limit,
                               scope[0] != '\0' ? " of " : "", scope);
         if (at < len) {
@@ -367,6 +367,51 @@ int session_report(struct session *s, const char *path, const char *member,
 
     if (code == EXIT_OK && json_get(document, member) == NULL) {
         code = report_refusal(&response, document);
+    }
+    godwit_response_fini(&response);
+    if (code == EXIT_OK) {
+        *answer = document;
+    } else {
+        json_free(document);
+    }
+    return code;
+}
+
+static bool is_stopping(const struct json *document)
+{
+    const struct json *refused = json_get(document, "refused");
+    const char *word = json_text(json_get(refused, "status"), "");
+
+    return strcmp(word, status_word(STATUS_CLOSED)) == 0;
+}
+
+int session_try(struct session *s, const char *path, struct json **answer,
+                bool *lost)
+{
+    struct godwit_response response = { 0 };
+    struct json *document = NULL;
+    struct error err = { 0 };
+    enum godwit_status status =
+        godwit_call(s->client, "GET", path, NULL, &response, CALL_TIMEOUT_MS);
+    int code = EXIT_OK;
+
+    if (status == GODWIT_OK && response.body_len > 0
+        && json_parse(slice_of(response.body, response.body_len), &document,
+                      &err)
+               != STATUS_OK) {
+        document = NULL;
+    }
+    *lost = status == GODWIT_IO || status == GODWIT_CLOSED
+            || status == GODWIT_TIMEOUT || is_stopping(document);
+    if (*lost) {
+        code = EXIT_UNREACHABLE;
+    } else if (status != GODWIT_OK) {
+        code = session_failed(s, "the request failed", status);
+    } else if (response.code >= 400) {
+        code = report_refusal(&response, document);
+    } else if (document == NULL) {
+        code = fail(EXIT_FAILED, "the broker's answer to GET %s: %s", path,
+                    err.text);
     }
     godwit_response_fini(&response);
     if (code == EXIT_OK) {

@@ -67,6 +67,12 @@ int session_report(struct session *s, const char *path, const char *member,
  * it. NULL: it failed. */
 char *session_fetch(struct session *s, const char *path);
 
+/* A GET of somebody who waits for a broker that is away for a while: *lost, and
+ * nothing was said, when there is no connection or the broker is being stopped.
+ * Otherwise as session_call(). */
+int session_try(struct session *s, const char *path, struct json **answer,
+                bool *lost);
+
 /* Say on stderr why a call on the client failed. Returns the exit code. */
 int session_failed(struct session *s, const char *what,
                    enum godwit_status status);
