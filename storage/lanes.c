@@ -200,8 +200,8 @@ static enum status discard(struct lane *lane, struct seq_range range)
     return status;
 }
 
-enum status lane_settle(struct lane *lane, enum record_kind how,
-                        struct seq_range range)
+enum status lane_settle_as(struct lane *lane, enum record_kind how,
+                           struct seq_range range)
 {
     enum status status;
 
@@ -436,7 +436,7 @@ static enum status apply_range(struct lane *lane, enum record_kind kind,
         range.first = range.first < first_seq ? first_seq : range.first;
         return range.first <= range.last ? lane_bury(lane, range) : STATUS_OK;
     }
-    return lane_settle(lane, kind, range);
+    return lane_settle_as(lane, kind, range);
 }
 
 static enum status apply_ranges(struct lane *lane, struct lane_record *record,

@@ -49,8 +49,8 @@ void lanes_drop(struct lanes *lanes,
 
 /* Settled by an ack, a gap, its time, the filter, or (of those, only the dead)
  * a discard. Those that are settled already stay as they are. */
-MUST_CHECK enum status lane_settle(struct lane *lane, enum record_kind how,
-                                   struct seq_range range);
+MUST_CHECK enum status lane_settle_as(struct lane *lane, enum record_kind how,
+                                      struct seq_range range);
 /* Ignored when the message is settled. */
 MUST_CHECK enum status lane_retry(struct lane *lane, const struct retry *retry);
 /* Those not settled are dead; and dead ones are not, with no attempts yet. */

@@ -316,10 +316,10 @@ Test(lane, without_anything_new_has_the_value_it_always_had)
     struct bytes value = { 0 };
 
     cr_assert(eq(int,
-                 lane_settle(&lane, RECORD_ACK, (struct seq_range) { 1, 5 }),
+                 lane_settle_as(&lane, RECORD_ACK, (struct seq_range) { 1, 5 }),
                  STATUS_OK));
     cr_assert(eq(int,
-                 lane_settle(&lane, RECORD_GAP, (struct seq_range) { 7, 7 }),
+                 lane_settle_as(&lane, RECORD_GAP, (struct seq_range) { 7, 7 }),
                  STATUS_OK));
     cr_assert(eq(int, lane_retry(&lane, &retry), STATUS_OK));
     cr_assert(eq(int, lane_write(&lane, &value), STATUS_OK));
