@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Tag, id, delay, time to live, all or nothing: what a publish may ask for."""
+import json
 import os
 import sys
 import time
@@ -226,6 +227,74 @@ def an_atomic_batch_sent_again_is_a_duplicate(env):
                     [(i + 1, turn == 1) for i in range(4)], f"turn {turn}")
         broker.restart()
     check_equal(last_seq(broker.http()), 4, "last seq")
+
+
+# ---- the command line ----
+
+@case(short=True)
+def the_command_line_says_them_all(env):
+    broker, http = with_orders(env)
+    broker.godwit("pub", "orders", "--key", "k", "--tag", "red", "--id", "o-1", "--ttl", "7d",
+                  "--deliver-at", "2020-01-31T18:00", stdin=b"hello\n")
+    done = broker.godwit("pub", "orders", "--id", "o-1", "--json", stdin=b"again\n")
+    check_equal(json.loads(done.stdout)["duplicates"], 1, "duplicates of the second run")
+    rows = b"id,kind,text\n7,red,one\n8,blue,two\n7,red,one\n"
+    broker.godwit("pub", "orders", "--format", "csv", "--id-field", "id", "--tag-field", "kind",
+                  stdin=rows)
+    broker.godwit("pub", "orders", "--format", "json", "--key-field", "k", "--id-field", "n",
+                  stdin=b'{"k":"a","n":9}\n')
+    shown = broker.godwit("sub", "work", "--json", "--count", "4").stdout.decode().splitlines()
+    shown = [json.loads(line) for line in shown]
+    check_equal([{k: m[k] for k in ("key", "tag", "id", "ttl_ms", "deliver_at_ms", "body")
+                  if k in m} for m in shown],
+                [{"key": "k", "tag": "red", "id": "o-1", "ttl_ms": 7 * DAY_MS,
+                  "deliver_at_ms": 1580493600000, "body": "hello"},
+                 {"tag": "red", "id": "7", "body": "7,red,one"},
+                 {"tag": "blue", "id": "8", "body": "8,blue,two"},
+                 {"key": "a", "id": "9", "body": '{"k":"a","n":9}'}], "shown")
+
+
+@case()
+def the_command_line_publishes_all_or_nothing(env):
+    broker, http = with_orders(env)
+    lines = b"".join(b"line %d\n" % i for i in range(1500))  # more than the usual window
+    broker.godwit("pub", "orders", "--atomic", stdin=lines)
+    check_equal(last_seq(http), 1500, "last seq")
+    broker.godwit("pub", "orders", "--atomic", stdin=b"x" * 1000000 + b"\n" + b"y" * 1000000
+                  + b"\n" + b"z" * 200000 + b"\n", check_code=1)
+    broker.godwit("pub", "orders", "--atomic", "--format", "json", stdin=b'{"a":1}\nno json\n',
+                  check_code=1)
+    broker.godwit("pub", "orders", "--atomic", "--tag", "t" * 129, stdin=b"a\nb\n", check_code=1)
+    check_equal(last_seq(http), 1500, "last seq after what was refused")
+    broker.godwit("pub", "orders", "--atomic", stdin=b"")
+
+
+@case()
+def the_command_line_refuses_contradictions(env):
+    broker = env.broker(start=False)
+    for words, said in [
+            (["--key", "a", "--key-field", "b", "--format", "csv"], b"--key and --key-field"),
+            (["--id-field", "b"], b"lines have no fields"),
+            (["--delay", "5s", "--deliver-at", "2030-01-01"], b"--delay and --deliver-at"),
+            (["--deliver-at", "2h"], b"--deliver-at 2h"),
+            (["--delay", "367d"], b"--delay 367d"), (["--delay", "5"], b"--delay"),
+            (["--ttl", "0s"], b"--ttl")]:
+        done = broker.godwit("pub", "orders", *words, stdin=b"", check_code=2, env=dict(os.environ))
+        check(said in done.stderr, f"{words}: {done.stderr}")
+    for words, said in [(["--nack", "--reject"], b"one of them"), (["--delay", "5s"], b"--nack"),
+                        (["--reason", "x"], b"--reason")]:
+        done = broker.godwit("sub", "work", *words, check_code=2, env=dict(os.environ))
+        check(said in done.stderr, f"{words}: {done.stderr}")
+
+
+@case()
+def the_command_line_nacks(env):
+    broker, http = with_orders(env)
+    broker.godwit("pub", "orders", stdin=b"a\nb\n")
+    done = broker.godwit("sub", "work", "--count", "2", "--nack", "--delay", "1s", "--reason", "no")
+    check(b"2 nacks accepted" in done.stderr, f"{done.stderr}")
+    shown = broker.godwit("sub", "work", "--count", "2", "--json").stdout.decode().splitlines()
+    check_equal([json.loads(line)["attempt"] for line in shown], [2, 2], "attempts")
 
 
 main()

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -13,6 +14,14 @@ static struct input *input;
 static struct input_message message;
 static struct error err;
 static int fd = -1;
+
+static enum status open_on(int from, int stop, enum input_format format,
+                           const char *key_field)
+{
+    const struct input_fields fields = { { key_field } };
+
+    return input_open(&input, from, stop, format, &fields);
+}
 
 static void give(enum input_format format, const char *key_field,
                  const void *from, size_t len)
@@ -24,7 +33,7 @@ static void give(enum input_format format, const char *key_field,
     unlink(path);
     cr_assert_eq(write(fd, from, len), (ssize_t)len);
     cr_assert_eq(lseek(fd, 0, SEEK_SET), 0);
-    cr_assert_eq(input_open(&input, fd, -1, format, key_field), STATUS_OK);
+    cr_assert_eq(open_on(fd, -1, format, key_field), STATUS_OK);
 }
 
 static void give_text(enum input_format format, const char *key_field,
@@ -41,10 +50,10 @@ static void expect(const char *body, const char *key)
     cr_assert(slice_is(message.body, body), "\"%.*s\"", (int)message.body.len,
               (const char *)message.body.at);
     if (key == NULL) {
-        cr_assert_null(message.key);
+        cr_assert_null(message.part[INPUT_KEY]);
     } else {
-        cr_assert_not_null(message.key);
-        cr_assert_str_eq(message.key, key);
+        cr_assert_not_null(message.part[INPUT_KEY]);
+        cr_assert_str_eq(message.part[INPUT_KEY], key);
     }
 }
 
@@ -195,7 +204,7 @@ Test(input, the_longest_body_passes_and_one_byte_more_does_not)
 Test(input, an_endless_line_is_refused_in_bounded_memory)
 {
     fd = open("/dev/zero", O_RDONLY);
-    cr_assert_eq(input_open(&input, fd, -1, INPUT_LINES, NULL), STATUS_OK);
+    cr_assert_eq(open_on(fd, -1, INPUT_LINES, NULL), STATUS_OK);
     expect_status(STATUS_TOO_LARGE);
 }
 
@@ -208,7 +217,7 @@ Test(input, the_longest_key_passes_and_one_byte_more_does_not)
     memset(text + 3 + KEY_LEN_MAX, 'b', KEY_LEN_MAX + 1);
     give_text(INPUT_CSV, "k", text);
     expect_status(STATUS_OK);
-    cr_assert_eq(strlen(message.key), KEY_LEN_MAX);
+    cr_assert_eq(strlen(message.part[INPUT_KEY]), KEY_LEN_MAX);
     expect_status(STATUS_INVALID);
     cr_assert(strstr(err.text, "has 1025 bytes; allowed are 1024") != NULL);
 }
@@ -220,8 +229,7 @@ Test(input, a_stop_ends_the_wait)
 
     cr_assert_eq(pipe(in), 0);
     cr_assert_eq(pipe(stop), 0);
-    cr_assert_eq(input_open(&input, in[0], stop[0], INPUT_LINES, NULL),
-                 STATUS_OK);
+    cr_assert_eq(open_on(in[0], stop[0], INPUT_LINES, NULL), STATUS_OK);
     cr_assert_eq(write(in[1], "a\nb", 3), 3);
     expect("a", NULL);
     cr_assert_eq(write(stop[1], "", 1), 1);
@@ -237,7 +245,7 @@ Test(input, pieces_of_any_size_give_the_same_rows)
         int in[2];
 
         cr_assert_eq(pipe(in), 0);
-        cr_assert_eq(input_open(&input, in[0], -1, INPUT_CSV, "t"), STATUS_OK);
+        cr_assert_eq(open_on(in[0], -1, INPUT_CSV, "t"), STATUS_OK);
         if (fork() == 0) {
             for (size_t at = 0; at < sizeof text - 1; at += piece) {
                 size_t n = sizeof text - 1 - at;
@@ -259,4 +267,55 @@ Test(input, pieces_of_any_size_give_the_same_rows)
         input = NULL;
         close(in[0]);
     }
+}
+
+static void expect_parts(const char *key, const char *tag, const char *id)
+{
+    cr_assert_eq(input_next(input, &message, &err), STATUS_OK, "%s", err.text);
+    cr_assert_str_eq(message.part[INPUT_KEY], key);
+    cr_assert_str_eq(message.part[INPUT_TAG], tag);
+    cr_assert_str_eq(message.part[INPUT_ID], id);
+}
+
+Test(input, a_row_or_document_has_a_key_a_tag_and_an_id)
+{
+    static const struct input_fields fields = { { "k", "t", "n" } };
+
+    give_text(INPUT_CSV, NULL, "n,k,t\n7,\"a,b\",red\n8,c,\"\"\n9,d\n");
+    input_close(input);
+    cr_assert_eq(lseek(fd, 0, SEEK_SET), 0);
+    cr_assert_eq(input_open(&input, fd, -1, INPUT_CSV, &fields), STATUS_OK);
+    expect_parts("a,b", "red", "7");
+    cr_assert_eq(input_next(input, &message, &err), STATUS_OK);
+    cr_assert_null(message.part[INPUT_TAG], "empty is none");
+    expect_status(STATUS_INVALID); /* no third column */
+    cr_assert_not_null(strstr(err.text, "\"t\""));
+    tear_down();
+    give_text(INPUT_JSON, NULL,
+              "{\"k\":\"a\",\"t\":\"red\",\"n\":7}\n{\"k\":1,\"t\":2}");
+    input_close(input);
+    cr_assert_eq(lseek(fd, 0, SEEK_SET), 0);
+    cr_assert_eq(input_open(&input, fd, -1, INPUT_JSON, &fields), STATUS_OK);
+    expect_parts("a", "red", "7");
+    expect_status(STATUS_INVALID);
+    cr_assert_not_null(strstr(err.text, "named \"n\""));
+}
+
+Test(input, a_tag_and_an_id_have_bounds)
+{
+    char text[512];
+    static const struct input_fields fields = { { NULL, "t", "t" } };
+
+    for (int len = TAG_LEN_MAX; len <= TAG_LEN_MAX + 1; len++) {
+        snprintf(text, sizeof text, "t\n%0*d\n", len, 7);
+        give_text(INPUT_CSV, NULL, text);
+        input_close(input);
+        cr_assert_eq(lseek(fd, 0, SEEK_SET), 0);
+        cr_assert_eq(input_open(&input, fd, -1, INPUT_CSV, &fields), STATUS_OK);
+        expect_status(len > TAG_LEN_MAX ? STATUS_INVALID : STATUS_OK);
+        if (len == TAG_LEN_MAX) {
+            tear_down();
+        }
+    }
+    cr_assert_not_null(strstr(err.text, "the tag in \"t\" has 129 bytes"));
 }

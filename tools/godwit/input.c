@@ -17,17 +17,21 @@ struct input {
     int fd;
     int stop_fd;
     enum input_format format;
-    const char *key_field;
+    struct input_fields fields;
     struct bytes buffer;
     bool at_end;
     size_t used; /* bytes of the message given last, consumed by the next call */
     uint64_t line;      /* where the next record begins, from 1 */
     uint64_t next_line; /* where the one behind it begins */
     bool header_read;
-    size_t key_index; /* CSV column of the key */
-    struct bytes key;
-    char *json_key;
+    size_t column[INPUT_PARTS]; /* CSV */
+    struct bytes text[INPUT_PARTS];
+    char *json_text[INPUT_PARTS];
 };
+
+static const char *const part_words[INPUT_PARTS] = { "key", "tag", "id" };
+static const size_t part_lens[INPUT_PARTS] = { KEY_LEN_MAX, TAG_LEN_MAX,
+                                               MESSAGE_ID_LEN_MAX };
 
 enum status input_format_of(const char *name, enum input_format *out)
 {
@@ -45,9 +49,11 @@ enum status input_format_of(const char *name, enum input_format *out)
 }
 
 enum status input_open(struct input **out, int fd, int stop_fd,
-                       enum input_format format, const char *key_field)
+                       enum input_format format,
+                       const struct input_fields *fields)
 {
     struct input *input = calloc(1, sizeof *input);
+    enum status status;
 
     if (input == NULL) {
         return STATUS_NOMEM;
@@ -55,11 +61,14 @@ enum status input_open(struct input **out, int fd, int stop_fd,
     input->fd = fd;
     input->stop_fd = stop_fd;
     input->format = format;
-    input->key_field = key_field;
+    input->fields = *fields;
     input->line = 1;
     input->next_line = 1;
-    if (bytes_reserve(&input->buffer, READ_LEN, BUFFER_LEN_MAX) != STATUS_OK
-        || bytes_reserve(&input->key, KEY_LEN_MAX, BODY_LEN_MAX) != STATUS_OK) {
+    status = bytes_reserve(&input->buffer, READ_LEN, BUFFER_LEN_MAX);
+    for (size_t i = 0; status == STATUS_OK && i < INPUT_PARTS; i++) {
+        status = bytes_reserve(&input->text[i], part_lens[i], BODY_LEN_MAX);
+    }
+    if (status != STATUS_OK) {
         input_close(input);
         return STATUS_NOMEM;
     }
@@ -73,8 +82,10 @@ void input_close(struct input *input)
         return;
     }
     bytes_fini(&input->buffer);
-    bytes_fini(&input->key);
-    free(input->json_key);
+    for (size_t i = 0; i < INPUT_PARTS; i++) {
+        bytes_fini(&input->text[i]);
+        free(input->json_text[i]);
+    }
     free(input);
 }
 
@@ -217,16 +228,38 @@ static enum status next_record(struct input *input, struct slice *out,
     return STATUS_OK;
 }
 
-static enum status no_column(const struct input *input, struct slice header,
+static enum status no_column(const char *name, struct slice header,
                              struct error *err)
 {
-    return error_set(
-        err, STATUS_CORRUPT, 0,
-        "the header row has no column \"%s\"; it reads: %.*s", input->key_field,
-        (int)(header.len < 200 ? header.len : 200), (const char *)header.at);
+    return error_set(err, STATUS_CORRUPT, 0,
+                     "the header row has no column \"%s\"; it reads: %.*s",
+                     name, (int)(header.len < 200 ? header.len : 200),
+                     (const char *)header.at);
 }
 
-/* Find the key's column in the header row. */
+static enum status find_column(struct input *input, enum input_part part,
+                               struct slice header, struct error *err)
+{
+    const char *name = input->fields.name[part];
+    struct bytes *text = &input->text[part];
+
+    for (size_t i = 0;; i++) {
+        enum status status = csv_field(header, i, text);
+
+        if (status == STATUS_NOT_FOUND) {
+            return no_column(name, header, err);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (slice_is(slice_of(bytes_begin(text), bytes_len(text)), name)) {
+            input->column[part] = i;
+            return STATUS_OK;
+        }
+    }
+}
+
+/* Find the parts' columns in the header row. */
 static enum status read_header(struct input *input, struct error *err)
 {
     struct slice header = { 0 };
@@ -239,82 +272,99 @@ static enum status read_header(struct input *input, struct error *err)
     if (header.len >= 3 && memcmp(header.at, "\xEF\xBB\xBF", 3) == 0) {
         header = slice_of(header.at + 3, header.len - 3); /* byte order mark */
     }
-    if (input->key_field == NULL) {
-        return STATUS_OK;
-    }
-    for (size_t i = 0;; i++) {
-        status = csv_field(header, i, &input->key);
-        if (status == STATUS_NOT_FOUND) {
-            return no_column(input, header, err);
-        }
-        if (status != STATUS_OK) {
-            return status;
-        }
-        if (slice_is(slice_of(bytes_begin(&input->key), bytes_len(&input->key)),
-                     input->key_field)) {
-            input->key_index = i;
-            return STATUS_OK;
+    for (unsigned i = 0; status == STATUS_OK && i < INPUT_PARTS; i++) {
+        if (input->fields.name[i] != NULL) {
+            status = find_column(input, (enum input_part)i, header, err);
         }
     }
+    return status;
 }
 
-/* Keys travel as C strings, and the broker has a bound for them. */
-static enum status check_key(const struct input *input, const char *key,
-                             size_t len, struct error *err)
+/* They travel as C strings, and the broker has bounds for them. */
+static enum status check_part(const struct input *input, enum input_part part,
+                              const char *text, size_t len, struct error *err)
 {
-    if (len > KEY_LEN_MAX) {
+    const char *name = input->fields.name[part];
+
+    if (len > part_lens[part]) {
         return error_set(err, STATUS_INVALID, 0,
-                         "line %" PRIu64 ": the key in \"%s\" has %zu bytes; "
-                         "allowed are %d",
-                         input->line, input->key_field, len, KEY_LEN_MAX);
+                         "line %" PRIu64 ": the %s in \"%s\" has %zu bytes; "
+                         "allowed are %zu",
+                         input->line, part_words[part], name, len,
+                         part_lens[part]);
     }
-    if (memchr(key, '\0', len) != NULL) {
+    if (memchr(text, '\0', len) != NULL) {
         return error_set(err, STATUS_INVALID, 0,
-                         "line %" PRIu64 ": the key in \"%s\" holds a NUL byte",
-                         input->line, input->key_field);
+                         "line %" PRIu64 ": the %s in \"%s\" holds a NUL byte",
+                         input->line, part_words[part], name);
     }
     return STATUS_OK;
 }
 
-static enum status csv_key(struct input *input, struct slice row,
-                           const char **key, struct error *err)
+static enum status csv_part(struct input *input, enum input_part part,
+                            struct slice row, const char **out,
+                            struct error *err)
 {
-    enum status status = csv_field(row, input->key_index, &input->key);
-    size_t len = bytes_len(&input->key);
+    struct bytes *text = &input->text[part];
+    enum status status = csv_field(row, input->column[part], text);
+    size_t len = bytes_len(text);
 
     if (status == STATUS_NOT_FOUND) {
         return error_set(err, STATUS_INVALID, 0,
                          "line %" PRIu64 ": the row has no column \"%s\"",
-                         input->line, input->key_field);
+                         input->line, input->fields.name[part]);
     }
     if (status == STATUS_OK) {
-        status = bytes_append(&input->key, "", 1);
+        status = bytes_append(text, "", 1);
     }
     if (status != STATUS_OK) {
         return status;
     }
-    *key = len > 0 ? (const char *)bytes_begin(&input->key) : NULL;
-    return check_key(input, (const char *)bytes_begin(&input->key), len, err);
+    *out = len > 0 ? (const char *)bytes_begin(text) : NULL;
+    return check_part(input, part, (const char *)bytes_begin(text), len, err);
 }
 
-static enum status json_key(struct input *input, const struct json *document,
-                            const char **key, struct error *err)
+static enum status json_part(struct input *input, enum input_part part,
+                             const struct json *document, const char **out,
+                             struct error *err)
 {
-    free(input->json_key);
-    input->json_key = json_key_text(json_get(document, input->key_field));
-    *key = input->json_key;
-    if (*key == NULL) {
+    const char *name = input->fields.name[part];
+
+    free(input->json_text[part]);
+    input->json_text[part] = json_key_text(json_get(document, name));
+    *out = input->json_text[part];
+    if (*out == NULL) {
         return error_set(err, STATUS_INVALID, 0,
                          "line %" PRIu64 ": the document has no text or number "
                          "named \"%s\"",
-                         input->line, input->key_field);
+                         input->line, name);
     }
-    return check_key(input, *key, strlen(*key), err);
+    return check_part(input, part, *out, strlen(*out), err);
 }
 
-/* Check one document, and take its key. */
+/* One part of each that has a field. `document` is NULL for CSV. */
+static enum status take_each(struct input *input, struct slice record,
+                             const struct json *document,
+                             struct input_message *out, struct error *err)
+{
+    enum status status = STATUS_OK;
+
+    for (unsigned i = 0; status == STATUS_OK && i < INPUT_PARTS; i++) {
+        enum input_part part = (enum input_part)i;
+
+        if (input->fields.name[part] == NULL) {
+            continue;
+        }
+        status = document == NULL
+                     ? csv_part(input, part, record, &out->part[part], err)
+                     : json_part(input, part, document, &out->part[part], err);
+    }
+    return status;
+}
+
+/* Check one document, and take its parts. */
 static enum status take_json(struct input *input, struct slice text,
-                             const char **key, struct error *err)
+                             struct input_message *out, struct error *err)
 {
     struct json *document = NULL;
     enum status status = json_parse(text, &document, err);
@@ -322,22 +372,21 @@ static enum status take_json(struct input *input, struct slice text,
     if (status != STATUS_OK) {
         return error_prefix(err, status, "line %" PRIu64, input->line);
     }
-    if (input->key_field != NULL) {
-        status = json_key(input, document, key, err);
-    }
+    status = take_each(input, text, document, out, err);
     json_free(document);
     return status;
 }
 
-static enum status take_key(struct input *input, struct slice record,
-                            const char **key, struct error *err)
+static enum status take_parts(struct input *input, struct slice record,
+                              struct input_message *out, struct error *err)
 {
-    *key = NULL;
-    if (input->format == INPUT_JSON) {
-        return take_json(input, record, key, err);
-    }
-    if (input->format == INPUT_CSV && input->key_field != NULL) {
-        return csv_key(input, record, key, err);
+    switch (input->format) {
+    case INPUT_JSON:
+        return take_json(input, record, out, err);
+    case INPUT_CSV:
+        return take_each(input, record, NULL, out, err);
+    case INPUT_LINES:
+        break;
     }
     return STATUS_OK;
 }
@@ -346,7 +395,7 @@ enum status input_next(struct input *input, struct input_message *out,
                        struct error *err)
 {
     struct slice record = { 0 };
-    const char *key;
+    struct input_message message = { .line = 0 };
     enum status status;
 
     if (input->format == INPUT_CSV && !input->header_read) {
@@ -367,12 +416,11 @@ enum status input_next(struct input *input, struct input_message *out,
                          ": a body of %zu bytes; allowed are %d",
                          input->line, record.len, BODY_LEN_MAX);
     }
-    status = take_key(input, record, &key, err);
-    if (status != STATUS_OK) {
-        return status;
+    message.body = record;
+    message.line = input->line;
+    status = take_parts(input, record, &message, err);
+    if (status == STATUS_OK) {
+        *out = message;
     }
-    *out = (struct input_message) { .body = record,
-                                    .key = key,
-                                    .line = input->line };
-    return STATUS_OK;
+    return status;
 }

@@ -11,18 +11,28 @@ enum input_format { INPUT_LINES, INPUT_CSV, INPUT_JSON };
 
 struct input;
 
+/* What a CSV column or a member of a JSON document may be to its message,
+ * besides a part of the body. */
+enum input_part { INPUT_KEY, INPUT_TAG, INPUT_ID };
+enum { INPUT_PARTS = INPUT_ID + 1 };
+
+/* The columns' or members' names; NULL: there is none. */
+struct input_fields {
+    const char *name[INPUT_PARTS];
+};
+
 struct input_message {
     struct slice body;
-    const char *key; /* ends with NUL; NULL: none */
-    uint64_t line;   /* where it began, from 1 */
+    const char *part[INPUT_PARTS]; /* end with NUL; NULL: none */
+    uint64_t line;                 /* where it began, from 1 */
 };
 
 /* Read from `fd`, which stays the caller's; `stop_fd` (or -1) makes a waiting
- * read give up as soon as it is readable. `key_field` (may be NULL) is kept,
- * not copied. STATUS_NOMEM. The caller ends it with input_close(). */
+ * read give up as soon as it is readable. The names are kept, not copied.
+ * STATUS_NOMEM. The caller ends it with input_close(). */
 MUST_CHECK enum status input_open(struct input **out, int fd, int stop_fd,
                                   enum input_format format,
-                                  const char *key_field);
+                                  const struct input_fields *fields);
 void input_close(struct input *input); /* accepts NULL */
 
 /* The next message, valid until the next call.

@@ -21,6 +21,30 @@ static void put_headers(struct json_writer *w,
     json_end(w, '}');
 }
 
+/* What few messages have. */
+static void put_options(struct json_writer *w,
+                        const struct godwit_delivery *delivery)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } times[] = { { "delay_ms", delivery->delay_ms },
+                  { "deliver_at_ms", delivery->deliver_at_ms },
+                  { "ttl_ms", delivery->ttl_ms } };
+
+    if (delivery->tag_len > 0) {
+        json_put_text(w, "tag", slice_of(delivery->tag, delivery->tag_len));
+    }
+    if (delivery->id_len > 0) {
+        json_put_text(w, "id", slice_of(delivery->id, delivery->id_len));
+    }
+    for (size_t i = 0; i < COUNT_OF(times); i++) {
+        if (times[i].value > 0) {
+            json_put_number(w, times[i].name, times[i].value);
+        }
+    }
+}
+
 static void put_body(struct json_writer *w, struct slice body)
 {
     if (body.len == 0) {
@@ -46,6 +70,7 @@ static enum status print_json(struct bytes *to,
     if (delivery->key_len > 0) {
         json_put_text(&w, "key", slice_of(delivery->key, delivery->key_len));
     }
+    put_options(&w, delivery);
     if (delivery->header_count > 0) {
         put_headers(&w, delivery);
     }

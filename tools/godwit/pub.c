@@ -4,12 +4,14 @@
 
 #include "proto/limits.h"
 #include "tools/bench/histogram.h"
+#include "tools/godwit/gather.h"
 #include "tools/godwit/human.h"
 #include "tools/godwit/input.h"
 #include "tools/godwit/interrupt.h"
 #include "tools/godwit/progress.h"
 #include "tools/godwit/receipt.h"
 #include "tools/godwit/session.h"
+#include "tools/godwit/when.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +42,18 @@ static const struct help help = {
         "not\n"
         "confirmed again; the broker drops what it has already.\n"
         "\n"
+        "With --key-field, --tag-field and --id-field each message has its "
+        "key, tag\n"
+        "or id from that column or member. Of the messages of a topic with one "
+        "id the\n"
+        "broker stores one, as long as it remembers the id: give one to what "
+        "may be\n"
+        "published twice, by a program that is run again for example.\n"
+        "\n"
+        "With --atomic all of the input is stored or none of it: up to 10,000 "
+        "messages\n"
+        "and 2 MiB.\n"
+        "\n"
         "With --receipts each confirm becomes a line on stdout:\n"
         "  TOPIC:SEQ:COUNT:SEGMENT:OFFSET:CHECKSUM\n"
         "which `godwit verify DIR --receipt LINE` looks for in a data folder "
@@ -52,6 +66,9 @@ static const struct help help = {
     .examples = "  echo hello | godwit pub greetings\n"
                 "  godwit pub orders --file orders.csv --format csv "
                 "--key-field order_id\n"
+                "  godwit pub orders --file orders.json --format json "
+                "--id-field order_id --atomic\n"
+                "  echo 'call back' | godwit pub todo --delay 2h --ttl 1d\n"
                 "  tail -f app.log | godwit pub logs --header host=$HOSTNAME\n",
 };
 
@@ -65,7 +82,10 @@ struct options {
     const char *file;
     const char *format_name;
     enum input_format format;
-    const char *key_field;
+    struct input_fields fields;
+    struct godwit_message message; /* what all of them have */
+    const char *deliver_at;
+    bool atomic;
     struct arg_list header_words;
     struct godwit_header headers[HEADER_COUNT_MAX];
     size_t header_count;
@@ -85,8 +105,9 @@ static struct {
     uint64_t bad_records;
     uint64_t begin_ns;
     struct progress progress;
-    bool cut_short; /* the input could not be read to its end */
-    bool stopped;   /* Ctrl-C */
+    struct gather gather; /* of --atomic */
+    bool cut_short;       /* the input could not be read to its end */
+    bool stopped;         /* Ctrl-C */
     /* the client's thread, until the client is closed */
     struct reason reasons[REASON_COUNT_MAX];
     enum godwit_status failure; /* of all that failed, unless `mixed` */
@@ -165,23 +186,82 @@ static void bad_record(const char *text)
     }
 }
 
-static enum godwit_status publish_one(struct session *s,
-                                      const struct options *o,
-                                      const struct input_message *in)
+static struct godwit_message message_of(const struct options *o,
+                                        const struct input_message *in)
 {
-    struct godwit_message message = { .key = in->key,
-                                      .headers = o->headers,
-                                      .header_count = o->header_count,
-                                      .body = in->body.at,
-                                      .body_len = in->body.len };
-    enum godwit_status status = godwit_publish(
-        s->client, o->topic, &message, on_confirm, time_as_arg(now_ns()));
+    struct godwit_message message = o->message;
 
-    if (status == GODWIT_OK) {
-        run.sent++;
-        run.bytes += in->body.len;
+    message.headers = o->headers;
+    message.header_count = o->header_count;
+    message.body = in->body.at;
+    message.body_len = in->body.len;
+    if (o->fields.name[INPUT_KEY] != NULL) {
+        message.key = in->part[INPUT_KEY];
     }
-    return status;
+    if (o->fields.name[INPUT_TAG] != NULL) {
+        message.tag = in->part[INPUT_TAG];
+    }
+    if (o->fields.name[INPUT_ID] != NULL) {
+        message.id = in->part[INPUT_ID];
+    }
+    return message;
+}
+
+static void count_sent(size_t messages, size_t bytes)
+{
+    run.sent += messages;
+    run.bytes += bytes;
+}
+
+/* An exit code. */
+static int publish_one(struct session *s, const struct options *o,
+                       const struct input_message *in)
+{
+    const struct godwit_message message = message_of(o, in);
+    enum godwit_status sent;
+    enum status status;
+
+    if (!o->atomic) {
+        sent = godwit_publish(s->client, o->topic, &message, on_confirm,
+                              time_as_arg(now_ns()));
+        if (sent != GODWIT_OK) {
+            return session_failed(s, "publishing stopped", sent);
+        }
+        count_sent(1, in->body.len);
+        return EXIT_OK;
+    }
+    status = gather_add(&run.gather, &message);
+    if (status == STATUS_TOO_LARGE) {
+        return fail(EXIT_FAILED,
+                    "line %" PRIu64 ": all or nothing is for up to %d messages "
+                    "and %d MiB; nothing was published",
+                    in->line, PUBLISH_COUNT_MAX, ATOMIC_LEN_MAX / 1024 / 1024);
+    }
+    return status == STATUS_OK ? EXIT_OK
+                               : fail(EXIT_FAILED, "%s", status_text(status));
+}
+
+/* The whole input is there: all of it at once. */
+static int publish_gathered(struct session *s, const struct options *o)
+{
+    enum godwit_status sent;
+
+    if (run.bad_records > 0) {
+        run.cut_short = true;
+        return fail(EXIT_FAILED, "%s: nothing was published", o->topic);
+    }
+    if (run.gather.count == 0) {
+        return EXIT_OK;
+    }
+    sent = godwit_publish_atomic(s->client, o->topic, run.gather.messages,
+                                 run.gather.count, on_confirm,
+                                 time_as_arg(now_ns()));
+    if (sent != GODWIT_OK) {
+        run.cut_short = true;
+        return session_failed(s, "nothing was published", sent);
+    }
+    count_sent(run.gather.count, run.gather.bytes);
+    return EXIT_OK;
 }
 
 /* Read and publish until the input ends. Returns an exit code. */
@@ -192,8 +272,11 @@ static int publish_all(struct session *s, const struct options *o,
         struct input_message in;
         struct error err = { 0 };
         enum status status = input_next(input, &in, &err);
-        enum godwit_status sent;
+        int code;
 
+        if (status == STATUS_CLOSED && o->atomic) {
+            return publish_gathered(s, o);
+        }
         if (status == STATUS_CLOSED || status == STATUS_AGAIN) {
             return EXIT_OK;
         }
@@ -206,10 +289,10 @@ static int publish_all(struct session *s, const struct options *o,
             return fail(EXIT_USAGE, "%s",
                         err.text[0] != '\0' ? err.text : status_text(status));
         }
-        sent = publish_one(s, o, &in);
-        if (sent != GODWIT_OK) {
+        code = publish_one(s, o, &in);
+        if (code != EXIT_OK) {
             run.cut_short = true;
-            return session_failed(s, "publishing stopped", sent);
+            return code;
         }
         progress_show(&run.progress, atomic_load(&run.confirmed));
     }
@@ -396,8 +479,64 @@ static void init_receipts(const struct options *o)
     }
 }
 
+/* One of a word for all messages and a field for each. */
+static int check_part(const struct options *o, enum input_part part,
+                      const char *name, const char *word)
+{
+    const char *field = o->fields.name[part];
+
+    if (field != NULL && o->format == INPUT_LINES) {
+        return fail(EXIT_USAGE,
+                    "--%s-field needs --format csv or json: lines have no "
+                    "fields",
+                    name);
+    }
+    if (field != NULL && word != NULL) {
+        return fail(EXIT_USAGE, "--%s and --%s-field: one of the two", name,
+                    name);
+    }
+    return EXIT_OK;
+}
+
+static int check_parts(const struct options *o)
+{
+    int code = check_part(o, INPUT_KEY, "key", o->message.key);
+
+    if (code == EXIT_OK) {
+        code = check_part(o, INPUT_TAG, "tag", o->message.tag);
+    }
+    if (code == EXIT_OK) {
+        code = check_part(o, INPUT_ID, "id", o->message.id);
+    }
+    return code;
+}
+
+/* A date: "2h" would be two hours ago. */
+static int check_deliver_at(struct options *o)
+{
+    uint64_t time_us;
+
+    if (o->deliver_at == NULL) {
+        return EXIT_OK;
+    }
+    if (o->message.delay_ms != 0) {
+        return fail(EXIT_USAGE, "--delay and --deliver-at: one of the two");
+    }
+    if (strchr(o->deliver_at, '-') == NULL
+        || !when_parse(o->deliver_at, 0, &time_us)) {
+        return fail(EXIT_USAGE,
+                    "--deliver-at %s: expected a time such as "
+                    "2027-01-31T18:00 (UTC)",
+                    o->deliver_at);
+    }
+    o->message.deliver_at_ms = time_us / 1000;
+    return EXIT_OK;
+}
+
 static int check_options(struct options *o)
 {
+    int code;
+
     if (!check_name("topic", o->topic)) {
         return EXIT_USAGE;
     }
@@ -405,12 +544,14 @@ static int check_options(struct options *o)
         return fail(EXIT_USAGE, "--format %s: expected lines, csv or json",
                     o->format_name);
     }
-    if (o->key_field != NULL && o->format == INPUT_LINES) {
-        return fail(EXIT_USAGE,
-                    "--key-field needs --format csv or json: lines have no "
-                    "fields");
+    code = check_parts(o);
+    if (code == EXIT_OK) {
+        code = check_deliver_at(o);
     }
-    return split_headers(o);
+    if (o->atomic && o->window < PUBLISH_COUNT_MAX) {
+        o->window = PUBLISH_COUNT_MAX;
+    }
+    return code == EXIT_OK ? split_headers(o) : code;
 }
 
 static int open_input(const struct options *o, struct input **input, int *fd)
@@ -425,7 +566,7 @@ static int open_input(const struct options *o, struct input **input, int *fd)
         fputs("godwit: reading messages from the terminal, Ctrl-D ends\n",
               stderr);
     }
-    if (input_open(input, *fd, interrupt_fd(), o->format, o->key_field)
+    if (input_open(input, *fd, interrupt_fd(), o->format, &o->fields)
         != STATUS_OK) {
         return fail(EXIT_FAILED, "out of memory");
     }
@@ -443,8 +584,28 @@ int cmd_pub(int argc, char **argv)
           0 },
         { "format", ARG_TEXT, &o.format_name, "lines|csv|json",
           "how the input is cut into messages; default lines", 0, 0 },
-        { "key-field", ARG_TEXT, &o.key_field, "NAME",
+        { "key", ARG_TEXT, &o.message.key, "TEXT", "the key of every message",
+          0, 0 },
+        { "key-field", ARG_TEXT, &o.fields.name[INPUT_KEY], "NAME",
           "the CSV column or JSON member that is the message's key", 0, 0 },
+        { "tag", ARG_TEXT, &o.message.tag, "TEXT", "the tag of every message",
+          0, 0 },
+        { "tag-field", ARG_TEXT, &o.fields.name[INPUT_TAG], "NAME",
+          "the column or member that is the message's tag", 0, 0 },
+        { "id", ARG_TEXT, &o.message.id, "TEXT",
+          "the id of the message: of several only the first is stored", 0, 0 },
+        { "id-field", ARG_TEXT, &o.fields.name[INPUT_ID], "NAME",
+          "the column or member that is the message's id", 0, 0 },
+        { "delay", ARG_AGE, &o.message.delay_ms, "TIME",
+          "deliver so long after it is stored: 90s, 15m, 12h, 7d", 1,
+          PUBLISH_DELAY_MS_MAX },
+        { "deliver-at", ARG_TEXT, &o.deliver_at, "TIME",
+          "deliver at this time, in UTC: 2027-01-31T18:00", 0, 0 },
+        { "ttl", ARG_AGE, &o.message.ttl_ms, "TIME",
+          "do not deliver so long after that: 90s, 15m, 12h, 7d", 1,
+          TTL_MS_MAX },
+        { "atomic", ARG_FLAG, &o.atomic, NULL, "all of the input or nothing", 0,
+          0 },
         { "header", ARG_LIST, &o.header_words, "NAME=VALUE",
           "a header of every message; may be repeated", 0, 0 },
         { "window", ARG_COUNT, &o.window, "N",
@@ -487,6 +648,7 @@ int cmd_pub(int argc, char **argv)
             code = finish(&session, &o, publish_all(&session, &o, input));
         }
     }
+    gather_fini(&run.gather);
     input_close(input);
     if (fd > STDIN_FILENO) {
         close(fd);

@@ -22,18 +22,24 @@ static const struct help help = {
             "message\n"
             "that is pushed, one line a message (with --json: one object a "
             "line, with\n"
-            "topic, seq, attempt, time, key, headers and body). A message is "
-            "acked\n"
-            "after its line was written. Runs until --count, --idle, Ctrl-C or "
+            "topic, seq, attempt, time, key, tag, headers, body and so on). A "
+            "message is\n"
+            "acked after its line was written. Runs until --count, --idle, "
+            "Ctrl-C or "
             "SIGTERM;\n"
             "then the last acks are sent and their outcomes awaited.\n"
             "\n"
             "With --no-ack nothing is acked: what was shown goes back to the "
             "group when\n"
-            "the command ends (or earlier, when its lease runs out).\n",
+            "the command ends (or earlier, when its lease runs out). With "
+            "--nack each\n"
+            "message counts as failed and comes again after the group's "
+            "backoff, with\n"
+            "--reject it is dead at once; --reason stands in its history.\n",
     .examples = "  godwit sub billing\n"
                 "  godwit sub billing --count 10 --json | jq -r .key\n"
-                "  godwit sub billing --no-ack --idle 2       # just look\n",
+                "  godwit sub billing --no-ack --idle 2       # just look\n"
+                "  godwit sub billing --count 1 --reject --reason 'bad date'\n",
 };
 
 struct options {
@@ -42,6 +48,11 @@ struct options {
     uint64_t idle_ms;
     uint64_t credit;
     bool no_ack;
+    bool nack;
+    bool reject;
+    enum godwit_action action; /* of the three */
+    const char *reason;
+    uint64_t delay_ms;
     bool json;
     bool quiet;
 };
@@ -130,14 +141,16 @@ static void on_gap(void *arg, const char *topic, uint64_t first, uint64_t last)
          topic, first, last);
 }
 
-/* Acks what has just been written. */
+/* Settles what has just been written. */
 static void settle_written(struct sub *sub)
 {
+    const struct options *o = sub->options;
+
     for (size_t i = 0; i < sub->writing.range_count; i++) {
         const struct outlet_range *r = &sub->writing.ranges[i];
         enum godwit_status status =
-            godwit_settle(sub->session.client, GODWIT_DO_ACK, r->topic,
-                          r->first, r->last, 0, NULL);
+            godwit_settle(sub->session.client, o->action, r->topic, r->first,
+                          r->last, o->delay_ms, o->reason);
 
         if (status != GODWIT_OK) {
             atomic_fetch_add(&sub->unknown, r->last - r->first + 1);
@@ -220,6 +233,21 @@ static void await_outcomes(struct sub *sub)
     }
 }
 
+static const char *action_words(enum godwit_action action, uint64_t count)
+{
+    switch (action) {
+    case GODWIT_DO_NACK:
+        return plural(count, "nack", "nacks");
+    case GODWIT_DO_REJECT:
+        return plural(count, "reject", "rejects");
+    case GODWIT_DO_ACK:
+    case GODWIT_DO_RELEASE:
+    case GODWIT_DO_EXTEND:
+        break;
+    }
+    return plural(count, "ack", "acks");
+}
+
 static void print_summary(const struct sub *sub)
 {
     uint64_t asked = sub->options->no_ack ? 0 : sub->written;
@@ -242,7 +270,7 @@ static void print_summary(const struct sub *sub)
         return;
     }
     fprintf(stderr, "; %s %s accepted", human_count(a, sub->accepted),
-            plural(sub->accepted, "ack", "acks"));
+            action_words(sub->options->action, sub->accepted));
     if (sub->late > 0) {
         fprintf(stderr, ", %s late (the lease had moved on)",
                 human_count(a, sub->late));
@@ -328,6 +356,29 @@ static int run(struct sub *sub, struct session_options *so, uint64_t give_up_ms)
     return finish(sub, receive(sub));
 }
 
+static int check_options(struct options *o)
+{
+    if (!check_name("group", o->group)) {
+        return EXIT_USAGE;
+    }
+    if (o->no_ack + o->nack + o->reject > 1) {
+        return fail(EXIT_USAGE, "--no-ack, --nack and --reject: one of them");
+    }
+    if (o->delay_ms != 0 && !o->nack) {
+        return fail(EXIT_USAGE, "--delay is for --nack");
+    }
+    if (o->reason != NULL && !o->nack && !o->reject) {
+        return fail(EXIT_USAGE, "--reason is for --nack and --reject");
+    }
+    if (o->reason != NULL && strlen(o->reason) > REASON_LEN_MAX) {
+        return fail(EXIT_USAGE, "--reason: at most %d bytes", REASON_LEN_MAX);
+    }
+    o->action = o->nack     ? GODWIT_DO_NACK
+                : o->reject ? GODWIT_DO_REJECT
+                            : GODWIT_DO_ACK;
+    return EXIT_OK;
+}
+
 int cmd_sub(int argc, char **argv)
 {
     struct session_options so;
@@ -339,6 +390,15 @@ int cmd_sub(int argc, char **argv)
         { "idle", ARG_SECONDS, &o.idle_ms, "SECONDS",
           "end after so long without a message", 1, 24 * 3600 * 1000 },
         { "no-ack", ARG_FLAG, &o.no_ack, NULL, "show without taking", 0, 0 },
+        { "nack", ARG_FLAG, &o.nack, NULL, "show, and say that it failed", 0,
+          0 },
+        { "reject", ARG_FLAG, &o.reject, NULL,
+          "show, and send it to the dead letters", 0, 0 },
+        { "reason", ARG_TEXT, &o.reason, "TEXT", "of --nack or --reject", 0,
+          0 },
+        { "delay", ARG_AGE, &o.delay_ms, "TIME",
+          "of --nack: again after this, not the group's backoff; 90s, 15m, 12h",
+          1, DELAY_MS_MAX },
         { "json", ARG_FLAG, &o.json, NULL, "one JSON object a line", 0, 0 },
         { "credit", ARG_COUNT, &o.credit, "N",
           "messages on their way and not yet acked at most; default 1000", 1,
@@ -358,10 +418,10 @@ int cmd_sub(int argc, char **argv)
         return parsed.code;
     }
     o.group = parsed.operands.at[0];
-    if (!check_name("group", o.group)) {
-        return EXIT_USAGE;
+    code = check_options(&o);
+    if (code == EXIT_OK) {
+        code = session_resolve(&so);
     }
-    code = session_resolve(&so);
     if (code != EXIT_OK) {
         return code;
     }
