@@ -82,8 +82,8 @@ enum {
     /* groups */
     LANE_COUNT_MAX = 1000000, /* pairs of a group and a topic it takes */
     GROUP_PATTERN_COUNT_MAX = 32,
-    FROM_TIME_TOPIC_COUNT_MAX = 1024, /* topics of a group that begins at a
-                                       * time: a search in the log for each */
+    FROM_TIME_TOPIC_COUNT_MAX = 256, /* topics of a group that begins at a
+                                      * time: a search in the log for each */
     APP_GRANT_COUNT_MAX = 64,
     GROUP_IN_FLIGHT_DEFAULT = 262144,
     GROUP_IN_FLIGHT_MAX = 16 * 1024 * 1024, /* unsettled of one group */
@@ -146,14 +146,16 @@ enum {
     REPLAY_BYTES_EARLY = 16 * 1024 * 1024, /* so many when they are quick */
 
     /* the store's memory */
-    PRODUCER_COUNT_MAX = 131072, /* producers remembered */
-    PRODUCER_HOLES_MAX = 4,      /* ranges not stored, of one producer */
-    RUNS_PENDING_MAX = 1 << 20,  /* runs of messages in no checkpoint yet */
-    FACTS_PENDING_MAX = 1 << 16, /* other records in no checkpoint yet */
-    LANES_CACHED_MAX = 4096,     /* settled sets the keeper holds ready; while
-                                  * it looks what may go, twice as many and
-                                  * those of one topic */
-    STORE_VIEW_COUNT_MAX = 128,  /* open views, one a thread */
+    PRODUCER_COUNT_MAX = 131072,   /* producers remembered */
+    PRODUCER_HOLES_MAX = 4,        /* ranges not stored, of one producer */
+    MESSAGE_IDS_MAX = 131072,      /* message ids remembered */
+    HISTORIES_PENDING_MAX = 65536, /* failures in no checkpoint yet */
+    RUNS_PENDING_MAX = 1 << 20,    /* runs of messages in no checkpoint yet */
+    FACTS_PENDING_MAX = 1 << 16,   /* other records in no checkpoint yet */
+    LANES_CACHED_MAX = 4096,       /* settled sets the keeper holds ready; while
+                                    * it looks what may go, twice as many and
+                                    * those of one topic */
+    STORE_VIEW_COUNT_MAX = 128,    /* open views, one a thread */
 
     /* the client's memory */
     WINDOW_COUNT_MAX = 1000 * 1000,      /* publishes not confirmed yet ... */

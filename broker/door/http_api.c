@@ -3,8 +3,8 @@
  *   http_api_request -> who is it -> handle_<target> -> session_*
  *   session_* -> door_http's callback -> respond, which ends the exchange
  *
- * Publishing is in http_publish.c, pulling and settling in http_group.c, looking
- * at messages in http_messages.c. */
+ * Publishing is in http_publish.c, pulling and settling in http_group.c,
+ * looking at messages in http_messages.c. */
 #include "broker/door/doors.h"
 
 #include "broker/door/http_exchange.h"
@@ -130,22 +130,38 @@ static void handle_create(struct session *session, enum catalog_class class,
     session_change(session, CALL_ID, &change);
 }
 
-/* Its retention, the whole of it: what is not said is as for a new topic. */
-static void handle_update_topic(struct session *session, const char *name,
-                                const struct http_request *request)
+/* A topic's retention, the whole of it: what is not said is as for a new topic.
+ * Of a group's options those that are said. */
+static void handle_update(struct session *session, enum catalog_class class,
+                          const char *name, const struct http_request *request)
 {
     struct catalog_request change = {
         .op = CATALOG_UPDATE,
-        .class = CATALOG_TOPIC,
+        .class = class,
         .app = session_app(session)->id,
     };
     struct refusal refusal;
 
     memcpy(change.name, name, strlen(name) + 1);
     if (json_change_read(request->body, &change, &refusal) != STATUS_OK) {
+        catalog_request_fini(&change);
         http_respond_refusal(session, &refusal);
         return;
     }
+    session_change(session, CALL_ID, &change);
+}
+
+static void handle_pause(struct session *session, const char *name, bool paused)
+{
+    struct catalog_request change = {
+        .op = CATALOG_UPDATE,
+        .class = CATALOG_GROUP,
+        .app = session_app(session)->id,
+        .options = { .paused = paused },
+        .given = OPTION_PAUSED,
+    };
+
+    memcpy(change.name, name, strlen(name) + 1);
     session_change(session, CALL_ID, &change);
 }
 
@@ -191,7 +207,7 @@ static void handle_topic(struct session *session, struct exchange *exchange,
         return;
     }
     if (exchange->method == HTTP_PUT) {
-        handle_update_topic(session, name, request);
+        handle_update(session, CATALOG_TOPIC, name, request);
         return;
     }
     topic = catalog_topic(session_catalog(session), slice_text(name));
@@ -223,10 +239,15 @@ static void handle_groups(struct session *session,
     http_respond_json(session, 200, status, &body);
 }
 
-static void handle_group(struct session *session, struct exchange *exchange)
+static void handle_group(struct session *session, struct exchange *exchange,
+                         const struct http_request *request)
 {
     if (exchange->method == HTTP_DELETE) {
         handle_delete(session, CATALOG_GROUP, exchange->route.name);
+        return;
+    }
+    if (exchange->method == HTTP_PUT) {
+        handle_update(session, CATALOG_GROUP, exchange->route.name, request);
         return;
     }
     handle_show_group(session, exchange);
@@ -337,6 +358,7 @@ static bool takes_json(enum http_target target, enum http_method method)
     case TARGET_TOPICS:
     case TARGET_TOPIC:
     case TARGET_GROUPS:
+    case TARGET_GROUP:
     case TARGET_APPS:
     case TARGET_BATCH:
     case TARGET_SETTLE:
@@ -345,7 +367,8 @@ static bool takes_json(enum http_target target, enum http_method method)
     case TARGET_METRICS:
     case TARGET_STREAM:
     case TARGET_STORE:
-    case TARGET_GROUP:
+    case TARGET_PAUSE:
+    case TARGET_RESUME:
     case TARGET_APP:
     case TARGET_MESSAGES:
     case TARGET_MESSAGE:
@@ -416,7 +439,13 @@ static void dispatch(struct session *session, struct exchange *exchange,
         handle_groups(session, request);
         break;
     case TARGET_GROUP:
-        handle_group(session, exchange);
+        handle_group(session, exchange, request);
+        break;
+    case TARGET_PAUSE:
+        handle_pause(session, exchange->route.name, true);
+        break;
+    case TARGET_RESUME:
+        handle_pause(session, exchange->route.name, false);
         break;
     case TARGET_PULL:
         http_pull_begin(session, exchange, request);

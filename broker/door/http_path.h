@@ -19,6 +19,8 @@ enum http_target {
     TARGET_BATCH,
     TARGET_GROUPS,
     TARGET_GROUP,
+    TARGET_PAUSE,
+    TARGET_RESUME,
     TARGET_PULL,
     TARGET_SETTLE,
     TARGET_APPS,
@@ -28,8 +30,8 @@ enum http_target {
 
 struct http_route {
     enum http_target target;
-    char name[NAME_LEN_MAX + 1]; /* of the topic, group or app; valid, or "" */
-    const char *allow;           /* the methods this path has, for 405 */
+    char name[NAME_LEN_MAX + 1];  /* of the topic, group or app; valid, or "" */
+    const char *allow;            /* the methods this path has, for 405 */
     char topic[NAME_LEN_MAX + 1]; /* a second name in the path, or "" */
     uint64_t seq;                 /* a message's number in the path, or 0 */
 };

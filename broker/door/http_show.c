@@ -81,13 +81,51 @@ static void put_topic(struct json *json, const struct session *session,
     put_owner(json, session, topic->app);
 }
 
+static void put_from(struct json *json, const struct group_fact *group)
+{
+    switch (group->from) {
+    case FROM_EARLIEST:
+        json_word(json, "from", "earliest");
+        return;
+    case FROM_LATEST:
+        json_word(json, "from", "latest");
+        return;
+    case FROM_SEQ:
+    case FROM_TIME:
+        break;
+    }
+    json_begin_object(json, "from");
+    json_u64(json, group->from == FROM_SEQ ? "seq" : "time_us", group->from_at);
+    json_end_object(json);
+}
+
+/* The filter only when there is one. */
+static void put_options(struct json *json, const struct group_options *o)
+{
+    json_word(json, "mode", group_mode_word(o->mode));
+    json_word(json, "priority", group_priority_word(o->priority));
+    json_u64(json, "lease_ms", o->lease_ms);
+    json_number(json, "max_attempts", o->attempts_max);
+    json_begin_array(json, "backoff_ms");
+    for (size_t i = 0; i < o->backoff_count; i++) {
+        json_number(json, NULL, o->backoff_ms[i]);
+    }
+    json_end_array(json);
+    json_number(json, "max_in_flight", o->in_flight_max);
+    json_u64(json, "notice_ms", o->notice_ms);
+    json_bool(json, "paused", o->paused);
+    if (o->filter != NULL) {
+        json_word(json, "filter", o->filter);
+    }
+}
+
 static void put_group(struct json *json, const struct session *session,
                       const struct group_fact *group)
 {
     json_word(json, "name", group->name);
     put_patterns(json, "topics", &group->topics);
-    json_word(json, "from", group->from == FROM_LATEST ? "latest" : "earliest");
-    json_u64(json, "lease_ms", group->options.lease_ms);
+    put_from(json, group);
+    put_options(json, &group->options);
     json_u64(json, "created_us", group->created_us);
     put_owner(json, session, group->app);
 }

@@ -1,6 +1,7 @@
 #include "broker/door/json_read.h"
 
 #include "broker/door/json.h"
+#include "broker/door/json_fields.h"
 #include "proto/codec.h"
 #include "proto/text.h"
 
@@ -130,14 +131,6 @@ static enum status check_keys(json_t *object, const char *const *known,
 
 /* ---- fields ---- */
 
-/* The members of one object, taken one after the other. The first failure is
- * kept; what is not there is left at its zero. */
-struct fields {
-    json_t *object;
-    enum status status;
-    struct refusal *refusal;
-};
-
 static void fail(struct fields *f, const char *limit, const char *text)
 {
     f->status = refuse(f->refusal, STATUS_INVALID, limit, "%s", text);
@@ -166,34 +159,34 @@ static json_t *field(struct fields *f, const char *key)
     return f->status == STATUS_OK ? json_object_get(f->object, key) : NULL;
 }
 
-static void wrong_type(struct fields *f, const char *key, const char *want)
+void field_wrong(struct fields *f, const char *key, const char *want)
 {
     f->status =
         refuse(f->refusal, STATUS_INVALID, key, "%s is not %s", key, want);
 }
 
-static void field_u64(struct fields *f, const char *key, uint64_t *out)
+void field_u64(struct fields *f, const char *key, uint64_t *out)
 {
     json_t *value = field(f, key);
 
     if (value != NULL && !value_u64(value, out)) {
-        wrong_type(f, key,
-                   "a whole number from 0 to 2^64-1, or such a number "
-                   "as a string");
+        field_wrong(f, key,
+                    "a whole number from 0 to 2^64-1, or such a number "
+                    "as a string");
     }
 }
 
-static void field_bool(struct fields *f, const char *key, bool *out)
+void field_bool(struct fields *f, const char *key, bool *out)
 {
     json_t *value = field(f, key);
 
     if (value != NULL && !json_is_boolean(value)) {
-        wrong_type(f, key, "true or false");
+        field_wrong(f, key, "true or false");
     }
     *out = json_is_true(value);
 }
 
-static void field_any_text(struct fields *f, const char *key, struct slice *out)
+void field_any_text(struct fields *f, const char *key, struct slice *out)
 {
     json_t *value = field(f, key);
 
@@ -201,7 +194,7 @@ static void field_any_text(struct fields *f, const char *key, struct slice *out)
         return;
     }
     if (!json_is_string(value)) {
-        wrong_type(f, key, "a string");
+        field_wrong(f, key, "a string");
         return;
     }
     *out = value_text(value);
@@ -221,12 +214,95 @@ static void field_text(struct fields *f, const char *key, const char *limit,
 }
 
 /* A name that must be there. Whether it is a good one is the session's. */
-static void field_name(struct fields *f, const char *key, struct slice *out)
+void field_name(struct fields *f, const char *key, struct slice *out)
 {
     field_text(f, key, "name_len", NAME_LEN_MAX, out);
     if (f->status == STATUS_OK && out->len == 0) {
-        wrong_type(f, key, "there, or is empty");
+        field_wrong(f, key, "there, or is empty");
     }
+}
+
+/* ---- for the bodies that are read elsewhere ---- */
+
+void fields_open(struct fields *f, struct slice text, const char *const *known,
+                 struct refusal *refusal)
+{
+    json_t *root = NULL;
+
+    *f = (struct fields) { .refusal = refusal };
+    f->status = parse(text, &root, refusal);
+    f->object = root;
+    if (f->status == STATUS_OK) {
+        f->status = check_keys(root, known, refusal);
+    }
+}
+
+void fields_close(struct fields *f)
+{
+    json_decref(f->object);
+    f->object = NULL;
+}
+
+enum field_kind field_kind(struct fields *f, const char *key)
+{
+    const json_t *value = field(f, key);
+
+    if (value == NULL) {
+        return FIELD_ABSENT;
+    }
+    switch (json_typeof(value)) {
+    case JSON_STRING:
+        return FIELD_TEXT;
+    case JSON_ARRAY:
+        return FIELD_ARRAY;
+    case JSON_OBJECT:
+        return FIELD_OBJECT;
+    case JSON_NULL:
+        return FIELD_NULL;
+    case JSON_INTEGER:
+    case JSON_REAL:
+    case JSON_TRUE:
+    case JSON_FALSE:
+        break;
+    }
+    return FIELD_OTHER;
+}
+
+void field_inside(struct fields *f, const char *key, const char *const *known,
+                  struct fields *inside)
+{
+    *inside = (struct fields) { .object = field(f, key),
+                                .status = f->status,
+                                .refusal = f->refusal };
+    if (f->status == STATUS_OK) {
+        inside->status = f->status =
+            check_keys(inside->object, known, f->refusal);
+    }
+}
+
+size_t field_count(struct fields *f, const char *key)
+{
+    return json_array_size(field(f, key));
+}
+
+bool field_item_text(struct fields *f, const char *key, size_t index,
+                     struct slice *out)
+{
+    json_t *item = json_array_get(field(f, key), index);
+
+    if (!json_is_string(item)) {
+        return false;
+    }
+    *out = value_text(item);
+    return true;
+}
+
+bool field_item_u64(struct fields *f, const char *key, size_t index,
+                    uint64_t *out)
+{
+    json_t *item = json_array_get(field(f, key), index);
+
+    return item != NULL && value_u64(item, out);
 }
 
 /* ---- a value as compact text ---- */
@@ -318,7 +394,7 @@ static void read_headers(struct fields *f, struct wire_message *out)
     json_t *value;
 
     if (headers != NULL && !json_is_object(headers)) {
-        wrong_type(f, "headers", "an object");
+        field_wrong(f, "headers", "an object");
         return;
     }
     if (json_object_size(headers) > HEADER_COUNT_MAX) {
@@ -366,7 +442,7 @@ static void read_body(struct fields *f, struct wire_message *out,
         status = json.status;
     }
     if (status == STATUS_INVALID) {
-        wrong_type(f, "body_base64", "base64 (RFC 4648, with padding)");
+        field_wrong(f, "body_base64", "base64 (RFC 4648, with padding)");
     } else if (status != STATUS_OK) {
         f->status = no_memory(f->refusal);
     } else if (out->body.at == NULL) {
@@ -439,7 +515,7 @@ static void read_messages(struct fields *f, struct json_scratch *scratch,
         return;
     }
     if (count == 0) {
-        wrong_type(f, "messages", "an array of at least one message");
+        field_wrong(f, "messages", "an array of at least one message");
         return;
     }
     if (count > PUBLISH_COUNT_MAX) {
@@ -468,7 +544,7 @@ static void field_signature(struct fields *f, struct json_scratch *scratch,
         return;
     }
     if (!text_hex(text, scratch->signature, SIGNATURE_LEN_MAX)) {
-        wrong_type(f, "signature", "64 hexadecimal digits");
+        field_wrong(f, "signature", "64 hexadecimal digits");
         return;
     }
     *out = slice_of(scratch->signature, SIGNATURE_LEN_MAX);
@@ -522,7 +598,8 @@ static void field_action(struct fields *f, enum settle_action *out)
         }
     }
     if (f->status == STATUS_OK) {
-        wrong_type(f, "action", "one of ack, nack, release, extend and reject");
+        field_wrong(f, "action",
+                    "one of ack, nack, release, extend and reject");
     }
 }
 
@@ -731,13 +808,10 @@ enum status json_batch_read(struct json_scratch *scratch, struct slice text,
                             struct wire_publish *out, struct refusal *refusal)
 {
     static const char *const keys[] = { "messages", "atomic", NULL };
-    struct fields f = { NULL, STATUS_OK, refusal };
+    struct fields f;
 
-    f.status = parse(text, &f.object, refusal);
+    fields_open(&f, text, keys, refusal);
     scratch->root = f.object;
-    if (f.status == STATUS_OK) {
-        f.status = check_keys(f.object, keys, refusal);
-    }
     field_bool(&f, "atomic", &out->atomic);
     if (f.status == STATUS_OK) {
         read_messages(&f, scratch, out);
@@ -750,124 +824,13 @@ enum status json_settle_read(struct json_scratch *scratch, struct slice text,
 {
     static const char *const keys[] = { "lease",  "topic",    "action", "seqs",
                                         "ranges", "delay_ms", "reason", NULL };
-    struct fields f = { NULL, STATUS_OK, refusal };
+    struct fields f;
 
     *out = (struct wire_settle) { 0 };
-    f.status = parse(text, &f.object, refusal);
+    fields_open(&f, text, keys, refusal);
     scratch->root = f.object;
-    if (f.status == STATUS_OK) {
-        f.status = check_keys(f.object, keys, refusal);
-    }
     if (f.status == STATUS_OK) {
         read_settle(&f, scratch, out);
     }
-    return f.status;
-}
-
-/* A string "a,b" or an array of strings. */
-static void field_patterns(struct fields *f, const char *key,
-                           struct patterns *out)
-{
-    json_t *value = field(f, key);
-
-    if (value == NULL) {
-        return;
-    }
-    if (json_is_string(value)) {
-        f->status = patterns_add(out, value_text(value), f->refusal);
-    } else if (!json_is_array(value)) {
-        wrong_type(f, key, "an array of patterns");
-    }
-    for (size_t i = 0; f->status == STATUS_OK && i < json_array_size(value);
-         i++) {
-        json_t *item = json_array_get(value, i);
-
-        if (json_is_string(item)) {
-            f->status = patterns_add(out, value_text(item), f->refusal);
-        } else {
-            wrong_type(f, key, "an array of patterns");
-        }
-    }
-}
-
-static void field_from(struct fields *f, enum group_from *out)
-{
-    struct slice text = slice_text("earliest");
-
-    field_any_text(f, "from", &text);
-    *out = slice_is(text, "latest") ? FROM_LATEST : FROM_EARLIEST;
-    if (f->status == STATUS_OK && *out == FROM_EARLIEST
-        && !slice_is(text, "earliest")) {
-        wrong_type(f, "from", "earliest or latest");
-    }
-}
-
-static void field_retention(struct fields *f, struct retention *out)
-{
-    struct slice text = slice_text("settled");
-
-    field_any_text(f, "keep", &text);
-    out->keep = slice_is(text, "limit") ? KEEP_LIMIT : KEEP_SETTLED;
-    if (f->status == STATUS_OK && out->keep == KEEP_SETTLED
-        && !slice_is(text, "settled")) {
-        wrong_type(f, "keep", "settled or limit");
-    }
-    field_u64(f, "keep_ms_min", &out->ms_min);
-    field_u64(f, "keep_ms_max", &out->ms_max);
-    field_u64(f, "keep_bytes_max", &out->bytes_max);
-    field_u64(f, "keep_count_max", &out->count_max);
-}
-
-static void read_change(struct fields *f, struct catalog_request *out)
-{
-    struct slice name = slice_text(out->name);
-
-    if (out->op == CATALOG_CREATE) {
-        field_name(f, "name", &name);
-    }
-    if (f->status != STATUS_OK) {
-        return;
-    }
-    memmove(out->name, name.at, name.len);
-    out->name[name.len] = '\0';
-    switch (out->class) {
-    case CATALOG_APP:
-        field_bool(f, "admin", &out->admin);
-        field_patterns(f, "publish", &out->publish);
-        field_patterns(f, "subscribe", &out->subscribe);
-        break;
-    case CATALOG_TOPIC:
-        field_retention(f, &out->retention);
-        break;
-    case CATALOG_GROUP:
-        field_patterns(f, "topics", &out->topics);
-        field_from(f, &out->from);
-        field_u64(f, "lease_ms", &out->options.lease_ms);
-        out->given = field(f, "lease_ms") == NULL ? 0 : OPTION_LEASE;
-        break;
-    }
-}
-
-enum status json_change_read(struct slice text, struct catalog_request *out,
-                             struct refusal *refusal)
-{
-    static const char *const keys[][7] = {
-        [CATALOG_APP] = { "name", "admin", "publish", "subscribe", NULL },
-        [CATALOG_TOPIC] = { "name", "keep", "keep_ms_min", "keep_ms_max",
-                            "keep_bytes_max", "keep_count_max", NULL },
-        [CATALOG_GROUP] = { "name", "topics", "from", "lease_ms", NULL },
-    };
-    struct fields f = { NULL, STATUS_OK, refusal };
-    const char *const *known =
-        keys[out->class] + (out->op == CATALOG_UPDATE ? 1 : 0);
-
-    f.status = parse(text, &f.object, refusal);
-    if (f.status == STATUS_OK) {
-        f.status = check_keys(f.object, known, refusal);
-    }
-    if (f.status == STATUS_OK) {
-        read_change(&f, out);
-    }
-    json_decref(f.object);
     return f.status;
 }

@@ -88,6 +88,12 @@ static uint64_t floor_seq_of(void *arg, const struct topic *topic)
     return dispatch_floor_seq(topic);
 }
 
+static uint64_t seq_at_of(void *arg, const struct topic *topic,
+                          uint64_t time_us)
+{
+    return dispatch_seq_at(arg, topic, time_us);
+}
+
 /* The fact's record, and the wait for its sync. */
 static void submit_fact(struct worker *w, struct change *c,
                         const struct bytes *body)
@@ -149,7 +155,9 @@ static enum status decide(struct worker *w, struct change *c,
                                              .random = random,
                                              .lane_count = lane_count(w->all),
                                              .last_seq = last_seq_of,
-                                             .floor_seq = floor_seq_of };
+                                             .floor_seq = floor_seq_of,
+                                             .seq_at = seq_at_of,
+                                             .arg = w->dispatch };
 
     if (random_bytes(random, sizeof random) != STATUS_OK
         || pending_reserve(&w->pending) != STATUS_OK) {

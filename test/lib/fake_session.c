@@ -394,6 +394,40 @@ static void note_patterns(struct session *session, const char *what,
     }
 }
 
+/* Those that are given. */
+static void note_group_options(struct session *session,
+                         const struct catalog_request *r)
+{
+    const struct group_options *o = &r->options;
+    const struct {
+        enum group_option option;
+        const char *name;
+        uint64_t value;
+    } numbers[] = { { OPTION_MODE, "mode", o->mode },
+                    { OPTION_PRIORITY, "priority", o->priority },
+                    { OPTION_LEASE, "lease", o->lease_ms },
+                    { OPTION_ATTEMPTS, "attempts", o->attempts_max },
+                    { OPTION_BACKOFF, "backoff", o->backoff_count },
+                    { OPTION_IN_FLIGHT, "in_flight", o->in_flight_max },
+                    { OPTION_NOTICE, "notice", o->notice_ms },
+                    { OPTION_PAUSED, "paused", o->paused } };
+
+    for (size_t i = 0; i < COUNT_OF(numbers); i++) {
+        if ((r->given & numbers[i].option) != 0) {
+            note(session, " %s=%" PRIu64, numbers[i].name, numbers[i].value);
+        }
+        for (size_t j = 0; numbers[i].option == OPTION_BACKOFF
+                           && (r->given & OPTION_BACKOFF) != 0
+                           && j < o->backoff_count && j < BACKOFF_COUNT_MAX;
+             j++) {
+            note(session, ",%" PRIu32, o->backoff_ms[j]);
+        }
+    }
+    if ((r->given & OPTION_FILTER) != 0) {
+        note(session, " filter=%s", o->filter == NULL ? "-" : o->filter);
+    }
+}
+
 void session_change(struct session *session, uint64_t id,
                     struct catalog_request *request)
 {
@@ -413,9 +447,12 @@ void session_change(struct session *session, uint64_t id,
              (int)r->keep, r->ms_min, r->ms_max, r->bytes_max, r->count_max);
     } else if (taken.class == CATALOG_GROUP && taken.op == CATALOG_CREATE) {
         note_patterns(session, "topics", &taken.topics);
-        note(session, " from=%d lease=%" PRIu64, (int)taken.from,
-             taken.options.lease_ms);
+        note(session, " from=%d", (int)taken.from);
+        if (taken.from_at != 0) {
+            note(session, " at=%" PRIu64, taken.from_at);
+        }
     }
+    note_group_options(session, &taken);
     note(session, "\n");
     catalog_request_fini(&taken);
     react(session);

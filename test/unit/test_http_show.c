@@ -29,8 +29,7 @@ Test(http_show, creates_topics_groups_and_apps)
     changed(CATALOG_CREATE, CATALOG_GROUP, "g", "");
     cr_answer(201, "{\"name\":\"g\"}");
     ask("POST /v1/groups", "{\"name\":\"g\",\"topics\":\"a,b\"}");
-    cr_calls("change id=1 op=1 class=3 app=1 name=g topics=a,b, from=1 "
-             "lease=0\n");
+    cr_calls("change id=1 op=1 class=3 app=1 name=g topics=a,b, from=1\n");
     changed(CATALOG_CREATE, CATALOG_GROUP, "g", "");
     ask("POST /v1/apps", "{\"name\":\"shop\",\"publish\":[\"a\"],"
                          "\"subscribe\":[\"b\",\"c\"]}");
@@ -107,8 +106,11 @@ Test(http_show, lists_and_shows)
     ask("GET /v1/groups", "");
     cr_answer(200, "{\"groups\":[{\"name\":\"billing\","
                    "\"topics\":[\"orders\"],\"from\":\"earliest\","
-                   "\"lease_ms\":\"30000\",\"created_us\":\"5\","
-                   "\"app\":\"admin\"}]}");
+                   "\"mode\":\"shared\",\"priority\":\"normal\","
+                   "\"lease_ms\":\"30000\",\"max_attempts\":20,"
+                   "\"backoff_ms\":[],\"max_in_flight\":262144,"
+                   "\"notice_ms\":\"0\",\"paused\":false,"
+                   "\"created_us\":\"5\",\"app\":\"admin\"}]}");
     ask("GET /v1/apps/admin", "");
     cr_answer(200, "{\"name\":\"admin\",\"admin\":true,\"publish\":[],"
                    "\"subscribe\":[],\"created_us\":\"5\"}");
@@ -134,7 +136,7 @@ Test(http_show, a_topic_is_told_how_to_keep)
     cr_refused(400, "invalid", "name");
     ask("PUT /v1/topics/orders", "{\"keep_count_max\":-1}");
     cr_refused(400, "invalid", "keep_count_max");
-    ask("PUT /v1/groups/billing", "{}");
+    ask("PUT /v1/apps/admin", "{}");
     cr_assert_eq(session->code, 405);
     cr_calls("");
 }
