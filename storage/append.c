@@ -24,6 +24,9 @@ enum status journal_init(struct journal *journal, uint64_t seed)
     if (journal->build->index == NULL) {
         return STATUS_NOMEM;
     }
+    if (producers_init(&journal->ids, MESSAGE_IDS_MAX, seed) != STATUS_OK) {
+        return STATUS_NOMEM;
+    }
     return producers_init(&journal->producers, 0, seed);
 }
 
@@ -35,6 +38,7 @@ void journal_fini(struct journal *journal)
     free(journal->build);
     free(journal->topics);
     producers_fini(&journal->producers);
+    producers_fini(&journal->ids);
     *journal = (struct journal) { 0 };
 }
 

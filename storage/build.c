@@ -174,25 +174,34 @@ static void add_to_run(struct journal *journal, struct topic_state *topic,
     b->message_count++;
 }
 
-/* A message that an idempotent producer sent: stored before? */
+static struct producers *told_by(struct journal *journal,
+                                 const struct record *record)
+{
+    return (record->flags & RECORD_ID) != 0 ? &journal->ids
+                                            : &journal->producers;
+}
+
+/* A message that an idempotent producer sent, or that has an id: stored before?
+ */
 static bool is_duplicate(struct journal *journal, const struct record *record,
                          struct producer **entry, uint64_t *seq)
 {
-    *entry = producers_find(&journal->producers, record->app, record->producer);
+    *entry = producers_find(told_by(journal, record), producer_app(record),
+                            record->producer);
     return *entry != NULL && producer_stored(*entry, record->producer_seq, seq);
 }
 
 static void note_producer(struct journal *journal, const struct record *record,
                           struct producer *entry, uint64_t seq)
 {
-    struct producer message = { .app = record->app,
+    struct producer message = { .app = producer_app(record),
                                 .id = record->producer,
                                 .topic = record->topic,
                                 .last = record->producer_seq,
                                 .run_seq = seq,
                                 .used = journal->end.number + 1 };
 
-    producers_note(&journal->producers, entry, &message);
+    producers_note(told_by(journal, record), entry, &message);
 }
 
 static enum taken refuse(struct build *b, uint8_t *at)

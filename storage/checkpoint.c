@@ -92,16 +92,16 @@ static void write_tally(struct store *store)
     }
 }
 
-static void write_producers(struct store *store)
+static void write_producers(struct store *store, enum keydir_table table,
+                            const struct producers *known,
+                            const struct gone_list *gone)
 {
-    struct keeper *keeper = &store->keeper;
-
-    for (size_t i = 0; i < keeper->gone_count; i++) {
-        keydir_remove_producer(store->keydir, &keeper->gone[i]);
+    for (size_t i = 0; i < gone->count; i++) {
+        keydir_remove_producer(store->keydir, table, &gone->entries[i]);
     }
-    for (uint32_t i = 0; i < keeper->producers.count; i++) {
-        if (keeper->producers.entries[i].dirty) {
-            keydir_put_producer(store->keydir, &keeper->producers.entries[i]);
+    for (uint32_t i = 0; i < known->count; i++) {
+        if (known->entries[i].dirty) {
+            keydir_put_producer(store->keydir, table, &known->entries[i]);
         }
     }
 }
@@ -128,7 +128,9 @@ static enum status write_notes(struct store *store, enum checkpoint kind,
         merge_erase(store);
     }
     write_topics(store);
-    write_producers(store);
+    write_producers(store, PRODUCERS, &keeper->producers,
+                    &keeper->gone_producers);
+    write_producers(store, IDS, &keeper->ids, &keeper->gone_ids);
     status = write_lanes(store);
     if (status != STATUS_OK) {
         keydir_abort(store->keydir);

@@ -110,7 +110,8 @@ struct journal {
     struct topic_state *topics;
     uint32_t topic_count;
     struct producers producers;
-    size_t first_span; /* whose turn it is to be taken first */
+    struct producers ids; /* of messages */
+    size_t first_span;    /* whose turn it is to be taken first */
     struct build *build;
 };
 
@@ -142,6 +143,13 @@ struct given {
     size_t lane_capacity;
 };
 
+/* Producers or ids to be removed from the keydir. */
+struct gone_list {
+    struct producer *entries;
+    size_t count;
+    size_t capacity;
+};
+
 struct keeper {
     struct log_end applied;
     uint64_t known; /* what the log says below came out of a snapshot, apart
@@ -164,9 +172,9 @@ struct keeper {
     size_t fact_count;
     size_t fact_capacity;
     struct producers producers;
-    struct producer *gone; /* producers to remove from the keydir */
-    size_t gone_count;
-    size_t gone_capacity;
+    struct producers ids;
+    struct gone_list gone_producers;
+    struct gone_list gone_ids;
     bool sweeping;           /* deleted things still have keys */
     uint32_t let_go_through; /* segment id */
     struct rest rest;        /* of the one behind that; segment 0: of none */
@@ -284,6 +292,12 @@ struct store {
     struct journal journal;
     struct keeper keeper;
 };
+
+/* Ids are those of a topic, whoever sends. */
+static inline uint32_t producer_app(const struct record *record)
+{
+    return (record->flags & RECORD_ID) != 0 ? 0 : record->app;
+}
 
 static inline void figure_add(_Atomic uint64_t *figure, uint64_t by)
 {

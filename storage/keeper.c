@@ -28,18 +28,19 @@ enum status keeper_reserve(void **array, size_t *capacity, size_t need,
     return STATUS_OK;
 }
 
-/* Its key has to leave the keydir. If memory is short it stays there until the
- * next rebuild, which does no harm. */
+/* Its key has to leave the keydir, if it is there. If memory is short it stays
+ * until the next rebuild, which does no harm. */
 static void producer_gone(void *arg, const struct producer *entry)
 {
-    struct keeper *keeper = arg;
-    void *gone = keeper->gone;
+    struct gone_list *list = arg;
+    void *entries = list->entries;
 
-    if (keeper_reserve(&gone, &keeper->gone_capacity, keeper->gone_count + 1,
-                       sizeof *keeper->gone)
-        == STATUS_OK) {
-        keeper->gone = gone;
-        keeper->gone[keeper->gone_count++] = *entry;
+    if (entry->saved
+        && keeper_reserve(&entries, &list->capacity, list->count + 1,
+                          sizeof *list->entries)
+               == STATUS_OK) {
+        list->entries = entries;
+        list->entries[list->count++] = *entry;
     }
 }
 
@@ -50,7 +51,12 @@ enum status keeper_init(struct keeper *keeper, uint64_t seed)
     *keeper = (struct keeper) { .sweeping = true };
     status = producers_init(&keeper->producers, 0, seed);
     keeper->producers.gone = producer_gone;
-    keeper->producers.gone_arg = keeper;
+    keeper->producers.gone_arg = &keeper->gone_producers;
+    if (status == STATUS_OK) {
+        status = producers_init(&keeper->ids, MESSAGE_IDS_MAX, seed);
+    }
+    keeper->ids.gone = producer_gone;
+    keeper->ids.gone_arg = &keeper->gone_ids;
     return status;
 }
 
@@ -69,12 +75,14 @@ void keeper_fini(struct keeper *keeper)
     free(keeper->runs);
     free(keeper->topics);
     free(keeper->groups_deleted);
-    free(keeper->gone);
+    free(keeper->gone_producers.entries);
+    free(keeper->gone_ids.entries);
     given_fini(&keeper->given);
     lanes_fini(&keeper->lanes);
     tally_fini(&keeper->tally);
     seqset_fini(&keeper->untold);
     producers_fini(&keeper->producers);
+    producers_fini(&keeper->ids);
     *keeper = (struct keeper) { 0 };
 }
 
@@ -435,20 +443,22 @@ static void note_producer(struct noting *n, const struct record *record)
 {
     struct keeper *keeper = &n->store->keeper;
     uint64_t number = n->batch->header.number;
-    struct producer message = { .app = record->app,
+    struct producer message = { .app = producer_app(record),
                                 .id = record->producer,
                                 .topic = record->topic,
                                 .last = record->producer_seq,
                                 .run_seq = record->seq,
                                 .used = number };
+    struct producers *told_by =
+        (record->flags & RECORD_ID) != 0 ? &keeper->ids : &keeper->producers;
     struct producer *entry =
-        producers_find(&keeper->producers, record->app, record->producer);
+        producers_find(told_by, message.app, record->producer);
 
     if (n->known
         && (!keeper->given.wanted || (entry != NULL && entry->used > number))) {
         return;
     }
-    producers_note(&keeper->producers, entry, &message);
+    producers_note(told_by, entry, &message);
 }
 
 /* ---- a batch ---- */
@@ -656,7 +666,7 @@ static void clean_tally(struct tally *tally)
 void keeper_forget_notes(struct keeper *keeper)
 {
     keeper->run_count = 0;
-    keeper->gone_count = 0;
+    keeper->gone_producers.count = keeper->gone_ids.count = 0;
     keeper->pending_len = 0;
     clear_facts(keeper);
     for (uint32_t i = 0; i < keeper->topic_count; i++) {
@@ -664,9 +674,8 @@ void keeper_forget_notes(struct keeper *keeper)
     }
     clean_tally(&keeper->tally);
     seqset_clear(&keeper->untold);
-    for (uint32_t i = 0; i < keeper->producers.count; i++) {
-        keeper->producers.entries[i].dirty = false;
-    }
+    producers_clean(&keeper->producers);
+    producers_clean(&keeper->ids);
     for (size_t i = 0; i < keeper->lanes.bucket_count; i++) {
         for (struct lane *lane = keeper->lanes.buckets[i]; lane != NULL;
              lane = lane->chained) {

@@ -76,18 +76,22 @@ static void load_tally(void *arg, uint32_t segment,
 
 static int by_use(const void *a, const void *b)
 {
-    uint64_t x = ((const struct producer *)a)->used;
-    uint64_t y = ((const struct producer *)b)->used;
+    const struct producer *x = a;
+    const struct producer *y = b;
 
-    return (x > y) - (x < y);
+    if (x->used != y->used) {
+        return x->used < y->used ? -1 : 1;
+    }
+    return (x->run_seq > y->run_seq) - (x->run_seq < y->run_seq);
 }
 
-static enum status load_producers(struct loading *l)
+static enum status load_producers(struct loading *l, enum keydir_table table,
+                                  struct producers *to)
 {
-    struct keeper *keeper = &l->store->keeper;
-    enum status status =
-        keydir_each_producer(l->store->keydir, load_producer, l);
+    enum status status;
 
+    l->count = 0;
+    status = keydir_each_producer(l->store->keydir, table, load_producer, l);
     if (status == STATUS_OK) {
         status = l->status;
     }
@@ -95,9 +99,9 @@ static enum status load_producers(struct loading *l)
         qsort(l->producers, l->count, sizeof *l->producers, by_use);
     }
     for (size_t i = 0; i < l->count && status == STATUS_OK; i++) {
-        status = producers_put(&keeper->producers, &l->producers[i]);
+        l->producers[i].saved = true;
+        status = producers_put(to, &l->producers[i]);
     }
-    free(l->producers);
     return status;
 }
 
@@ -116,7 +120,22 @@ enum status keeper_load(struct store *store)
         status = l.status;
     }
     if (status == STATUS_OK) {
-        status = load_producers(&l);
+        status = load_producers(&l, PRODUCERS, &store->keeper.producers);
+    }
+    if (status == STATUS_OK) {
+        status = load_producers(&l, IDS, &store->keeper.ids);
+    }
+    free(l.producers);
+    return status;
+}
+
+static enum status teach_all(const struct producers *from, struct producers *to)
+{
+    enum status status = STATUS_OK;
+
+    for (uint32_t i = from->oldest; i != UINT32_MAX && status == STATUS_OK;
+         i = from->entries[i].newer) {
+        status = producers_put(to, &from->entries[i]);
     }
     return status;
 }
@@ -133,11 +152,9 @@ enum status keeper_teach(struct store *store)
                               keeper->topics[i].floor_seq);
         }
     }
-    for (uint32_t i = keeper->producers.oldest;
-         i != UINT32_MAX && status == STATUS_OK;
-         i = keeper->producers.entries[i].newer) {
-        status = producers_put(&store->journal.producers,
-                               &keeper->producers.entries[i]);
+    if (status == STATUS_OK) {
+        status = teach_all(&keeper->producers, &store->journal.producers);
     }
-    return status;
+    return status == STATUS_OK ? teach_all(&keeper->ids, &store->journal.ids)
+                               : status;
 }

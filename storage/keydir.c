@@ -361,23 +361,26 @@ void keydir_put_fact(struct keydir *keydir, const struct record_fact *fact)
     }
 }
 
-void keydir_put_producer(struct keydir *keydir, const struct producer *entry)
+void keydir_put_producer(struct keydir *keydir, enum keydir_table table,
+                         const struct producer *entry)
 {
     uint8_t key[PRODUCER_KEY_LEN];
     uint8_t value[PRODUCER_VALUE_LEN];
 
     producer_key(key, entry);
     producer_value(value, entry);
-    keydir_put(keydir, PRODUCERS, val_of(key, sizeof key),
-               val_of(value, sizeof value));
+    keydir_put(
+        keydir, table, val_of(key, sizeof key),
+        val_of(value, table == IDS ? producer_value_len(entry) : sizeof value));
 }
 
-void keydir_remove_producer(struct keydir *keydir, const struct producer *entry)
+void keydir_remove_producer(struct keydir *keydir, enum keydir_table table,
+                            const struct producer *entry)
 {
     uint8_t key[PRODUCER_KEY_LEN];
 
     producer_key(key, entry);
-    keydir_del(keydir, PRODUCERS, val_of(key, sizeof key));
+    keydir_del(keydir, table, val_of(key, sizeof key));
 }
 
 void keydir_put_raw(struct keydir *keydir, enum keydir_table table,

@@ -70,8 +70,10 @@ void keydir_put_lane(struct keydir *keydir, uint32_t group, uint32_t topic,
                      struct slice value);
 /* A deleted one leaves its id behind, and the work of removing its keys. */
 void keydir_put_fact(struct keydir *keydir, const struct record_fact *fact);
-void keydir_put_producer(struct keydir *keydir, const struct producer *entry);
-void keydir_remove_producer(struct keydir *keydir,
+/* In PRODUCERS or IDS. */
+void keydir_put_producer(struct keydir *keydir, enum keydir_table table,
+                         const struct producer *entry);
+void keydir_remove_producer(struct keydir *keydir, enum keydir_table table,
                             const struct producer *entry);
 /* Remove up to `budget` keys of deleted topics and groups. *more: some left. */
 void keydir_sweep(struct keydir *keydir, size_t budget, bool *more);
@@ -113,6 +115,7 @@ MUST_CHECK enum status keydir_each_lane(struct keydir *keydir, store_lane_fn fn,
 MUST_CHECK enum status keydir_each_fact(struct keydir *keydir, store_fact_fn fn,
                                         void *arg);
 MUST_CHECK enum status keydir_each_producer(struct keydir *keydir,
+                                            enum keydir_table table,
                                             keydir_producer_fn fn, void *arg);
 typedef void (*keydir_tally_fn)(void *arg, uint32_t segment,
                                 const struct tally_entry *entry);

@@ -208,12 +208,12 @@ static enum status give_producer(void *arg, struct slice key,
     return STATUS_OK;
 }
 
-enum status keydir_each_producer(struct keydir *keydir, keydir_producer_fn fn,
-                                 void *arg)
+enum status keydir_each_producer(struct keydir *keydir, enum keydir_table table,
+                                 keydir_producer_fn fn, void *arg)
 {
     struct walk walk = { .fn.producer = fn, .arg = arg };
 
-    return each(keydir, PRODUCERS, give_producer, &walk);
+    return each(keydir, table, give_producer, &walk);
 }
 
 static enum status give_tally(void *arg, struct slice key, struct slice value)

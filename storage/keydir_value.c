@@ -171,12 +171,18 @@ void producer_value(uint8_t value[PRODUCER_VALUE_LEN],
     }
 }
 
+size_t producer_value_len(const struct producer *entry)
+{
+    return 48 + (size_t)entry->hole_count * 16;
+}
+
 bool producer_read(struct slice key, struct slice value, struct producer *out)
 {
     const uint8_t *at = value.at;
 
-    if (key.len != PRODUCER_KEY_LEN || value.len != PRODUCER_VALUE_LEN
-        || get_u32(at + 44) > PRODUCER_HOLES_MAX) {
+    if (key.len != PRODUCER_KEY_LEN || value.len < 48
+        || get_u32(at + 44) > PRODUCER_HOLES_MAX
+        || value.len < 48 + (size_t)get_u32(at + 44) * 16) {
         return false;
     }
     *out = (struct producer) {

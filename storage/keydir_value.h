@@ -50,6 +50,8 @@ void lane_key(uint8_t key[LANE_KEY_LEN], uint32_t group, uint32_t topic);
 void producer_key(uint8_t key[PRODUCER_KEY_LEN], const struct producer *entry);
 void producer_value(uint8_t value[PRODUCER_VALUE_LEN],
                     const struct producer *entry);
+/* Without room for holes that it has not. */
+size_t producer_value_len(const struct producer *entry);
 bool producer_read(struct slice key, struct slice value, struct producer *out);
 
 /* sums: of the seals of each table's values, so that one that is missing is

@@ -260,3 +260,11 @@ void producers_note(struct producers *p, struct producer *entry,
     entry->used = message->used;
     entry->dirty = true;
 }
+
+void producers_clean(struct producers *p)
+{
+    for (uint32_t i = 0; i < p->count; i++) {
+        p->entries[i].saved = p->entries[i].saved || p->entries[i].dirty;
+        p->entries[i].dirty = false;
+    }
+}

@@ -1,5 +1,7 @@
 /* What is known of idempotent producers: for each (app, producer) the numbers
- * stored so far, so that one sent again is dropped. Bounded: the one heard of
+ * stored so far, so that one sent again is dropped. Message ids are kept in the
+ * same way, in a table of their own: half of an id's hash is the producer, of
+ * no app, the other half its only number. Bounded: the one heard of
  * least recently goes. What is not known to be stored is let through: a message
  * twice is better than none. One thread. */
 #ifndef GODWIT_STORAGE_PRODUCERS_H
@@ -24,7 +26,8 @@ struct producer {
     uint64_t run_seq;
     uint64_t used; /* batch number of the last message: for the order of age */
     uint32_t hole_count;
-    bool dirty; /* changed since producers_clean() */
+    bool dirty; /* changed since producers_clean(), */
+    bool saved; /* and what it was before is in the keydir */
     /* kept by producers.c */
     uint32_t older, newer, chained;
     /* Numbers below `last` not stored: refused, or sent out of order. */
@@ -63,6 +66,9 @@ bool producer_stored(const struct producer *entry, uint64_t number,
  * nothing is noted: then its messages may come twice. */
 void producers_note(struct producers *p, struct producer *entry,
                     const struct producer *message);
+
+/* What is dirty is saved now. */
+void producers_clean(struct producers *p);
 
 /* Add one that was saved; from the least to the most recently used. */
 MUST_CHECK enum status producers_put(struct producers *p,

@@ -31,7 +31,7 @@ enum {
 };
 
 enum {
-    SNAPSHOT_VERSION = 1,
+    SNAPSHOT_VERSION = 2,
     ENTRY_ALIGN = 8,
     KEY_LEN_MAX_HERE = 16,
     GONE_RANGES_MAX = 1024, /* in one entry */
@@ -42,10 +42,9 @@ enum {
 static const uint64_t snapshot_magic = UINT64_C(0x31504e5354574447);
 
 static const enum keydir_table tables[SNAPSHOT_KINDS] = {
-    [SNAPSHOT_FACT] = FACTS,
-    [SNAPSHOT_TOPIC] = TOPICS,
-    [SNAPSHOT_LANE] = LANES,
-    [SNAPSHOT_PRODUCER] = PRODUCERS,
+    [SNAPSHOT_FACT] = FACTS,        [SNAPSHOT_TOPIC] = TOPICS,
+    [SNAPSHOT_LANE] = LANES,        [SNAPSHOT_PRODUCER] = PRODUCERS,
+    [SNAPSHOT_HISTORY] = HISTORIES, [SNAPSHOT_ID] = IDS,
 };
 
 static void path_of(const char *dir, const char *name, char path[PATH_LEN_MAX])
@@ -282,7 +281,7 @@ enum status snapshot_step(struct snapshot_writer *w, size_t budget, bool *done,
     enum status status = STATUS_OK;
 
     *done = false;
-    while (w->kind <= SNAPSHOT_PRODUCER
+    while (w->kind <= SNAPSHOT_ID
            && w->written + bytes_len(&w->buffer) < enough) {
         status = add_next(w);
         if (status != STATUS_OK) {
@@ -298,7 +297,7 @@ enum status snapshot_step(struct snapshot_writer *w, size_t budget, bool *done,
     if (bytes_len(&w->buffer) > 0) {
         status = flush(w, err);
     }
-    if (status != STATUS_OK || w->kind <= SNAPSHOT_PRODUCER) {
+    if (status != STATUS_OK || w->kind <= SNAPSHOT_ID) {
         return status;
     }
     status = finish(w, err);

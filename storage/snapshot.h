@@ -15,9 +15,11 @@ enum snapshot_kind {
     SNAPSHOT_FACT = 2, /* these as in the keydir */
     SNAPSHOT_TOPIC = 3,
     SNAPSHOT_LANE = 4,
-    SNAPSHOT_PRODUCER = 5
+    SNAPSHOT_PRODUCER = 5,
+    SNAPSHOT_HISTORY = 6, /* these two from version 2 on */
+    SNAPSHOT_ID = 7
 };
-enum { SNAPSHOT_KINDS = SNAPSHOT_PRODUCER + 1 };
+enum { SNAPSHOT_KINDS = SNAPSHOT_ID + 1 };
 
 struct snapshot_head {
     uint64_t store_id;

@@ -107,6 +107,7 @@ enum status __wrap_snapshot_step(struct snapshot_writer *writer, size_t budget,
 enum status __wrap_producers_init(struct producers *p, uint32_t count_max,
                                   uint64_t seed)
 {
-    return __real_producers_init(p, count_max == 0 ? PRODUCERS_KEPT : count_max,
-                                 seed);
+    bool whole = count_max == 0 || count_max == MESSAGE_IDS_MAX;
+
+    return __real_producers_init(p, whole ? PRODUCERS_KEPT : count_max, seed);
 }
