@@ -70,9 +70,13 @@ enum status set_remove(struct seqset *set, struct seq_range range)
     size_t count = seqset_range_count(set);
     size_t first = set_range_at(set, range.first);
     size_t stop = first;
-    struct seq_range *ranges = set->ranges + set->begin;
+    struct seq_range *ranges;
 
-    if (first == count || ranges[first].first > range.last) {
+    if (first == count) { /* an empty set has no ranges at all */
+        return STATUS_OK;
+    }
+    ranges = set->ranges + set->begin;
+    if (ranges[first].first > range.last) {
         return STATUS_OK;
     }
     if (ranges[first].first < range.first) {
