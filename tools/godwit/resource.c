@@ -225,11 +225,35 @@ static bool ends_with(const char *name, const char *end)
     return len > end_len && strcmp(name + len - end_len, end) == 0;
 }
 
+/* "0.5 s, 5 s, 2 min"; NULL: it is no list of numbers. */
+static char *readable_times(const struct json *list)
+{
+    char text[512] = "";
+    size_t len = 0;
+
+    for (size_t i = 0; i < json_count(list); i++) {
+        uint64_t ms = json_number(json_at(list, i), UINT64_MAX);
+        char one[HUMAN_LEN];
+
+        if (ms == UINT64_MAX || len >= sizeof text) {
+            return NULL;
+        }
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s%s",
+                                i == 0 ? "" : ", ", human_age(one, ms));
+    }
+    return len > 0 ? strdup(text) : NULL;
+}
+
 /* A value as people read it, by the unit in its name. The caller frees it. */
 static char *readable(const char *name, const struct json *value)
 {
     uint64_t number = json_number(value, UINT64_MAX);
     char text[HUMAN_LEN];
+    char *times = ends_with(name, "_ms") ? readable_times(value) : NULL;
+
+    if (times != NULL) {
+        return times;
+    }
 
     if (number == UINT64_MAX) {
         return json_display(value);

@@ -2,6 +2,7 @@
 
 #include "proto/name.h"
 #include "tools/godwit/human.h"
+#include "tools/godwit/place.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -169,6 +170,7 @@ static int open_client(struct session *s, struct session_options *o,
     enum godwit_status status;
 
     s->url = o->url;
+    s->filter = o->filter;
     s->connect_ms = (uint32_t)o->connect_ms;
     options->on_state = on_state;
     options->state_arg = s;
@@ -273,7 +275,19 @@ static enum status status_of_code(int http_code)
     }
 }
 
-static int report_refusal(const struct godwit_response *response,
+/* Where in the filter it is. */
+static void show_place(const struct session *s, const struct json *refused)
+{
+    uint64_t column = json_number(json_get(refused, "used"), 0);
+
+    if (s->filter != NULL && column > 0
+        && strcmp(json_text(json_get(refused, "limit"), ""), "filter") == 0) {
+        place_show(stderr, s->filter, column);
+    }
+}
+
+static int report_refusal(const struct session *s,
+                          const struct godwit_response *response,
                           const struct json *document)
 {
     const struct json *refused = json_get(document, "refused");
@@ -288,9 +302,10 @@ static int report_refusal(const struct godwit_response *response,
                     response->body != NULL ? response->body : "");
     }
     numbers_of(refused, numbers, sizeof numbers);
-    return fail(exit_code_of(status), "%s%s",
-                json_text(json_get(refused, "text"), status_text(status)),
-                numbers);
+    fail(exit_code_of(status), "%s%s",
+         json_text(json_get(refused, "text"), status_text(status)), numbers);
+    show_place(s, refused);
+    return exit_code_of(status);
 }
 
 int session_failed(struct session *s, const char *what,
@@ -347,7 +362,7 @@ int session_call(struct session *s, const char *method, const char *path,
     int code = ask(s, method, path, body, &response, &document);
 
     if (code == EXIT_OK && response.code >= 400) {
-        code = report_refusal(&response, document);
+        code = report_refusal(s, &response, document);
     }
     godwit_response_fini(&response);
     if (code == EXIT_OK && answer != NULL) {
@@ -366,7 +381,7 @@ int session_report(struct session *s, const char *path, const char *member,
     int code = ask(s, "GET", path, NULL, &response, &document);
 
     if (code == EXIT_OK && json_get(document, member) == NULL) {
-        code = report_refusal(&response, document);
+        code = report_refusal(s, &response, document);
     }
     godwit_response_fini(&response);
     if (code == EXIT_OK) {
@@ -408,7 +423,7 @@ int session_try(struct session *s, const char *path, struct json **answer,
     } else if (status != GODWIT_OK) {
         code = session_failed(s, "the request failed", status);
     } else if (response.code >= 400) {
-        code = report_refusal(&response, document);
+        code = report_refusal(s, &response, document);
     } else if (document == NULL) {
         code = fail(EXIT_FAILED, "the broker's answer to GET %s: %s", path,
                     err.text);

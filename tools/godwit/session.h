@@ -18,6 +18,7 @@ struct session_options {
     const char *credentials;
     const char *ca;
     uint64_t connect_ms;
+    const char *filter; /* in the request, to show where it is wrong; NULL */
     struct arg table[SESSION_ARG_COUNT]; /* points into this struct */
     char file_url[SESSION_FIELD_LEN];
     char file_app[SESSION_FIELD_LEN];
@@ -34,6 +35,7 @@ int session_resolve(struct session_options *o);
 
 struct session {
     const char *url;
+    const char *filter; /* the options' */
     struct godwit *client;
     atomic_bool ended; /* a refusal or the time limit ended it */
     _Atomic enum status end_status;
