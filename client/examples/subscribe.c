@@ -33,6 +33,9 @@ static enum godwit_verdict on_delivery(void *arg,
     if (atomic_load(&ended)) {
         return GODWIT_RELEASE; /* somebody else may have it at once */
     }
+    if (d->body_len == 0) {
+        return GODWIT_REJECT; /* another try would find it as empty */
+    }
     printf("%s %llu: %.*s\n", d->topic, (unsigned long long)d->seq,
            (int)d->body_len, (const char *)d->body);
     if (atomic_fetch_sub(&left, 1) == 1) {

@@ -49,6 +49,21 @@ def publish_then_subscribe(env):
 
 
 @case(short=True)
+def an_order_twice_is_stored_once(env):
+    broker = prepared(env)
+    order = built(env, "example_order")
+    done = run(broker, order, "orders", "A-17")
+    check_equal(done.returncode, 0, f"{done.stderr.decode()}; exit code")
+    check_equal(sorted(done.stdout.decode().splitlines()),
+                ["line 0 is stored as number 1", "line 1 is stored as number 2",
+                 "reminder 0 is stored as number 3"], "the first time")
+    done = run(broker, order, "orders", "A-17")
+    check_equal(sorted(done.stdout.decode().splitlines()),
+                ["line 0 was stored before", "line 1 was stored before",
+                 "reminder 0 was stored before"], "the second time")
+
+
+@case(short=True)
 def refusals_are_shown(env):
     broker = prepared(env)
     done = run(broker, built(env, "example_publish"), "nowhere")
