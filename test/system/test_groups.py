@@ -239,7 +239,9 @@ def the_command_line_shows_what_is_wrong(env):
     broker.godwit("group", "create", "work", "--topics", "orders")
     wrong = "amount > 100 && region = 'cn'"
     for words in (("group", "create", "no", "--topics", "orders", "--filter", wrong),
-                  ("group", "update", "work", "--filter", wrong)):
+                  ("group", "update", "work", "--filter", wrong),
+                  ("search", "orders", "--filter", wrong),
+                  ("tail", "orders", "--no-follow", "--filter", wrong)):
         lines = broker.godwit(*words, check_code=1).stderr.decode().splitlines()
         check_in("column 24", lines[0], "the sentence")
         check_equal(lines[1].strip(), wrong, "the expression")

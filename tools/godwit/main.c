@@ -14,7 +14,7 @@ static const struct command commands[] = {
     { "search", "print the messages of a topic that match", cmd_search },
     { "peek", "show one message of a topic", cmd_peek },
     { "topic", "create, update, list, show, delete topics", cmd_topic },
-    { "group", "create, list, show, delete groups", cmd_group },
+    { "group", "create, update, pause, list, show, delete groups", cmd_group },
     { "app", "create, list, show, delete apps and their grants", cmd_app },
     { "bench", "measure: publish, endtoend, latency, fanout, idle, restart",
       cmd_bench },

@@ -240,6 +240,7 @@ int cmd_search(int argc, char **argv)
     s.next = o.from;
     s.to = o.to;
     s.style = message_style_of_stdout(o.json, o.full);
+    so.filter = o.look.headers.count == 0 ? o.look.filter : NULL;
     code = session_resolve(&so);
     return code != EXIT_OK ? code : run(&s, &so);
 }

@@ -223,6 +223,7 @@ int cmd_tail(int argc, char **argv)
         return EXIT_USAGE;
     }
     t.style = message_style_of_stdout(o.json, o.full);
+    so.filter = o.look.headers.count == 0 ? o.look.filter : NULL;
     code = session_resolve(&so);
     return code != EXIT_OK ? code : run(&t, &so);
 }
