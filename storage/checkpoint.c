@@ -117,6 +117,7 @@ static enum status write_notes(struct store *store, enum checkpoint kind,
                                 .known = keeper->known,
                                 .clean = kind == CHECKPOINT_CLEAN };
     enum status status = keydir_begin(store->keydir);
+    bool histories;
 
     if (status != STATUS_OK) {
         return error_set(err, status, 0, "keydir: begin");
@@ -131,10 +132,13 @@ static enum status write_notes(struct store *store, enum checkpoint kind,
     write_producers(store, PRODUCERS, &keeper->producers,
                     &keeper->gone_producers);
     write_producers(store, IDS, &keeper->ids, &keeper->gone_ids);
-    status = write_lanes(store);
+    status = histories_write(store, &histories); /* it may ask for lanes */
+    if (status == STATUS_OK) {
+        status = write_lanes(store);
+    }
     if (status != STATUS_OK) {
         keydir_abort(store->keydir);
-        return error_set(err, status, 0, "keydir: lanes");
+        return error_set(err, status, 0, "keydir: lanes and histories");
     }
     for (size_t i = 0; i < keeper->fact_count; i++) {
         keydir_put_fact(store->keydir, &keeper->facts[i].fact);
@@ -143,6 +147,7 @@ static enum status write_notes(struct store *store, enum checkpoint kind,
     if (keeper->sweeping) {
         keydir_sweep(store->keydir, SWEEP_BUDGET, more);
     }
+    *more = *more || histories;
     keydir_put_meta(store->keydir, &meta);
     return keydir_commit(store->keydir, err);
 }

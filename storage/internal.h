@@ -14,6 +14,7 @@
 
 #include "proto/limits.h"
 #include "storage/examine.h"
+#include "storage/histories.h"
 #include "storage/keydir.h"
 #include "storage/lanes.h"
 #include "storage/merge.h"
@@ -175,6 +176,7 @@ struct keeper {
     struct producers ids;
     struct gone_list gone_producers;
     struct gone_list gone_ids;
+    struct histories histories;
     bool sweeping;           /* deleted things still have keys */
     uint32_t let_go_through; /* segment id */
     struct rest rest;        /* of the one behind that; segment 0: of none */

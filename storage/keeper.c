@@ -49,6 +49,7 @@ enum status keeper_init(struct keeper *keeper, uint64_t seed)
     enum status status;
 
     *keeper = (struct keeper) { .sweeping = true };
+    histories_init(&keeper->histories);
     status = producers_init(&keeper->producers, 0, seed);
     keeper->producers.gone = producer_gone;
     keeper->producers.gone_arg = &keeper->gone_producers;
@@ -83,6 +84,7 @@ void keeper_fini(struct keeper *keeper)
     seqset_fini(&keeper->untold);
     producers_fini(&keeper->producers);
     producers_fini(&keeper->ids);
+    histories_fini(&keeper->histories);
     *keeper = (struct keeper) { 0 };
 }
 
@@ -325,7 +327,7 @@ static enum status note_lane(struct noting *n, const struct record *record)
     struct keeper *keeper = &n->store->keeper;
     struct lane_record r;
     struct lane *lane;
-    uint64_t last_seq;
+    uint64_t last_seq = 0;
     enum status status = lane_record_read(record, &r);
 
     if (status == STATUS_OK && n->known
@@ -338,8 +340,15 @@ static enum status note_lane(struct noting *n, const struct record *record)
     if (status != STATUS_OK || lane == NULL) {
         return status;
     }
-    status = lane_record_apply(lane, &r, keeper_first_seq(keeper, r.topic),
-                               &last_seq);
+    if (record->kind == RECORD_FAILED) {
+        status = histories_note(&keeper->histories, &r, record->time_us);
+    } else {
+        histories_settled(&keeper->histories);
+    }
+    if (status == STATUS_OK) {
+        status = lane_record_apply(lane, &r, keeper_first_seq(keeper, r.topic),
+                                   &last_seq);
+    }
     return status == STATUS_OK ? note_last_seq(keeper, r.topic, last_seq)
                                : status;
 }
@@ -406,6 +415,7 @@ static enum status note_fact(struct noting *n, const struct record *record)
     }
     if (status == STATUS_OK && fact.deleted && fact.class != CATALOG_APP) {
         lanes_drop(&keeper->lanes, belongs_to, &fact);
+        histories_settled(&keeper->histories);
         keeper->sweeping = true;
     }
     return status;
@@ -429,6 +439,7 @@ static enum status note_trim(struct keeper *keeper, const struct record *record)
     if (trim.first_seq > note->first_seq) {
         note->first_seq = trim.first_seq;
         note->dirty = true;
+        histories_settled(&keeper->histories);
     }
     if (trim.floor_seq > note->floor_seq) {
         note->floor_seq = trim.floor_seq;
@@ -585,7 +596,8 @@ enum status keeper_apply_batch(struct store *store, const struct batch *batch,
     enum status status = STATUS_OK;
 
     if (keeper->run_count + batch->run_count > RUNS_PENDING_MAX
-        || keeper->fact_count + batch->visit_count > FACTS_PENDING_MAX) {
+        || keeper->fact_count + batch->visit_count > FACTS_PENDING_MAX
+        || histories_full(&keeper->histories)) {
         return STATUS_AGAIN;
     }
     if (!batch->index_lost) {
@@ -669,6 +681,7 @@ void keeper_forget_notes(struct keeper *keeper)
     keeper->gone_producers.count = keeper->gone_ids.count = 0;
     keeper->pending_len = 0;
     clear_facts(keeper);
+    histories_written(&keeper->histories);
     for (uint32_t i = 0; i < keeper->topic_count; i++) {
         keeper->topics[i].dirty = false;
     }

@@ -77,6 +77,22 @@ void keydir_remove_producer(struct keydir *keydir, enum keydir_table table,
                             const struct producer *entry);
 /* Remove up to `budget` keys of deleted topics and groups. *more: some left. */
 void keydir_sweep(struct keydir *keydir, size_t budget, bool *more);
+/* The value of a key of HISTORIES as the transaction has it, appended to `to`.
+ * STATUS_NOT_FOUND: it has none. */
+MUST_CHECK enum status keydir_get_history(struct keydir *keydir,
+                                          const uint8_t *key, struct bytes *to);
+/* Some keys of HISTORIES, from `key` on. */
+struct keydir_sweep_keys {
+    uint8_t key[16]; /* in: the first one; out: where to go on */
+    size_t budget;   /* to look at */
+    /* Not wanted ones are removed; not OK ends the sweep. */
+    enum status (*fn)(void *arg, const uint8_t *key, bool *wanted);
+    void *arg;
+    size_t kept; /* out */
+    bool ended;  /* out: there are no more */
+};
+MUST_CHECK enum status keydir_sweep_histories(struct keydir *keydir,
+                                              struct keydir_sweep_keys *sweep);
 /* A key and value as keydir_walk_next() gave them. */
 void keydir_put_raw(struct keydir *keydir, enum keydir_table table,
                     struct slice key, struct slice value);
@@ -154,6 +170,11 @@ MUST_CHECK enum status keydir_reader_open(struct keydir_reader **out,
 void keydir_reader_close(struct keydir_reader *reader);
 /* Let go of the pages seen: the next look-up sees the newest checkpoint. */
 void keydir_reader_reset(struct keydir_reader *reader);
+/* The value of a key of HISTORIES, good until the reader is used again.
+ * STATUS_NOT_FOUND: none; STATUS_IO: it cannot be believed. */
+MUST_CHECK enum status keydir_find_history(struct keydir_reader *reader,
+                                           const uint8_t *key,
+                                           struct slice *value);
 /* The run that holds message `seq`. STATUS_NOT_FOUND: *next_seq is the first
  * message after it, 0 if none. STATUS_IO: what is there cannot be believed. */
 MUST_CHECK enum status keydir_find_run(struct keydir_reader *reader,

@@ -542,3 +542,25 @@ enum status keydir_find_run(struct keydir_reader *reader, uint32_t topic,
     }
     return status;
 }
+
+enum status keydir_find_history(struct keydir_reader *reader,
+                                const uint8_t *key, struct slice *value)
+{
+    MDB_val k = val_of(key, HISTORY_KEY_LEN);
+    MDB_val v;
+    int rc = make_live(reader);
+
+    if (rc != 0) {
+        return STATUS_IO;
+    }
+    if (reader->apart != NULL) { /* of messages alone */
+        return STATUS_NOT_FOUND;
+    }
+    rc = mdb_get(reader->txn, reader->keydir->tables[HISTORIES], &k, &v);
+    if (rc != 0) {
+        return rc == MDB_NOTFOUND ? STATUS_NOT_FOUND : STATUS_IO;
+    }
+    *value = slice_of_val(v);
+    return seal_check(HISTORIES, slice_of_val(k), value) ? STATUS_OK
+                                                         : STATUS_IO;
+}

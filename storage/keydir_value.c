@@ -146,6 +146,14 @@ void lane_key(uint8_t key[LANE_KEY_LEN], uint32_t group, uint32_t topic)
     put_be32(key + 4, topic);
 }
 
+void history_key(uint8_t key[HISTORY_KEY_LEN], uint32_t group, uint32_t topic,
+                 uint64_t seq)
+{
+    put_be32(key, group);
+    put_be32(key + 4, topic);
+    put_be64(key + 8, seq);
+}
+
 /* ---- producers ---- */
 
 void producer_key(uint8_t key[PRODUCER_KEY_LEN], const struct producer *entry)

@@ -13,6 +13,7 @@ enum {
     ID_KEY_LEN = 5, /* class and id */
     PRODUCER_KEY_LEN = 12,
     TALLY_KEY_LEN = 8,
+    HISTORY_KEY_LEN = 16,
     /* values, without their seals */
     RUN_VALUE_LEN = 16,
     TOPIC_VALUE_LEN = 24,
@@ -46,6 +47,8 @@ bool tally_read(struct slice key, struct slice value, uint32_t *segment,
                 struct tally_entry *out);
 
 void lane_key(uint8_t key[LANE_KEY_LEN], uint32_t group, uint32_t topic);
+void history_key(uint8_t key[HISTORY_KEY_LEN], uint32_t group, uint32_t topic,
+                 uint64_t seq);
 
 void producer_key(uint8_t key[PRODUCER_KEY_LEN], const struct producer *entry);
 void producer_value(uint8_t value[PRODUCER_VALUE_LEN],

@@ -642,3 +642,26 @@ enum status store_view_message(struct store_view *view,
     }
     return status;
 }
+
+enum status store_view_history(struct store_view *view, uint32_t group,
+                               uint32_t topic, uint64_t seq,
+                               struct store_failure *out, size_t room,
+                               size_t *count)
+{
+    uint8_t key[HISTORY_KEY_LEN];
+    struct slice value;
+    enum status status;
+
+    *count = 0;
+    history_key(key, group, topic, seq);
+    look_anew(view);
+    status = keydir_find_history(view->reader, key, &value);
+    if (status == STATUS_OK && !history_read(value, out, room, count)) {
+        status = STATUS_IO;
+    }
+    keydir_reader_reset(view->reader); /* it holds no page in a rest */
+    if (status == STATUS_IO) {
+        store_doubt(view->store);
+    }
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}

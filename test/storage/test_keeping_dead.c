@@ -6,6 +6,7 @@
 #include "test/storage/upkeep.h"
 
 #include "proto/check.h"
+#include "proto/limits.h"
 
 #include <criterion/criterion.h>
 #include <criterion/new/assert.h>
@@ -93,6 +94,52 @@ Test(keeping_dead, stay_until_somebody_discards_them)
     cr_assert(eq(int, harness_commit(&h), STATUS_OK));
     upkeep();
     cr_assert(gt(u64, first_seq(&h, TOPIC), 200));
+}
+
+/* What the removed segments said is in the snapshot. */
+Test(keeping_dead, are_known_with_their_history_from_a_snapshot)
+{
+    struct store_failure failures[HISTORY_MAX];
+    struct record record = { .kind = RECORD_MESSAGE,
+                             .flags = RECORD_ID,
+                             .topic = TOPIC,
+                             .producer = 5,
+                             .producer_seq = 6 };
+    char path[600];
+    size_t count;
+
+    keep_until_settled(&bed, TOPIC, 0);
+    owe(&bed, TOPIC, GROUP, 0);
+    record.body = slice_of(h.buffer + RECORD_HEADER_LEN, 0);
+    record_finish(h.buffer, &record);
+    h.len = record_size(0);
+    publish(20);
+    bury(10);
+    add_lane(&h, RECORD_FILTERED, GROUP, TOPIC, 2, 3);
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    publish(COUNT);
+    add_ack(&h, GROUP, TOPIC, 1, 9);
+    add_ack(&h, GROUP, TOPIC, 11, COUNT);
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    upkeep();
+    segment_file(&h, 1, path, sizeof path);
+    cr_assert(eq(u64, file_len(path), 0));
+    harness_kill(&h);
+    harness_delete_keydir(&h);
+    cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
+    cr_assert(eq(str, (char *)lane_text(&h, GROUP, TOPIC),
+                 "1-9,11-400 filtered 2 dead 10-10"));
+    cr_assert(eq(int,
+                 store_view_history(h.view, GROUP, TOPIC, 10, failures,
+                                    HISTORY_MAX, &count),
+                 STATUS_OK));
+    cr_assert(eq(sz, count, 1));
+    cr_assert(eq(u32, failures[0].attempts, 3));
+    record_finish(h.buffer, &record);
+    h.len = record_size(0);
+    cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+    cr_assert(eq(u8, record_flags_at(h.buffer), RECORD_ID | RECORD_DUPLICATE));
+    cr_assert(eq(u64, record_seq_at(h.buffer), 1));
 }
 
 Test(keeping_dead, go_with_the_limit)
