@@ -396,7 +396,7 @@ static void note_patterns(struct session *session, const char *what,
 
 /* Those that are given. */
 static void note_group_options(struct session *session,
-                         const struct catalog_request *r)
+                               const struct catalog_request *r)
 {
     const struct group_options *o = &r->options;
     const struct {
