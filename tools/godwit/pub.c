@@ -67,7 +67,7 @@ static const struct help help = {
                 "  godwit pub orders --file orders.csv --format csv "
                 "--key-field order_id\n"
                 "  godwit pub orders --file orders.json --format json "
-                "--id-field order_id --atomic\n"
+                "--id-field nr --atomic\n"
                 "  echo 'call back' | godwit pub todo --delay 2h --ttl 1d\n"
                 "  tail -f app.log | godwit pub logs --header host=$HOSTNAME\n",
 };
