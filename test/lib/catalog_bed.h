@@ -104,7 +104,7 @@ static int compare_kept(const void *a, const void *b)
                                 : (x->id > y->id) - (x->id < y->id);
 }
 
-static void restart(void)
+static inline void restart(void)
 {
     catalog_free(catalog);
     catalog = catalog_new();
@@ -164,7 +164,7 @@ static enum status decide(struct catalog_request *request, struct bytes *body)
     return status;
 }
 
-static enum status change(struct catalog_request request)
+static inline enum status change(struct catalog_request request)
 {
     struct bytes body = { 0 };
     enum status status = decide(&request, &body);
@@ -196,8 +196,9 @@ static struct patterns patterns_of(const char *text)
     return patterns;
 }
 
-static enum status create_app(const char *name, bool admin, const char *publish,
-                              const char *subscribe, uint32_t asker)
+static inline enum status create_app(const char *name, bool admin,
+                                     const char *publish, const char *subscribe,
+                                     uint32_t asker)
 {
     struct catalog_request request =
         named(CATALOG_CREATE, CATALOG_APP, name, asker);
@@ -208,7 +209,7 @@ static enum status create_app(const char *name, bool admin, const char *publish,
     return change(request);
 }
 
-static enum status create_topic(const char *name, uint32_t asker)
+static inline enum status create_topic(const char *name, uint32_t asker)
 {
     return change(named(CATALOG_CREATE, CATALOG_TOPIC, name, asker));
 }
@@ -224,20 +225,20 @@ static struct catalog_request group_request(const char *name,
     return request;
 }
 
-static enum status create_group(const char *name, const char *topics,
-                                uint32_t asker)
+static inline enum status create_group(const char *name, const char *topics,
+                                       uint32_t asker)
 {
     return change(group_request(name, topics, asker));
 }
 
-static uint32_t topic_id(const char *name)
+static inline uint32_t topic_id(const char *name)
 {
     const struct topic *topic = catalog_topic(catalog, slice_text(name));
 
     return topic == NULL ? 0 : topic->id;
 }
 
-static uint32_t app_id(const char *name)
+static inline uint32_t app_id(const char *name)
 {
     return catalog_app(catalog, slice_text(name))->id;
 }
