@@ -22,6 +22,9 @@ struct dispatch_out {
     void (*gap)(void *member, const char *topic, struct seq_range range);
     /* No more for now: its output is full. It will say when it has drained. */
     bool (*congested)(void *member);
+    /* The lease of `seq` ends in ends_in_us. */
+    void (*notice)(void *member, const char *topic, uint64_t seq,
+                   uint64_t ends_in_us);
     /* It is a member no more. STATUS_NOT_FOUND: its group was deleted;
      * STATUS_UNAUTHENTICATED: its app was. */
     void (*evicted)(void *member, enum status why);
@@ -104,6 +107,91 @@ MUST_CHECK enum status dispatch_settle(struct dispatch *dispatch,
                                        uint64_t now_us, settled_fn fn,
                                        void *arg);
 
+/* ---- operators; `group` belongs to this worker ---- */
+
+/* Begin anew on a topic with message `seq`, or at the first one there is from
+ * `seq` on: *begins. It is an effect like an ack: answer it when the records
+ * written after this call are durable. STATUS_INVALID: beyond the end + 1. */
+MUST_CHECK enum status dispatch_seek(struct dispatch *dispatch,
+                                     const struct group_fact *group,
+                                     const struct topic *topic, uint64_t seq,
+                                     uint64_t *begins);
+
+/* What is known of one failure of a message. */
+struct dispatch_failure {
+    uint64_t time_us; /* wall clock */
+    uint32_t attempt;
+    enum failure_cause cause;
+    bool dead; /* it was the end */
+    uint64_t holder;
+    char reason[REASON_LEN_MAX + 1];
+};
+struct dispatch_explanation {
+    struct standing standing; /* since and until on the wall clock here */
+    struct dispatch_failure history[HISTORY_MAX]; /* oldest first */
+    size_t history_count;
+};
+/* STATUS_NOT_FOUND: the topic never had this message. */
+MUST_CHECK enum status dispatch_explain(struct dispatch *dispatch,
+                                        const struct group_fact *group,
+                                        const struct topic *topic, uint64_t seq,
+                                        uint64_t now_us,
+                                        struct dispatch_explanation *out);
+
+struct dispatch_dead {
+    const struct topic *topic;
+    uint64_t seq;
+    struct dispatch_failure last; /* why it is dead; time_us 0: not known */
+};
+/* The dead of a group from (topic, seq) on, by topic name, then seq; topic
+ * NULL: from the first. Only this one topic if `one_topic`. Where to go on in
+ * *topic and *seq; topic NULL at the end. */
+size_t dispatch_dead(struct dispatch *dispatch, const struct group_fact *group,
+                     const struct topic **topic, uint64_t *seq, bool one_topic,
+                     struct dispatch_dead *out, size_t room);
+
+/* Which dead ones. */
+struct redrive_order {
+    const struct topic *topic; /* NULL: of all topics */
+    struct seq_range range;    /* 0..0: all; only with a topic */
+    enum failure_cause cause;  /* of the last failure; 0: any */
+    struct filter *filter;     /* taken over; NULL: any */
+    uint64_t rate;             /* messages a second; 0: as fast as it goes */
+    uint64_t cap;              /* so many at most; 0: any number */
+    bool dry_run;              /* only count */
+};
+struct redrive_state {
+    bool running;
+    bool dry_run;
+    bool stopped;     /* by an operator, the group's end, or lack of room */
+    uint64_t matched; /* so far */
+    uint64_t redriven;
+    uint64_t undone;
+};
+/* One at a time for each group; it goes on in dispatch_tick() in bounded bits
+ * and is forgotten at a restart (what it redrove stays redriven).
+ * STATUS_BUSY: one is running. */
+MUST_CHECK enum status dispatch_redrive(struct dispatch *dispatch,
+                                        const struct group_fact *group,
+                                        const struct redrive_order *order,
+                                        uint64_t now_us);
+void dispatch_redrive_stop(struct dispatch *dispatch,
+                           const struct group_fact *group);
+/* What the last job redrove and nobody was given since is dead again. Bounded
+ * memory: of a job that redrove more than REDRIVE_UNDO_MAX ranges the first
+ * ones cannot be undone. STATUS_NOT_FOUND: there was none. */
+MUST_CHECK enum status dispatch_redrive_undo(struct dispatch *dispatch,
+                                             const struct group_fact *group,
+                                             uint64_t *undone);
+/* False: there was none since the start. */
+bool dispatch_redrive_state(const struct group_fact *group,
+                            struct redrive_state *out);
+MUST_CHECK enum status dispatch_discard(struct dispatch *dispatch,
+                                        const struct group_fact *group,
+                                        const struct topic *topic,
+                                        struct seq_range range,
+                                        uint64_t *count);
+
 /* ---- any topic, on any worker ---- */
 
 /* As store_view_message(), for peeking; the record is lent until the next
@@ -117,6 +205,10 @@ uint64_t dispatch_seq_at(struct dispatch *dispatch, const struct topic *topic,
                          uint64_t time_us);
 
 /* ---- to look at ---- */
+
+/* What holds the group as a whole; times on the wall clock. */
+bool dispatch_held_by(struct dispatch *dispatch, const struct group_fact *group,
+                      uint64_t now_us, struct standing *out);
 
 bool dispatch_books(const struct group_fact *group, const struct topic *topic,
                     struct lane_books *out);

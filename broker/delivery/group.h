@@ -5,23 +5,35 @@
  *
  *            deliver                 ack
  *   READY ------------> IN FLIGHT ---------> ACKED
- *     ^                  |    |
- *     |  release         |    | nack, lease end, member gone:
- *     +------------------+    | the attempt counts
- *     |                       v
- *     +------------------- DELAYED   backoff with jitter (member gone: none)
+ *    ^ |                  |  |  |
+ *    | |  release         |  |  | reject, or the last attempt failed
+ *    +-|------------------+  |  +-----------------------> DEAD -- redrive --+
+ *    | |                     | nack, lease end, member gone:      (to READY)|
+ *    | | not due yet         | the attempt counts                           |
+ *    | +---------> DELAYED <-+ backoff with jitter                          |
+ *    +---------------+--------------------------------------------<---------+
  *
- * What the topic does not keep any more is DELETED from whichever of these it
- * stands in, but from IN FLIGHT only when it would come back: its holder may
- * still ack it.
+ * From READY a message may also turn out to be EXPIRED (its time to live),
+ * FILTERED (the group's filter) or a GAP (lost to damage): settled, never
+ * delivered. What the topic does not keep any more is DELETED from whichever of
+ * these it stands in, but from IN FLIGHT only when it would come back: its
+ * holder may still ack it.
  *
- * Each change that must survive a restart (acked, attempts, gaps) is gathered
- * as an effect, which the worker writes to the log as records; an ack is
- * answered only when its record is durable. */
+ * Modes. Shared: members take turns. Ordered: of the messages with one key (not
+ * empty) only the first unsettled one is ever in flight or delayed; the others
+ * stay READY behind it, in order of seq, and cost a few bytes each; a dead one
+ * lets the next go. Exclusive: all goes to the member that joined first, the
+ * others stand by.
+ *
+ * Each change that must survive a restart is gathered as an effect, which the
+ * worker writes to the log as records; an ack is answered only when its record
+ * is durable. */
 #ifndef GODWIT_BROKER_DELIVERY_GROUP_H
 #define GODWIT_BROKER_DELIVERY_GROUP_H
 
+#include "broker/delivery/gate.h"
 #include "broker/delivery/inflight.h"
+#include "proto/limits.h"
 #include "proto/seqset.h"
 #include "proto/wire.h"
 #include "storage/record.h"
@@ -29,11 +41,26 @@
 struct group;
 struct member;
 
+enum group_mode { MODE_SHARED = 1, MODE_ORDERED, MODE_EXCLUSIVE };
+
+/* What may be changed while the group lives. */
+struct group_rules {
+    enum group_mode mode;
+    uint64_t lease_us;
+    uint32_t attempts_max;                  /* then it is dead; 0: no end */
+    uint64_t backoff_us[BACKOFF_COUNT_MAX]; /* after the 1st, 2nd, ... failure;
+                                             * the last one repeats */
+    size_t backoff_count;                   /* 0: doubled from 1 s to 5 min */
+    size_t in_flight_max; /* of the whole group; what waits after a delivery
+                           * counts against fresh messages */
+    uint64_t notice_us;   /* tell the holder so long before its lease ends; 0:
+                           * no notice */
+    bool paused;          /* nothing is given out */
+};
+
 struct group_config {
     uint32_t id;
-    uint64_t lease_us;
-    size_t in_flight_max;      /* of the whole group; what waits for
-                                * redelivery counts against fresh messages */
+    struct group_rules rules;
     uint64_t seed;             /* for jitter */
     struct inflight *inflight; /* the worker's table; outlives the group */
 };
@@ -41,19 +68,28 @@ struct group_config {
 struct group *
 group_new(const struct group_config *config); /* NULL: no memory */
 void group_free(struct group *group); /* members must have left; accepts NULL */
+/* What is in flight keeps the lease it has. A change of the mode while messages
+ * are open takes effect message by message: ordered from the next ones on. */
+void group_set_rules(struct group *group, const struct group_rules *rules);
 
 /* ---- lanes ---- */
 
 struct lane_start {
     uint32_t topic;
-    uint64_t end;                /* last durable seq of the topic, 0: none */
-    uint64_t first_seq;          /* messages below are deleted; 0: none are */
-    const struct seqset *acked;  /* settled before; NULL: none */
-    const struct seqset *gaps;   /* of those, lost to damage; NULL: none */
-    const struct retry *retries; /* due_us already on the monotonic clock */
+    uint64_t end;       /* last durable seq of the topic, 0: none */
+    uint64_t after;     /* what lies up to here was never the lane's */
+    uint64_t first_seq; /* messages below are deleted; 0: none are */
+    const struct seqset *settled; /* NULL: none. Of these ... */
+    const struct seqset *gaps;    /* ... lost to damage; NULL: none */
+    const struct seqset *expired; /* ... too old when their turn came */
+    uint64_t filtered;            /* ... so many did not pass the filter */
+    uint64_t discarded;           /* ... so many dead ones were dropped */
+    const struct seqset *dead;    /* not settled; NULL: none */
+    const struct retry *retries;  /* due_us already on the monotonic clock */
     size_t retry_count;
     void *user; /* the worker's, comes back in offers */
 };
+/* Without room in the in-flight table retries are taken for fresh messages. */
 MUST_CHECK enum status group_add_lane(struct group *group,
                                       const struct lane_start *start);
 void group_drop_lane(struct group *group,
@@ -72,6 +108,12 @@ MUST_CHECK enum status group_trim(struct group *group, uint32_t topic,
  * delivered yet is acked. STATUS_NOMEM: not all of it. */
 MUST_CHECK enum status group_skip(struct group *group, uint32_t topic,
                                   uint64_t last);
+/* The lane begins anew behind `after` (at most its end): what is in flight is
+ * taken back without a word, what is dead at or below stays dead, all above is
+ * fresh. An effect. STATUS_NOT_FOUND: no such lane; STATUS_INVALID: beyond the
+ * end. */
+MUST_CHECK enum status group_seek(struct group *group, uint32_t topic,
+                                  uint64_t after);
 
 /* ---- members ---- */
 
@@ -87,8 +129,9 @@ void member_set_credit(struct member *member, uint64_t credit_messages,
 /* A member whose connection is congested gets nothing for a while. */
 void member_pause(struct member *member, bool paused);
 void *member_user(const struct member *member);
-/* It is gone: all it holds is ready again at once, an attempt counted. */
-void group_leave(struct group *group, struct member *member);
+/* It is gone: all it holds is ready again at once, an attempt counted (or dead,
+ * if that was the last). */
+void group_leave(struct group *group, struct member *member, uint64_t now_us);
 /* It wants no more (a pull that was answered) but what it holds stays leased to
  * its number until settled or expired. */
 void group_retire(struct group *group, struct member *member);
@@ -104,14 +147,27 @@ struct offer {
 };
 
 /* The next message somebody may have now, members in turn, due redeliveries
- * before new ones, lanes in turn. False: nothing for now. Changes nothing that
- * can be seen; follow it by exactly one of the three below. */
+ * before new ones (but see the breaker), lanes in turn. False: nothing for now;
+ * group_held_by() says why. Changes nothing that can be seen; follow it by
+ * exactly one of group_take() and group_lost(), or by neither. */
 bool group_next(struct group *group, uint64_t now_us, struct offer *out);
-/* It was put into the member's output: the lease begins. STATUS_AGAIN: the
- * in-flight budget is used up (then the message stays ready). */
-MUST_CHECK enum status group_delivered(struct group *group,
-                                       const struct offer *offer, size_t bytes,
-                                       uint64_t now_us);
+
+/* What its reader knows of the offered message. Times are monotonic. */
+struct message_facts {
+    size_t bytes;
+    uint64_t key_hash;   /* 0: no key, or the group is not ordered */
+    uint64_t due_us;     /* not before; 0: at once */
+    uint64_t expires_us; /* 0: never */
+    bool filtered;       /* the group's filter does not want it */
+};
+enum take {
+    TAKE_DELIVERED, /* the lease begins: put it into the member's output */
+    TAKE_PASSED,    /* expired, filtered, not due, behind its key: done with */
+    TAKE_AGAIN      /* no room in the in-flight table, or no memory: it stays
+                     * as it was, stop with this group for now */
+};
+enum take group_take(struct group *group, const struct offer *offer,
+                     const struct message_facts *facts, uint64_t now_us);
 /* The store cannot give offer->seq..last: settle them as a gap. */
 void group_lost(struct group *group, const struct offer *offer, uint64_t last);
 
@@ -122,64 +178,134 @@ struct settlement {
     uint32_t topic;
     enum settle_action action;
     struct seq_range range;
-    uint64_t delay_us; /* nack: 0 = backoff; extend: from now */
+    uint64_t delay_us;   /* nack: 0 = backoff; extend: from now */
+    struct slice reason; /* nack, reject; at most REASON_LEN_MAX */
 };
 /* Called for each stretch with one outcome, in order. */
 typedef void (*settled_fn)(void *arg, const struct wire_settled_range *range);
-/* Outcomes: accepted (also for an ack of what is acked already, and for what
- * went back to ready and nobody else holds), late (another lease has it),
- * unknown (never delivered, no such lane). Bounded work: ranges are clipped to
- * what was ever delivered; one `unknown` covers the rest. STATUS_NOMEM: nothing
- * done for the rest of the range. */
+/* Outcomes: accepted (also for an ack of what is acked already, of what went
+ * back to ready and nobody else holds, and, with lease 0, of what is dead),
+ * late (another lease has it, or it is dead), unknown (never delivered, no such
+ * lane). Bounded work: ranges are clipped to what was ever delivered; one
+ * `unknown` covers the rest. STATUS_NOMEM: nothing done for the rest of the
+ * range. */
 MUST_CHECK enum status group_settle(struct group *group,
                                     const struct settlement *settlement,
                                     uint64_t now_us, settled_fn fn, void *arg);
 
+/* ---- dead letters ---- */
+
+/* The dead of a lane from `seq` on, at most `room` ranges. */
+size_t group_dead(const struct group *group, uint32_t topic, uint64_t seq,
+                  struct seq_range *out, size_t room);
+/* Dead ones of first..last become ready with no failures counted; *count of
+ * them. An effect. STATUS_NOMEM, STATUS_AGAIN (no room in the in-flight
+ * table): those up to *next - 1 were looked at. */
+MUST_CHECK enum status group_redrive(struct group *group, uint32_t topic,
+                                     struct seq_range range, uint64_t now_us,
+                                     uint64_t *count, uint64_t *next);
+/* Those of first..last that were redriven and are still ready, given to nobody,
+ * are dead again. An effect. */
+MUST_CHECK enum status group_bury(struct group *group, uint32_t topic,
+                                  struct seq_range range, uint64_t *count);
+/* Dead ones of first..last are settled for good. An effect. */
+MUST_CHECK enum status group_discard(struct group *group, uint32_t topic,
+                                     struct seq_range range, uint64_t *count);
+
 /* ---- time ---- */
 
+/* A lease of this member ends soon. */
+struct notice {
+    struct member *member;
+    uint32_t topic;
+    uint64_t seq;
+    uint64_t ends_us;
+    void *lane_user;
+};
 /* Take back what has expired and make due what waited. At most `budget` moves;
- * true if more is to do at once. */
-bool group_tick(struct group *group, uint64_t now_us, size_t budget);
+ * true if more is to do at once. `fn` (may be NULL) is called for notices. */
+bool group_tick(struct group *group, uint64_t now_us, size_t budget,
+                void (*fn)(void *arg, const struct notice *notice), void *arg);
 /* When to call group_tick() next; UINT64_MAX: never as things are. */
 uint64_t group_due_us(const struct group *group);
 
 /* ---- effects: what the log must be told ---- */
 
+enum effect_set {
+    EFFECT_ACKED,
+    EFFECT_GAP,
+    EFFECT_EXPIRED,
+    EFFECT_FILTERED,
+    EFFECT_REDRIVEN,
+    EFFECT_BURIED,
+    EFFECT_DISCARDED
+};
+enum { EFFECT_SETS = EFFECT_DISCARDED + 1 };
+
+/* Write them in this order: `seek` alone first (nothing else with it), then
+ * redriven, failures, buried, then the sets that settle. */
 struct effects {
     uint32_t topic;
-    const struct seqset *acked;
-    const struct seqset *gaps;
-    const struct retry *retries; /* due_us monotonic */
-    size_t retry_count;
+    bool seek;
+    uint64_t seek_after;
+    const struct seqset *sets[EFFECT_SETS]; /* never NULL */
+    const struct failure *failures;         /* due_us monotonic */
+    size_t failure_count;
 };
 bool group_has_effects(const struct group *group);
 /* Give them lane by lane, a long lane in parts of at most EFFECTS_COUNT_MAX
- * ranges acked, ranges lost and retries each. What fn returns true for is told;
- * at the first false (no room in the submission ring) it stops and keeps the
- * rest. While very much is untold, group_next() gives nothing. */
+ * ranges of each set and failures. What fn returns true for is told; at the
+ * first false (no room in the submission ring) it stops and keeps the rest.
+ * While very much is untold, group_next() gives nothing. */
 enum { EFFECTS_COUNT_MAX = 1024 };
 void group_take_effects(struct group *group,
                         bool (*fn)(void *arg, const struct effects *effects),
                         void *arg);
 
+/* ---- why ---- */
+
+struct standing {
+    enum gate gate;
+    uint64_t since_us;  /* monotonic; 0: not known */
+    uint64_t until_us;  /* 0: no time releases it */
+    uint64_t holder;    /* leased: lease number */
+    uint32_t attempts;  /* deliveries that failed so far (held: this one's
+                         * number - 1) */
+    uint64_t other_seq; /* key_busy: who has the key; behind: the next one */
+};
+/* Where one message stands, as far as the group alone can say: what it has not
+ * looked at yet is `behind`, or what holds the whole group, and its reader may
+ * know better (filtered, not_due, expired). key_hash: for key_busy, or 0. */
+void group_explain(const struct group *group, uint32_t topic, uint64_t seq,
+                   uint64_t key_hash, uint64_t now_us, struct standing *out);
+/* What holds the group as a whole: none, paused, no_subscriber, no_credit,
+ * quota, breaker; since when. */
+void group_held_by(const struct group *group, uint64_t now_us,
+                   struct standing *out);
+
 /* ---- the books (promise 8) ---- */
 
 struct lane_books {
     uint32_t topic;
-    uint64_t published; /* numbers up to the durable end */
-    uint64_t acked, gap, deleted, ready, delayed, in_flight;
+    uint64_t published; /* numbers from the lane's start to the durable end,
+                         * and the dead that a seek left below */
+    uint64_t acked, dead, expired, deleted, filtered, gap, ready, delayed,
+        in_flight;
 };
-/* published == acked + gap + deleted + ready + delayed + in_flight, counted,
- * not derived: each figure is kept by its own moves. False: no such lane. */
+/* published is the sum of the others, counted, not derived: each figure is kept
+ * by its own moves. False: no such lane. */
 bool group_books(const struct group *group, uint32_t topic,
                  struct lane_books *out);
+bool lane_books_balance(const struct lane_books *books);
 
-/* Count it all again from the lane's parts and compare: false is an alarm.
- * Costs a look at everything in flight. True when there is no such lane. */
+/* Count it all again from the lane's parts and compare, credits and holders
+ * too (no transaction without a member): false is an alarm. Costs a look at
+ * everything open. True when there is no such lane. */
 bool group_audit(const struct group *group, uint32_t topic);
 
 struct group_figures {
-    uint64_t delivered, redelivered, acked, nacked, released, expired, late;
+    uint64_t delivered, redelivered, acked, nacked, released, expired_leases,
+        late, rejected, died, redriven, expired, filtered;
     uint64_t deleted; /* before they were settled */
 };
 void group_figures(const struct group *group, struct group_figures *out);

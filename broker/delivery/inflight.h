@@ -1,13 +1,25 @@
-/* The ack transactions of one worker: one entry for each message in flight, by
- * (group, topic, seq), all groups of the worker under one budget. This is the
- * heap tier: a hash on mixed keys and packed entries in one mapping; the direct
- * and the file tier come behind the same calls. Each group has its own part,
- * and in it a wheel of lease ends. One thread. */
+/* The open messages of one worker: one transaction for each that is in flight
+ * or waits to be delivered (again), by (group, topic, seq), all groups of the
+ * worker under one budget. Three tiers with the same meaning:
+ *
+ *   heap     what began or moved last: small, hot in the caches
+ *   direct   an anonymous mapping
+ *   file     a mapped file, unlinked while it is used, its space allocated
+ *            before it is touched
+ *
+ * A new transaction begins in the heap; when that is full, those that have lain
+ * there longest go down; when a lower one is touched it comes up if there is
+ * room. Past the last budget a new one is refused (STATUS_AGAIN) and delivery
+ * waits; nothing is dropped. Which tier one lies in shows in the figures and
+ * nowhere else. Each group has its own part, and in it a wheel of times: ends
+ * of leases, ends of delays. One thread. */
 #ifndef GODWIT_BROKER_DELIVERY_INFLIGHT_H
 #define GODWIT_BROKER_DELIVERY_INFLIGHT_H
 
 #include "proto/check.h"
+#include "proto/error.h"
 #include "proto/status.h"
+#include "storage/vfs.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,47 +28,71 @@
 struct inflight;       /* the worker's table */
 struct inflight_group; /* one group's part of it */
 
+enum tier { TIER_HEAP, TIER_DIRECT, TIER_FILE, TIER_COUNT };
+const char *tier_word(enum tier tier); /* "heap", "direct", "file" */
+
+enum transaction_state {
+    TRANSACTION_HELD = 1, /* in flight: due_us is the end of the lease */
+    TRANSACTION_DELAYED,  /* due_us: when it becomes ready */
+    TRANSACTION_READY     /* in no wheel: nothing becomes due */
+};
+
 struct transaction {
     uint32_t group;
     uint32_t topic;
     uint64_t seq;
-    uint32_t attempt;
-    uint32_t bytes;        /* of the message, for the holder's credit */
-    uint64_t holder;       /* lease number */
-    uint64_t lease_end_us; /* monotonic */
+    uint64_t holder;  /* lease number; 0: not held */
+    uint64_t due_us;  /* monotonic; see the state */
+    uint32_t attempt; /* held: which delivery this is, from 1; else: how many
+                       * failed so far */
+    uint32_t bytes;   /* held: of the message, for the holder's credit */
+    uint8_t state;    /* enum transaction_state */
+    uint8_t flags;    /* the group's; kept */
 };
 
 struct inflight_config {
-    size_t heap_bytes; /* budget; entries and index together */
+    size_t bytes[TIER_COUNT]; /* budgets; index and entries together. 0: no such
+                               * tier */
+    const char *file_path;    /* NULL: no file tier */
+    const struct vfs *vfs;    /* NULL: vfs_system() */
     uint64_t now_us;
 };
 
-/* NULL: no memory. */
-struct inflight *inflight_new(const struct inflight_config *config);
+/* STATUS_NOMEM, STATUS_IO, STATUS_NO_SPACE (for the file: made at the start,
+ * grown when needed; a disk that is full later only makes the tier end where it
+ * is). */
+MUST_CHECK enum status inflight_new(struct inflight **out,
+                                    const struct inflight_config *config,
+                                    struct error *err);
 void inflight_free(
     struct inflight *inflight); /* accepts NULL; groups are gone */
 
-/* Room for one more message, of any group? Those that were given back and wait
- * for redelivery keep their places. */
-bool inflight_has_room(const struct inflight *inflight);
-
 struct inflight_figures {
-    uint64_t heap_count, heap_count_max, heap_bytes, heap_bytes_max;
+    struct {
+        uint64_t count, count_max, bytes, bytes_max;
+        uint64_t ended;   /* transactions that ended here, held ones */
+        uint64_t arrived; /* came from a higher (demoted) or lower tier */
+    } tiers[TIER_COUNT];
+    uint64_t ended_us; /* sum of how long they were held */
 };
 void inflight_figures(const struct inflight *inflight,
                       struct inflight_figures *out);
 
-/* ---- one group's part; only group.c and settle.c call these ---- */
+/* ---- one group's part; only the group's files call these ----
+ *
+ * A pointer to a transaction is good until the next call that takes a
+ * non-const part: beginning or changing one may move others between tiers. */
 
 struct inflight_group *inflight_group_new(struct inflight *inflight,
                                           uint32_t group); /* NULL: no memory */
 void inflight_group_free(struct inflight_group *part); /* ends what is in it */
-size_t inflight_group_count(const struct inflight_group *part);
+size_t inflight_held(const struct inflight_group *part);
+size_t inflight_waiting(const struct inflight_group *part); /* delayed, ready */
 
 /* What one holder has: a list through the entries, so that a member that leaves
  * costs what it held. Zero-initialised is empty; kept by the holder's owner. */
 struct inflight_list {
-    uint32_t first; /* entry + 1 */
+    uint32_t first[TIER_COUNT]; /* entry + 1 */
     uint32_t count;
 };
 
@@ -65,39 +101,44 @@ struct inflight_list {
  * some, cannot starve the others. */
 bool inflight_group_has_room(const struct inflight_group *part);
 
-/* t->group is the part's. STATUS_AGAIN: every place has a message in flight
- * (places kept do not count), or no memory for a larger index. The key must not
- * be in it. */
+/* t->group is the part's; the key must not be in it. `list`: the holder's, NULL
+ * when it is not held. `now_us` counts for the residence time and for which
+ * entries have lain longest. STATUS_AGAIN: no place in any tier, or no memory
+ * for a larger index: nothing changed. */
 MUST_CHECK enum status inflight_begin(struct inflight_group *part,
                                       const struct transaction *t,
-                                      struct inflight_list *list);
-/* NULL: not in flight. Transactions stay where they are until they end; they
- * change only through inflight_extend(). */
+                                      struct inflight_list *list,
+                                      uint64_t now_us);
+/* NULL: neither in flight nor waiting. */
 const struct transaction *inflight_find(const struct inflight_group *part,
                                         uint32_t topic, uint64_t seq);
-void inflight_extend(struct inflight_group *part, const struct transaction *t,
-                     uint64_t lease_end_us);
-/* It ended, whatever the outcome; `list` is the one it began with. */
+/* It becomes *next (same key): from held to waiting, from waiting to held,
+ * another due time. Never fails. `from` and `to`: the lists of the old and the
+ * new holder, NULL where there is none. */
+void inflight_change(struct inflight_group *part, const struct transaction *t,
+                     const struct transaction *next, struct inflight_list *from,
+                     struct inflight_list *to, uint64_t now_us);
+/* It ended, whatever the outcome. */
 void inflight_end(struct inflight_group *part, const struct transaction *t,
-                  struct inflight_list *list);
-/* A message that is not in flight any more but will be again keeps a place in
- * the budget, so that giving back cannot fill the memory. At a start there may
- * be more such messages than places. */
-void inflight_keep_place(struct inflight_group *part);
-void inflight_leave_place(struct inflight_group *part);
+                  struct inflight_list *list, uint64_t now_us);
 
 /* Any one of a holder's; NULL: it holds nothing. */
 const struct transaction *inflight_first(const struct inflight_group *part,
                                          const struct inflight_list *list);
-/* Any one whose lease ended at or before now_us, up to INFLIGHT_TICK_US late;
- * it stays until inflight_end(). NULL: none. */
-enum { INFLIGHT_TICK_US = 64 * 1000 };
-const struct transaction *inflight_expired(struct inflight_group *part,
-                                           uint64_t now_us);
-/* When to ask again; nothing expires before. UINT64_MAX: empty. */
+/* Any one whose time is over at now_us (a lease that ended, a delay), up to
+ * INFLIGHT_TICK_US late; it stays until it is changed or ended. NULL: none, or
+ * the wheel is still being turned (then inflight_due_us() says: at once). The
+ * work of one call is bounded. */
+enum { INFLIGHT_TICK_US = 16 * 1000 };
+const struct transaction *inflight_due(struct inflight_group *part,
+                                       uint64_t now_us);
+/* When to ask again; nothing is due before. UINT64_MAX: nothing will be. */
 uint64_t inflight_due_us(const struct inflight_group *part);
 
-/* How many are of this topic. Looks at every entry: for audits. */
-size_t inflight_count_in(const struct inflight_group *part, uint32_t topic);
+/* All of this topic, in no order: `fn` may look only. Looks at every entry of
+ * the worker: for audits, and for topics and lanes that go. False: stop. */
+void inflight_each(const struct inflight_group *part, uint32_t topic,
+                   bool (*fn)(void *arg, const struct transaction *t),
+                   void *arg);
 
 #endif
