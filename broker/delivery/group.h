@@ -19,11 +19,26 @@
  * these it stands in, but from IN FLIGHT only when it would come back: its
  * holder may still ack it.
  *
- * Modes. Shared: members take turns. Ordered: of the messages with one key (not
- * empty) only the first unsettled one is ever in flight or delayed; the others
- * stay READY behind it, in order of seq, and cost a few bytes each; a dead one
- * lets the next go. Exclusive: all goes to the member that joined first, the
- * others stand by.
+ * Modes. Shared: members take turns. Ordered: of a topic's messages with one
+ * key (not empty) only one has the key, and only that is in flight or waits for
+ * another attempt; the others stay READY behind it, in order of seq, and cost a
+ * few bytes each. Settled or dead, it lets the next go. A message that was
+ * published with a delay, or is redriven, takes its place in that order when it
+ * is due. Retries of before a start keep their place: they come when the lane
+ * gets to them, and are READY until then. Exclusive: all goes to the member
+ * that joined first, the others stand by.
+ *
+ * Storms. Of what is given out while fresh messages are ready at most half are
+ * redeliveries, after a burst of BREAKER_BURST. When BREAKER_FAILED of the last
+ * BREAKER_WINDOW attempts that ended failed (a member that left counts once, a
+ * nack with a delay of its own of a second and more not at all), the breaker
+ * opens: one message each BREAKER_TRIAL_US, until BREAKER_CLOSE of the last
+ * eight were acked. A message of which ASIDE_ENDS attempts ended with a lease
+ * or a lost member since the start is set aside: it is given only to a member
+ * that holds nothing else and gets nothing else until it is settled, so that
+ * its neighbours' attempts do not end with it. Some member is kept free for
+ * that; never more than half of them are, and between two such messages
+ * ASIDE_BETWEEN others are given if there are any.
  *
  * Each change that must survive a restart is gathered as an effect, which the
  * worker writes to the log as records; an ack is answered only when its record
@@ -41,6 +56,16 @@
 struct group;
 struct member;
 
+enum {
+    BREAKER_BURST = 64,
+    BREAKER_WINDOW = 64,
+    BREAKER_FAILED = 62,
+    BREAKER_CLOSE = 3,
+    BREAKER_TRIAL_US = 100 * 1000,
+    ASIDE_ENDS = 3,
+    ASIDE_BETWEEN = 64
+};
+
 enum group_mode { MODE_SHARED = 1, MODE_ORDERED, MODE_EXCLUSIVE };
 
 /* What may be changed while the group lives. */
@@ -52,10 +77,19 @@ struct group_rules {
                                              * the last one repeats */
     size_t backoff_count;                   /* 0: doubled from 1 s to 5 min */
     size_t in_flight_max; /* of the whole group; what waits after a delivery
-                           * counts against fresh messages */
+                           * counts against fresh messages, but not what was
+                           * never delivered because it is not due yet */
     uint64_t notice_us;   /* tell the holder so long before its lease ends; 0:
                            * no notice */
     bool paused;          /* nothing is given out */
+};
+
+/* Bytes for keys and what waits behind them, of all ordered groups of a worker;
+ * one group may have as much as it leaves to the others. At the bound a message
+ * with a key waits with its lane (`quota`). */
+struct key_budget {
+    size_t used;
+    size_t max; /* KEYS_WAITING_MAX * 8 */
 };
 
 struct group_config {
@@ -63,13 +97,16 @@ struct group_config {
     struct group_rules rules;
     uint64_t seed;             /* for jitter */
     struct inflight *inflight; /* the worker's table; outlives the group */
+    struct key_budget *keys;   /* the same; NULL: KEYS_WAITING_MAX of its own */
 };
 
 struct group *
 group_new(const struct group_config *config); /* NULL: no memory */
 void group_free(struct group *group); /* members must have left; accepts NULL */
-/* What is in flight keeps the lease it has. A change of the mode while messages
- * are open takes effect message by message: ordered from the next ones on. */
+/* What is in flight keeps the lease it has, and its notice. A change of the
+ * mode while messages are open takes effect message by message: to ordered,
+ * those delivered from then on have keys; from ordered, those that wait behind
+ * a key go when it is free. */
 void group_set_rules(struct group *group, const struct group_rules *rules);
 
 /* ---- lanes ---- */
@@ -160,6 +197,7 @@ struct message_facts {
     uint64_t expires_us; /* 0: never */
     bool filtered;       /* the group's filter does not want it */
 };
+/* Looked at in this order: expired, filtered, not due, key busy. */
 enum take {
     TAKE_DELIVERED, /* the lease begins: put it into the member's output */
     TAKE_PASSED,    /* expired, filtered, not due, behind its key: done with */
@@ -185,10 +223,11 @@ struct settlement {
 typedef void (*settled_fn)(void *arg, const struct wire_settled_range *range);
 /* Outcomes: accepted (also for an ack of what is acked already, of what went
  * back to ready and nobody else holds, and, with lease 0, of what is dead),
- * late (another lease has it, or it is dead), unknown (never delivered, no such
- * lane). Bounded work: ranges are clipped to what was ever delivered; one
- * `unknown` covers the rest. STATUS_NOMEM: nothing done for the rest of the
- * range. */
+ * late (another lease has it, or it is dead; extend and reject when nobody has
+ * it any more; anything but an ack of what is settled), unknown (never
+ * delivered, no such lane). Bounded work: ranges are clipped to what was ever
+ * delivered; one `unknown` covers the rest. STATUS_NOMEM: nothing done for the
+ * rest of the range. */
 MUST_CHECK enum status group_settle(struct group *group,
                                     const struct settlement *settlement,
                                     uint64_t now_us, settled_fn fn, void *arg);
@@ -222,8 +261,9 @@ struct notice {
     uint64_t ends_us;
     void *lane_user;
 };
-/* Take back what has expired and make due what waited. At most `budget` moves;
- * true if more is to do at once. `fn` (may be NULL) is called for notices. */
+/* Take back what has expired and make due what waited: both happen here and
+ * nowhere else, up to INFLIGHT_TICK_US late. At most `budget` moves; true if
+ * more is to do at once. `fn` (may be NULL) is called for notices. */
 bool group_tick(struct group *group, uint64_t now_us, size_t budget,
                 void (*fn)(void *arg, const struct notice *notice), void *arg);
 /* When to call group_tick() next; UINT64_MAX: never as things are. */
@@ -275,7 +315,9 @@ struct standing {
 };
 /* Where one message stands, as far as the group alone can say: what it has not
  * looked at yet is `behind`, or what holds the whole group, and its reader may
- * know better (filtered, not_due, expired). key_hash: for key_busy, or 0. */
+ * know better (filtered, not_due, expired). What is settled is `acked`, below
+ * the first one kept `deleted`, and up to where the lane begins `not_taken`.
+ * key_hash: for key_busy, or 0. */
 void group_explain(const struct group *group, uint32_t topic, uint64_t seq,
                    uint64_t key_hash, uint64_t now_us, struct standing *out);
 /* What holds the group as a whole: none, paused, no_subscriber, no_credit,
@@ -302,11 +344,17 @@ bool lane_books_balance(const struct lane_books *books);
  * too (no transaction without a member): false is an alarm. Costs a look at
  * everything open. True when there is no such lane. */
 bool group_audit(const struct group *group, uint32_t topic);
+/* Take back what is in flight of this lane and nobody holds: only a fault makes
+ * such an orphan, so each is an alarm. How many there were; at most 64 a call. */
+size_t group_sweep(struct group *group, uint32_t topic, uint64_t now_us);
 
 struct group_figures {
     uint64_t delivered, redelivered, acked, nacked, released, expired_leases,
         late, rejected, died, redriven, expired, filtered;
-    uint64_t deleted; /* before they were settled */
+    uint64_t deleted; /* before they were settled, and discarded ones */
+    uint64_t orphans; /* see group_sweep() */
+    uint64_t breaker_opened;
+    uint64_t set_aside; /* deliveries to a member that got nothing else */
 };
 void group_figures(const struct group *group, struct group_figures *out);
 
