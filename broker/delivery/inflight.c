@@ -1,123 +1,97 @@
 #include "broker/delivery/inflight.h"
 
-#include "broker/delivery/hash.h"
+#include "broker/delivery/inflight_tier.h"
+#include "broker/delivery/inflight_wheel.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-/* Entries live in one anonymous mapping as large as the budget allows; its
- * pages exist from their first use on, so it neither moves nor is copied when
- * the number in flight grows. Free entries are a stack: a small working set
- * stays small. The index is open addressing with linear probing over words
+/* Three tiers that share nothing. What begins goes to the highest there is.
+ * When that is full, a hand goes over a window of its entries, and of those it
+ * sees the older half goes one tier down: sampled, not sorted, because an order
+ * of age would cost every transaction that never moves. A tier may have to do
+ * the same before it can take them. So the work of one call is bounded by some
+ * windows and batches, and what has just begun is in the heap.
  *
- *   high half: upper bits of the key's hash | low half: entry + 1, 0 = empty
- *
- * so that a probe touches an entry only when it is most likely the right one.
- * It doubles at three quarters full and shrinks never.
- *
- * The wheel has four levels of 64 slots; a tick is 64 ms, so the levels turn in
- * 4 s, 4.4 min, 4.7 h and 12 days. An entry lies on the level of the highest
- * digit (base 64) in which its tick differs from the wheel's, later than that
- * goes to the farthest slot and is placed anew from there. Which slots are in
- * use is one word a level: a jump of any length costs the slots that hold
- * something and no more. The slot of the wheel's own tick holds what is due. */
+ * What moves takes its links along: into the wheel its group has in the other
+ * tier and into its holder's list, which is found by the holder's number. */
 
 enum {
-    INDEX_MIN = 16,
-    INDEX_START = 1024,
-    WHEEL_DIGIT = 6,
-    WHEEL_SLOTS = 1 << WHEEL_DIGIT,
-    WHEEL_LEVELS = 4
+    SWEEP_WINDOW = 64,   /* entries looked at */
+    DEMOTE_BATCH = 32,   /* at most so many go down at a time */
+    TURN_BUDGET = 2048,  /* entries placed anew in one inflight_due() */
+    WHEELS_KEPT_MAX = 64 /* empty ones, for the next group */
 };
-
-struct entry { /* one cache line */
-    struct transaction t;
-    uint32_t wheel_next; /* entry + 1; of a free one: the next free */
-    uint32_t wheel_prev;
-    uint32_t list_next;
-    uint32_t list_prev;
-    uint32_t slot; /* in the wheel: level * WHEEL_SLOTS + index */
-    uint32_t in_use;
-};
+/* A full disk is asked again so much later. */
+#define DISK_RETRY_US (UINT64_C(10) * 1000 * 1000)
+#define NEVER         UINT64_MAX
+#define LIST_HEAD     UINT32_MAX /* in list_prev: nobody is before it */
 
 struct inflight {
-    struct entry *entries; /* entries_max of them, mapped */
-    size_t entries_max;
-    size_t entries_touched; /* ever used: those behind are untouched pages */
-    uint32_t free_first;    /* entry + 1 */
-    uint64_t *index;
-    size_t index_len; /* power of two */
-    size_t index_len_max;
+    struct inflight_tier tiers[TIER_COUNT];
+    enum tier top;                 /* the highest that has places */
+    struct hash groups;            /* number -> its part */
+    struct hash lists;             /* holder, group -> its list */
+    struct inflight_wheel *wheels; /* empty ones */
+    size_t wheels_kept;
     size_t count;
-    size_t places_kept;
-    size_t bytes_max;
-    uint64_t now_us; /* at the start */
+    size_t count_max;
+    uint64_t now_us;   /* the latest */
+    uint64_t retry_us; /* when to ask the disk again */
+    uint64_t ended_us;
 };
 
 struct inflight_group {
     struct inflight *table;
     uint32_t group;
-    size_t count;
-    size_t places_kept;
-    uint64_t tick; /* of the wheel */
-    uint64_t used[WHEEL_LEVELS];
-    uint32_t slots[WHEEL_LEVELS * WHEEL_SLOTS]; /* first entry + 1 */
+    size_t held;
+    size_t waiting;
+    struct inflight_wheel *wheels[TIER_COUNT]; /* NULL: nothing is there */
 };
+
+const char *tier_word(enum tier tier)
+{
+    static const char *const words[TIER_COUNT] = { "heap", "direct", "file" };
+
+    return words[tier];
+}
 
 /* ---- the table ---- */
 
-static size_t entries_for(size_t index_len, size_t heap_bytes)
+static void count_places(struct inflight *table)
 {
-    /* While it doubles, the old index is there as well. */
-    size_t index_bytes = index_len * sizeof(uint64_t) / 2 * 3;
-    size_t fit;
-
-    if (heap_bytes <= index_bytes) {
-        return 0;
-    }
-    fit = (heap_bytes - index_bytes) / sizeof(struct entry);
-    return fit < index_len / 4 * 3 ? fit : index_len / 4 * 3;
-}
-
-/* The largest table the budget has room for. */
-static void plan(struct inflight *table, size_t heap_bytes)
-{
-    size_t len = INDEX_MIN;
-
-    table->index_len_max = len;
-    table->entries_max = entries_for(len, heap_bytes);
-    for (len *= 2; entries_for(len, heap_bytes) > table->entries_max
-                   && len < UINT32_MAX / 2;
-         len *= 2) {
-        table->index_len_max = len;
-        table->entries_max = entries_for(len, heap_bytes);
+    table->count_max = 0;
+    for (int i = 0; i < TIER_COUNT; i++) {
+        table->count_max += table->tiers[i].count_max;
     }
 }
 
-struct inflight *inflight_new(const struct inflight_config *config)
+enum status inflight_new(struct inflight **out,
+                         const struct inflight_config *config,
+                         struct error *err)
 {
     struct inflight *table = calloc(1, sizeof *table);
-    size_t len;
 
     if (table == NULL) {
-        return NULL;
+        return error_set(err, STATUS_NOMEM, 0, "in-flight table");
     }
-    plan(table, config->heap_bytes);
-    table->bytes_max = config->heap_bytes;
+    for (int i = 0; i < TIER_COUNT; i++) {
+        enum status status =
+            tier_init(&table->tiers[i], (enum tier)i, config, err);
+        if (status != STATUS_OK) {
+            inflight_free(table);
+            return status;
+        }
+    }
+    while (table->top < TIER_FILE
+           && table->tiers[table->top].count_planned == 0) {
+        table->top++;
+    }
     table->now_us = config->now_us;
-    len =
-        table->index_len_max < INDEX_START ? table->index_len_max : INDEX_START;
-    table->index_len = len;
-    table->index = calloc(len, sizeof *table->index);
-    table->entries = mmap(NULL, (table->entries_max + 1) * sizeof(struct entry),
-                          PROT_READ | PROT_WRITE,
-                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (table->index == NULL || table->entries == MAP_FAILED) {
-        inflight_free(table);
-        return NULL;
-    }
-    return table;
+    table->retry_us = NEVER;
+    count_places(table);
+    *out = table;
+    return STATUS_OK;
 }
 
 void inflight_free(struct inflight *table)
@@ -125,17 +99,17 @@ void inflight_free(struct inflight *table)
     if (table == NULL) {
         return;
     }
-    if (table->entries != MAP_FAILED && table->entries != NULL) {
-        (void)munmap(table->entries,
-                     (table->entries_max + 1) * sizeof(struct entry));
+    while (table->wheels != NULL) {
+        struct inflight_wheel *wheel = table->wheels;
+        table->wheels = wheel->next;
+        free(wheel);
     }
-    free(table->index);
+    for (int i = 0; i < TIER_COUNT; i++) {
+        tier_fini(&table->tiers[i]);
+    }
+    hash_fini(&table->groups);
+    hash_fini(&table->lists);
     free(table);
-}
-
-bool inflight_has_room(const struct inflight *table)
-{
-    return table->count + table->places_kept < table->entries_max;
 }
 
 /* A group may grow while it has less than what is free: one group alone gets
@@ -143,279 +117,266 @@ bool inflight_has_room(const struct inflight *table)
 bool inflight_group_has_room(const struct inflight_group *part)
 {
     const struct inflight *table = part->table;
-    size_t used = table->count + table->places_kept;
-    size_t own = part->count + part->places_kept;
 
-    return used < table->entries_max && own < table->entries_max - used;
+    return table->count < table->count_max
+           && part->held + part->waiting < table->count_max - table->count;
 }
 
 void inflight_figures(const struct inflight *table,
                       struct inflight_figures *out)
 {
-    *out = (struct inflight_figures) {
-        .heap_count = table->count,
-        .heap_count_max = table->entries_max,
-        .heap_bytes = table->entries_touched * sizeof(struct entry)
-                      + table->index_len * sizeof *table->index,
-        .heap_bytes_max = table->bytes_max,
-    };
-}
-
-/* ---- the index ---- */
-
-static uint64_t key_hash(uint32_t group, uint32_t topic, uint64_t seq)
-{
-    return hash_pair((uint64_t)group << 32 | topic, seq);
-}
-
-static uint64_t index_word(uint64_t hash, uint32_t entry)
-{
-    return (hash & ~(uint64_t)UINT32_MAX) | (entry + 1);
-}
-
-static bool same_tag(uint64_t word, uint64_t hash)
-{
-    return (word ^ hash) >> 32 == 0;
-}
-
-static uint64_t entry_hash(const struct entry *entry)
-{
-    return key_hash(entry->t.group, entry->t.topic, entry->t.seq);
-}
-
-static void index_put(struct inflight *table, uint64_t hash, uint32_t entry)
-{
-    size_t mask = table->index_len - 1;
-    size_t at = (size_t)hash & mask;
-
-    while (table->index[at] != 0) {
-        at = (at + 1) & mask;
+    *out = (struct inflight_figures) { .ended_us = table->ended_us };
+    for (int i = 0; i < TIER_COUNT; i++) {
+        const struct inflight_tier *tier = &table->tiers[i];
+        out->tiers[i].count = tier->count;
+        out->tiers[i].count_max = tier->count_max;
+        out->tiers[i].bytes = tier_bytes(tier);
+        out->tiers[i].bytes_max = tier->bytes_max;
+        out->tiers[i].ended = tier->ended;
+        out->tiers[i].demoted = tier->demoted;
+        out->tiers[i].promoted = tier->promoted;
     }
-    table->index[at] = index_word(hash, entry);
 }
 
-static bool index_grow(struct inflight *table)
-{
-    uint64_t *old = table->index;
-    size_t old_len = table->index_len;
-    uint64_t *index = calloc(old_len * 2, sizeof *index);
+/* ---- wheels: a group has one in each tier in which it has something ---- */
 
-    if (index == NULL) {
-        return false;
+static struct inflight_wheel *wheel_get(struct inflight_group *part,
+                                        enum tier kind, uint64_t now_us)
+{
+    struct inflight *table = part->table;
+    struct inflight_wheel *wheel = part->wheels[kind];
+
+    if (wheel != NULL) {
+        return wheel;
     }
-    table->index = index;
-    table->index_len = old_len * 2;
-    for (size_t i = 0; i < old_len; i++) {
-        if (old[i] != 0) {
-            uint32_t entry = (uint32_t)old[i] - 1;
-            index_put(table, entry_hash(&table->entries[entry]), entry);
+    wheel = table->wheels;
+    if (wheel != NULL) {
+        table->wheels = wheel->next;
+        table->wheels_kept--;
+    } else {
+        wheel = calloc(1, sizeof *wheel);
+        if (wheel == NULL) {
+            return NULL;
         }
     }
-    free(old);
+    wheel->tick = now_us / INFLIGHT_TICK_US;
+    part->wheels[kind] = wheel;
+    return wheel;
+}
+
+/* Something was taken out of it. */
+static void wheel_put(struct inflight_group *part, enum tier kind)
+{
+    struct inflight *table = part->table;
+    struct inflight_wheel *wheel = part->wheels[kind];
+
+    if (wheel->count > 0) {
+        return;
+    }
+    part->wheels[kind] = NULL;
+    if (table->wheels_kept == WHEELS_KEPT_MAX) {
+        free(wheel);
+        return;
+    }
+    wheel->next = table->wheels;
+    table->wheels = wheel;
+    table->wheels_kept++;
+}
+
+/* ---- holders' lists ---- */
+
+static void list_link(struct inflight *table, struct inflight_list *list,
+                      enum tier kind, uint32_t number)
+{
+    struct inflight_tier *tier = &table->tiers[kind];
+    struct entry *entry = tier_entry(tier, number);
+
+    if (!list->known && hash_reserve(&table->lists) == STATUS_OK) {
+        /* Without the memory what is in it stays in its tier. */
+        hash_put(&table->lists, entry->t.holder, entry->t.group, list);
+        list->known = true;
+    }
+    entry->list_prev = LIST_HEAD;
+    entry->list_next = list->first[kind];
+    if (entry->list_next != 0) {
+        tier_entry(tier, entry->list_next - 1)->list_prev = number + 1;
+    }
+    list->first[kind] = number + 1;
+    list->count++;
+}
+
+static void list_take(struct inflight_tier *tier, struct inflight_list *list,
+                      uint32_t number)
+{
+    struct entry *entry = tier_entry(tier, number);
+
+    CHECK(entry->list_prev != 0);
+    if (entry->list_next != 0) {
+        tier_entry(tier, entry->list_next - 1)->list_prev = entry->list_prev;
+    }
+    if (entry->list_prev != LIST_HEAD) {
+        tier_entry(tier, entry->list_prev - 1)->list_next = entry->list_next;
+    } else {
+        CHECK(list->first[tier->kind] == number + 1);
+        list->first[tier->kind] = entry->list_next;
+    }
+    entry->list_prev = 0;
+    list->count--;
+}
+
+static void list_unlink(struct inflight *table, struct inflight_list *list,
+                        enum tier kind, uint32_t number)
+{
+    const struct entry *entry = tier_entry(&table->tiers[kind], number);
+
+    list_take(&table->tiers[kind], list, number);
+    if (list->count == 0 && list->known) {
+        hash_remove(&table->lists, entry->t.holder, entry->t.group);
+        list->known = false;
+    }
+}
+
+/* ---- from tier to tier ---- */
+
+/* About milliseconds. Time that goes back stands still. */
+static uint32_t stamp_of(struct inflight *table, uint64_t now_us)
+{
+    table->now_us = now_us > table->now_us ? now_us : table->now_us;
+    return (uint32_t)(table->now_us >> 10);
+}
+
+/* There is a place for it. False: no memory for its links. */
+static bool move(struct inflight *table, enum tier from, uint32_t number,
+                 enum tier to, uint64_t now_us)
+{
+    struct entry *entry = tier_entry(&table->tiers[from], number);
+    const struct transaction *t = &entry->t;
+    struct inflight_group *part = hash_get(&table->groups, t->group, 0);
+    struct inflight_list *list = NULL;
+    uint32_t moved;
+
+    if (entry->list_prev != 0) {
+        list = hash_get(&table->lists, t->holder, t->group);
+        if (list == NULL) {
+            return false;
+        }
+    }
+    if (wheel_get(part, to, now_us) == NULL) {
+        return false;
+    }
+    moved = tier_add(&table->tiers[to],
+                     transaction_hash(t->group, t->topic, t->seq), t);
+    wheel_link(part->wheels[to], &table->tiers[to], moved);
+    if (list != NULL) {
+        list_take(&table->tiers[from], list, number);
+        list_link(table, list, to, moved);
+    }
+    wheel_unlink(part->wheels[from], &table->tiers[from], number);
+    wheel_put(part, from);
+    tier_remove(&table->tiers[from], number);
     return true;
 }
 
-static bool index_make_room(struct inflight *table)
+/* The entries in use of the next window, and the mean of their ages. */
+static size_t look_at_window(struct inflight_tier *tier, uint32_t now,
+                             uint32_t *window, uint32_t *mean_age)
 {
-    if (table->count < table->index_len / 4 * 3) {
+    uint64_t ages = 0;
+    size_t count = 0;
+
+    for (int i = 0; i < SWEEP_WINDOW && i < (int)tier->touched; i++) {
+        const struct entry *entry;
+        tier->hand = tier->hand >= tier->touched ? 0 : tier->hand;
+        entry = tier_entry(tier, tier->hand);
+        if (entry->t.state != 0) {
+            ages += now - entry->t.since;
+            window[count++] = tier->hand;
+        }
+        tier->hand++;
+    }
+    *mean_age = count == 0 ? 0 : (uint32_t)(ages / count);
+    return count;
+}
+
+static bool make_place(struct inflight *table, enum tier kind, uint64_t now_us);
+
+/* Some of what lay long in the full tier goes down. */
+static bool demote_some(struct inflight *table, enum tier kind, uint64_t now_us)
+{
+    struct inflight_tier *tier = &table->tiers[kind];
+    enum tier below = (enum tier)(kind + 1);
+    uint32_t window[SWEEP_WINDOW];
+    uint32_t now = stamp_of(table, now_us);
+    uint32_t mean_age;
+    size_t count;
+    int moved = 0;
+
+    while (below < TIER_COUNT && table->tiers[below].count_planned == 0) {
+        below++;
+    }
+    if (below == TIER_COUNT) {
+        return false;
+    }
+    count = look_at_window(tier, now, window, &mean_age);
+    for (size_t i = 0; i < count && moved < DEMOTE_BATCH; i++) {
+        const struct entry *entry = tier_entry(tier, window[i]);
+        if (now - entry->t.since < mean_age) {
+            continue;
+        }
+        if (!make_place(table, below, now_us)) {
+            break;
+        }
+        if (move(table, kind, window[i], below, now_us)) {
+            table->tiers[below].demoted++;
+            moved++;
+        }
+    }
+    return moved > 0;
+}
+
+/* For one more in this tier. */
+static bool make_place(struct inflight *table, enum tier kind, uint64_t now_us)
+{
+    struct inflight_tier *tier = &table->tiers[kind];
+
+    if (tier->count_planned == 0) {
+        return false;
+    }
+    if (tier_make_place(tier)) {
         return true;
     }
-    return table->index_len < table->index_len_max && index_grow(table);
-}
-
-/* Close the hole at `hole` by moving back what probed past it. */
-static void index_remove_at(struct inflight *table, size_t hole)
-{
-    size_t mask = table->index_len - 1;
-    size_t at = (hole + 1) & mask;
-
-    while (table->index[at] != 0) {
-        uint32_t entry = (uint32_t)table->index[at] - 1;
-        size_t home = (size_t)entry_hash(&table->entries[entry]) & mask;
-        /* May it stand at the hole? Yes if its home is not behind it. */
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            table->index[hole] = table->index[at];
-            hole = at;
-        }
-        at = (at + 1) & mask;
+    if (tier->count_max < tier->count_planned) { /* no disk space */
+        count_places(table);
+        table->retry_us = now_us + DISK_RETRY_US;
     }
-    table->index[hole] = 0;
+    return table->count < table->count_max && demote_some(table, kind, now_us)
+           && tier_make_place(tier);
 }
 
-static void index_remove(struct inflight *table, uint64_t hash, uint32_t entry)
+static void ask_disk_again(struct inflight *table, uint64_t now_us)
 {
-    size_t mask = table->index_len - 1;
-    size_t at = (size_t)hash & mask;
-    uint64_t word = index_word(hash, entry);
+    struct inflight_tier *tier = &table->tiers[TIER_FILE];
 
-    while (table->index[at] != word) {
-        CHECK(table->index[at] != 0);
-        at = (at + 1) & mask;
+    if (now_us >= table->retry_us) {
+        tier->count_max = tier->count_planned;
+        table->retry_us = NEVER;
+        count_places(table);
     }
-    index_remove_at(table, at);
 }
 
-const struct transaction *inflight_find(const struct inflight_group *part,
-                                        uint32_t topic, uint64_t seq)
+/* It was touched: up, if there is room. Not to the last place, or it would soon
+ * come down again. */
+static void promote(struct inflight *table, enum tier from, uint32_t number,
+                    uint64_t now_us)
 {
-    const struct inflight *table = part->table;
-    uint64_t hash = key_hash(part->group, topic, seq);
-    size_t mask = table->index_len - 1;
-
-    for (size_t at = (size_t)hash & mask; table->index[at] != 0;
-         at = (at + 1) & mask) {
-        const struct entry *entry;
-        if (!same_tag(table->index[at], hash)) {
-            continue;
-        }
-        entry = &table->entries[(uint32_t)table->index[at] - 1];
-        if (entry->t.seq == seq && entry->t.topic == topic
-            && entry->t.group == part->group) {
-            return &entry->t;
+    for (enum tier to = table->top; to < from; to++) {
+        struct inflight_tier *tier = &table->tiers[to];
+        if (tier->count < tier->count_max - tier->count_max / 8
+            && tier_make_place(tier) && move(table, from, number, to, now_us)) {
+            tier->promoted++;
+            return;
         }
     }
-    return NULL;
-}
-
-/* ---- the wheel ---- */
-
-/* The first tick at whose beginning the lease is over. */
-static uint64_t tick_of(uint64_t us)
-{
-    return us / INFLIGHT_TICK_US + (us % INFLIGHT_TICK_US != 0);
-}
-
-static uint32_t slot_for(const struct inflight_group *part, uint64_t tick)
-{
-    unsigned level = 0;
-    unsigned top = WHEEL_DIGIT * (WHEEL_LEVELS - 1);
-    uint64_t now = part->tick;
-
-    if (tick < now) {
-        tick = now;
-    }
-    if ((tick >> top) - (now >> top) >= WHEEL_SLOTS) {
-        tick = ((now >> top) + WHEEL_SLOTS - 1) << top;
-    }
-    while (level < WHEEL_LEVELS - 1
-           && tick >> (WHEEL_DIGIT * (level + 1))
-                  != now >> (WHEEL_DIGIT * (level + 1))) {
-        level++;
-    }
-    return level * WHEEL_SLOTS
-           + (uint32_t)((tick >> (WHEEL_DIGIT * level)) & (WHEEL_SLOTS - 1));
-}
-
-static void wheel_link(struct inflight_group *part, uint32_t number)
-{
-    struct entry *entries = part->table->entries;
-    struct entry *entry = &entries[number];
-    uint32_t slot = slot_for(part, tick_of(entry->t.lease_end_us));
-    uint32_t first = part->slots[slot];
-
-    entry->slot = slot;
-    entry->wheel_prev = 0;
-    entry->wheel_next = first;
-    if (first != 0) {
-        entries[first - 1].wheel_prev = number + 1;
-    }
-    part->slots[slot] = number + 1;
-    part->used[slot / WHEEL_SLOTS] |= (uint64_t)1 << slot % WHEEL_SLOTS;
-}
-
-static void wheel_unlink(struct inflight_group *part, uint32_t number)
-{
-    struct entry *entries = part->table->entries;
-    const struct entry *entry = &entries[number];
-
-    if (entry->wheel_next != 0) {
-        entries[entry->wheel_next - 1].wheel_prev = entry->wheel_prev;
-    }
-    if (entry->wheel_prev != 0) {
-        entries[entry->wheel_prev - 1].wheel_next = entry->wheel_next;
-        return;
-    }
-    part->slots[entry->slot] = entry->wheel_next;
-    if (entry->wheel_next == 0) {
-        part->used[entry->slot / WHEEL_SLOTS] &=
-            ~((uint64_t)1 << entry->slot % WHEEL_SLOTS);
-    }
-}
-
-/* The next tick at which a slot comes up; lower levels come before higher ones
- * because they hold the nearer part of the same turn. */
-static uint64_t next_event(const struct inflight_group *part)
-{
-    for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
-        uint64_t turn = part->tick >> (WHEEL_DIGIT * level);
-        unsigned now = (unsigned)turn & (WHEEL_SLOTS - 1);
-        /* Bit 0: the slot after this one, going round. Only the top level can
-         * hold anything at or before `now` in that order. */
-        uint64_t ahead = part->used[level] & ~((uint64_t)1 << now);
-        unsigned shift = (now + 1) % WHEEL_SLOTS;
-        if (shift != 0) {
-            ahead = ahead >> shift | ahead << (WHEEL_SLOTS - shift);
-        }
-        if (ahead != 0) {
-            turn += 1 + (unsigned)__builtin_ctzll(ahead);
-            return turn << (WHEEL_DIGIT * level);
-        }
-    }
-    return UINT64_MAX;
-}
-
-/* The wheel has just come to its tick: what lies in the higher slots that begin
- * here moves down. */
-static void cascade(struct inflight_group *part)
-{
-    for (unsigned level = WHEEL_LEVELS - 1; level > 0; level--) {
-        uint64_t turn = part->tick >> (WHEEL_DIGIT * level);
-        uint32_t slot = level * WHEEL_SLOTS + (turn & (WHEEL_SLOTS - 1));
-        uint32_t next = part->slots[slot];
-        if (part->tick != turn << (WHEEL_DIGIT * level)) {
-            continue;
-        }
-        part->slots[slot] = 0;
-        part->used[level] &= ~((uint64_t)1 << slot % WHEEL_SLOTS);
-        while (next != 0) {
-            uint32_t number = next - 1;
-            next = part->table->entries[number].wheel_next;
-            wheel_link(part, number);
-        }
-    }
-}
-
-const struct transaction *inflight_expired(struct inflight_group *part,
-                                           uint64_t now_us)
-{
-    uint64_t target = now_us / INFLIGHT_TICK_US;
-
-    while (part->slots[part->tick & (WHEEL_SLOTS - 1)] == 0) {
-        uint64_t next = next_event(part);
-        if (part->tick >= target) {
-            return NULL;
-        }
-        if (next > target) {
-            part->tick = target;
-            return NULL;
-        }
-        part->tick = next;
-        cascade(part);
-    }
-    return &part->table
-                ->entries[part->slots[part->tick & (WHEEL_SLOTS - 1)] - 1]
-                .t;
-}
-
-uint64_t inflight_due_us(const struct inflight_group *part)
-{
-    uint64_t next = part->tick;
-
-    if (part->slots[part->tick & (WHEEL_SLOTS - 1)] == 0) {
-        next = next_event(part);
-    }
-    return next > UINT64_MAX / INFLIGHT_TICK_US ? UINT64_MAX
-                                                : next * INFLIGHT_TICK_US;
 }
 
 /* ---- one group's part ---- */
@@ -425,23 +386,43 @@ struct inflight_group *inflight_group_new(struct inflight *table,
 {
     struct inflight_group *part = calloc(1, sizeof *part);
 
-    if (part != NULL) {
-        part->table = table;
-        part->group = group;
-        part->tick = table->now_us / INFLIGHT_TICK_US;
+    if (part == NULL || hash_reserve(&table->groups) != STATUS_OK) {
+        free(part);
+        return NULL;
     }
+    part->table = table;
+    part->group = group;
+    hash_put(&table->groups, group, 0, part);
     return part;
 }
 
-static void entry_free(struct inflight *table, uint32_t number)
+/* The holders' lists may be gone already. */
+static void forget_list(struct inflight *table, const struct entry *entry)
 {
-    struct entry *entry = &table->entries[number];
+    const struct transaction *t = &entry->t;
 
-    index_remove(table, entry_hash(entry), number);
-    entry->in_use = 0;
-    entry->wheel_next = table->free_first;
-    table->free_first = number + 1;
-    table->count--;
+    if (entry->list_prev != 0
+        && hash_get(&table->lists, t->holder, t->group) != NULL) {
+        hash_remove(&table->lists, t->holder, t->group);
+    }
+}
+
+static void empty_wheel(struct inflight_group *part, enum tier kind)
+{
+    struct inflight *table = part->table;
+    struct inflight_tier *tier = &table->tiers[kind];
+    struct inflight_wheel *wheel = part->wheels[kind];
+
+    for (size_t slot = 0; slot < WHEEL_SLOT_COUNT; slot++) {
+        while (wheel->slots[slot] != 0) {
+            uint32_t number = wheel->slots[slot] - 1;
+            forget_list(table, tier_entry(tier, number));
+            wheel_unlink(wheel, tier, number);
+            tier_remove(tier, number);
+            table->count--;
+        }
+    }
+    wheel_put(part, kind);
 }
 
 void inflight_group_free(struct inflight_group *part)
@@ -449,144 +430,238 @@ void inflight_group_free(struct inflight_group *part)
     if (part == NULL) {
         return;
     }
-    for (size_t slot = 0; slot < COUNT_OF(part->slots); slot++) {
-        while (part->slots[slot] != 0) {
-            uint32_t number = part->slots[slot] - 1;
-            wheel_unlink(part, number);
-            entry_free(part->table, number);
+    for (int i = 0; i < TIER_COUNT; i++) {
+        if (part->wheels[i] != NULL) {
+            empty_wheel(part, (enum tier)i);
         }
     }
-    part->table->places_kept -= part->places_kept;
+    hash_remove(&part->table->groups, part->group, 0);
     free(part);
 }
 
-void inflight_keep_place(struct inflight_group *part)
+size_t inflight_held(const struct inflight_group *part)
 {
-    part->places_kept++;
-    part->table->places_kept++;
+    return part->held;
 }
 
-void inflight_leave_place(struct inflight_group *part)
+size_t inflight_waiting(const struct inflight_group *part)
 {
-    CHECK(part->places_kept > 0);
-    part->places_kept--;
-    part->table->places_kept--;
+    return part->waiting;
 }
 
-size_t inflight_group_count(const struct inflight_group *part)
+static void count_state(struct inflight_group *part, uint8_t state, int by)
 {
-    return part->count;
+    size_t *count = state == TRANSACTION_HELD ? &part->held : &part->waiting;
+
+    *count += (size_t)by;
 }
 
-static uint32_t number_of(const struct inflight_group *part,
-                          const struct transaction *t)
+static enum tier tier_of(const struct inflight_group *part,
+                         const struct transaction *t, uint32_t *number)
 {
     const struct entry *entry = (const struct entry *)t; /* its first field */
+    const struct inflight *table = part->table;
+    enum tier kind = TIER_HEAP;
 
-    CHECK(entry->in_use && t->group == part->group);
-    return (uint32_t)(entry - part->table->entries);
+    while (!tier_has(&table->tiers[kind], entry)) {
+        kind++;
+        CHECK(kind < TIER_COUNT);
+    }
+    CHECK(t->state != 0 && t->group == part->group);
+    *number = (uint32_t)(entry - table->tiers[kind].entries);
+    return kind;
 }
 
-static uint32_t entry_new(struct inflight *table)
+static enum status begin_in(struct inflight_group *part, enum tier kind,
+                            const struct transaction *t,
+                            struct inflight_list *list, uint64_t now_us)
 {
-    uint32_t number = table->free_first;
+    struct inflight *table = part->table;
+    struct inflight_tier *tier = &table->tiers[kind];
+    uint32_t number;
 
-    if (number == 0) {
-        return (uint32_t)table->entries_touched++;
+    if (!make_place(table, kind, now_us)
+        || wheel_get(part, kind, now_us) == NULL) {
+        return STATUS_AGAIN;
     }
-    table->free_first = table->entries[number - 1].wheel_next;
-    return number - 1;
-}
-
-static void list_link(struct inflight *table, struct inflight_list *list,
-                      uint32_t number)
-{
-    struct entry *entry = &table->entries[number];
-
-    entry->list_prev = 0;
-    entry->list_next = list->first;
-    if (list->first != 0) {
-        table->entries[list->first - 1].list_prev = number + 1;
+    number = tier_add(tier, transaction_hash(t->group, t->topic, t->seq), t);
+    tier->entries[number].t.since = stamp_of(table, now_us);
+    wheel_link(part->wheels[kind], tier, number);
+    if (list != NULL) {
+        list_link(table, list, kind, number);
     }
-    list->first = number + 1;
-    list->count++;
-}
-
-static void list_unlink(struct inflight *table, struct inflight_list *list,
-                        uint32_t number)
-{
-    const struct entry *entry = &table->entries[number];
-
-    if (entry->list_next != 0) {
-        table->entries[entry->list_next - 1].list_prev = entry->list_prev;
-    }
-    if (entry->list_prev != 0) {
-        table->entries[entry->list_prev - 1].list_next = entry->list_next;
-    } else {
-        CHECK(list->first == number + 1);
-        list->first = entry->list_next;
-    }
-    list->count--;
+    count_state(part, t->state, 1);
+    table->count++;
+    return STATUS_OK;
 }
 
 enum status inflight_begin(struct inflight_group *part,
                            const struct transaction *t,
-                           struct inflight_list *list)
+                           struct inflight_list *list, uint64_t now_us)
+{
+    const struct inflight *table = part->table;
+
+    CHECK(t->group == part->group && t->state != 0);
+    CHECK((t->state == TRANSACTION_HELD) == (list != NULL));
+    for (enum tier kind = table->top;
+         kind < TIER_COUNT && table->count < table->count_max; kind++) {
+        if (begin_in(part, kind, t, list, now_us) == STATUS_OK) {
+            return STATUS_OK;
+        }
+    }
+    return STATUS_AGAIN;
+}
+
+const struct transaction *inflight_find(const struct inflight_group *part,
+                                        uint32_t topic, uint64_t seq)
+{
+    struct inflight *table = part->table;
+    uint64_t hash = transaction_hash(part->group, topic, seq);
+
+    for (int i = 0; i < TIER_COUNT; i++) {
+        const struct entry *entry;
+        if (part->wheels[i] == NULL) {
+            continue; /* the group has nothing there */
+        }
+        entry = tier_find(&table->tiers[i], hash, part->group, topic, seq);
+        if (entry != NULL) {
+            return &entry->t;
+        }
+    }
+    return NULL;
+}
+
+void inflight_change(struct inflight_group *part, const struct transaction *t,
+                     const struct transaction *next, struct inflight_list *from,
+                     struct inflight_list *to, uint64_t now_us)
 {
     struct inflight *table = part->table;
     uint32_t number;
+    enum tier kind = tier_of(part, t, &number);
+    struct entry *entry = tier_entry(&table->tiers[kind], number);
+    bool renewed = t->state != next->state || t->holder != next->holder;
+    uint32_t since = renewed ? stamp_of(table, now_us) : t->since;
+    uint16_t slot = t->slot;
 
-    CHECK(t->group == part->group);
-    if (table->count == table->entries_max || !index_make_room(table)) {
-        return STATUS_AGAIN;
+    CHECK(next->topic == t->topic && next->seq == t->seq
+          && next->group == t->group && next->state != 0);
+    CHECK((next->state == TRANSACTION_HELD) == (to != NULL));
+    CHECK(from != to || from == NULL || next->holder == t->holder);
+    if (from != NULL && from != to) {
+        list_unlink(table, from, kind, number);
     }
-    number = entry_new(table);
-    table->entries[number].t = *t;
-    table->entries[number].in_use = 1;
-    index_put(table, key_hash(t->group, t->topic, t->seq), number);
-    wheel_link(part, number);
-    list_link(table, list, number);
-    table->count++;
-    part->count++;
-    return STATUS_OK;
-}
-
-void inflight_extend(struct inflight_group *part, const struct transaction *t,
-                     uint64_t lease_end_us)
-{
-    uint32_t number = number_of(part, t);
-
-    wheel_unlink(part, number);
-    part->table->entries[number].t.lease_end_us = lease_end_us;
-    wheel_link(part, number);
+    count_state(part, t->state, -1);
+    count_state(part, next->state, 1);
+    entry->t = *next;
+    entry->t.since = since;
+    entry->t.slot = slot;
+    wheel_move(part->wheels[kind], &table->tiers[kind], number);
+    if (to != NULL && from != to) {
+        list_link(table, to, kind, number);
+    }
+    if (kind != table->top) {
+        promote(table, kind, number, now_us);
+    }
 }
 
 void inflight_end(struct inflight_group *part, const struct transaction *t,
-                  struct inflight_list *list)
+                  struct inflight_list *list, uint64_t now_us)
 {
-    uint32_t number = number_of(part, t);
+    struct inflight *table = part->table;
+    uint32_t number;
+    enum tier kind = tier_of(part, t, &number);
+    struct inflight_tier *tier = &table->tiers[kind];
 
-    wheel_unlink(part, number);
-    list_unlink(part->table, list, number);
-    entry_free(part->table, number);
-    part->count--;
+    if (t->state == TRANSACTION_HELD) {
+        tier->ended++;
+        table->ended_us += (uint64_t)(stamp_of(table, now_us) - t->since) << 10;
+    }
+    CHECK((list != NULL) == (tier->entries[number].list_prev != 0));
+    if (list != NULL) {
+        list_unlink(table, list, kind, number);
+    }
+    count_state(part, t->state, -1);
+    table->count--;
+    wheel_unlink(part->wheels[kind], tier, number);
+    wheel_put(part, kind);
+    tier_remove(tier, number);
+    ask_disk_again(table, now_us);
 }
 
 const struct transaction *inflight_first(const struct inflight_group *part,
                                          const struct inflight_list *list)
 {
-    return list->first == 0 ? NULL : &part->table->entries[list->first - 1].t;
+    for (int i = 0; i < TIER_COUNT; i++) {
+        if (list->first[i] != 0) {
+            return &tier_entry(&part->table->tiers[i], list->first[i] - 1)->t;
+        }
+    }
+    return NULL;
 }
 
-size_t inflight_count_in(const struct inflight_group *part, uint32_t topic)
-{
-    const struct inflight *table = part->table;
-    size_t count = 0;
+/* ---- time ---- */
 
-    for (size_t i = 0; i < table->entries_touched; i++) {
-        const struct entry *entry = &table->entries[i];
-        count += entry->in_use && entry->t.group == part->group
-                 && entry->t.topic == topic;
+const struct transaction *inflight_due(struct inflight_group *part,
+                                       uint64_t now_us)
+{
+    int budget = TURN_BUDGET;
+
+    for (int i = 0; i < TIER_COUNT; i++) {
+        struct inflight_tier *tier = &part->table->tiers[i];
+        uint32_t due;
+        if (part->wheels[i] == NULL) {
+            continue;
+        }
+        due = wheel_turn(part->wheels[i], tier, now_us, &budget);
+        if (due != 0) {
+            return &tier_entry(tier, due - 1)->t;
+        }
     }
-    return count;
+    return NULL;
+}
+
+uint64_t inflight_due_us(const struct inflight_group *part)
+{
+    uint64_t first = NEVER;
+
+    for (int i = 0; i < TIER_COUNT; i++) {
+        if (part->wheels[i] != NULL) {
+            uint64_t due = wheel_due_us(part->wheels[i]);
+            first = due < first ? due : first;
+        }
+    }
+    return first;
+}
+
+/* ---- all of a topic ---- */
+
+static bool each_in_slot(struct inflight_tier *tier, uint32_t first,
+                         uint32_t topic,
+                         bool (*fn)(void *arg, const struct transaction *t),
+                         void *arg)
+{
+    for (uint32_t next = first; next != 0;) {
+        const struct entry *entry = tier_entry(tier, next - 1);
+        if (entry->t.topic == topic && !fn(arg, &entry->t)) {
+            return false;
+        }
+        next = entry->wheel_next;
+    }
+    return true;
+}
+
+void inflight_each(const struct inflight_group *part, uint32_t topic,
+                   bool (*fn)(void *arg, const struct transaction *t),
+                   void *arg)
+{
+    for (int i = 0; i < TIER_COUNT; i++) {
+        const struct inflight_wheel *wheel = part->wheels[i];
+        struct inflight_tier *tier = &part->table->tiers[i];
+        for (size_t slot = 0; wheel != NULL && slot < WHEEL_SLOT_COUNT;
+             slot++) {
+            if (!each_in_slot(tier, wheel->slots[slot], topic, fn, arg)) {
+                return;
+            }
+        }
+    }
 }

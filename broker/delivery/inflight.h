@@ -48,6 +48,8 @@ struct transaction {
     uint32_t bytes;   /* held: of the message, for the holder's credit */
     uint8_t state;    /* enum transaction_state */
     uint8_t flags;    /* the group's; kept */
+    uint16_t slot;    /* the table's own: where in the wheel, */
+    uint32_t since;   /* and when it became so */
 };
 
 struct inflight_config {
@@ -70,8 +72,9 @@ void inflight_free(
 struct inflight_figures {
     struct {
         uint64_t count, count_max, bytes, bytes_max;
-        uint64_t ended;   /* transactions that ended here, held ones */
-        uint64_t arrived; /* came from a higher (demoted) or lower tier */
+        uint64_t ended;    /* transactions that ended here, held ones */
+        uint64_t demoted;  /* came down to here */
+        uint64_t promoted; /* came up to here */
     } tiers[TIER_COUNT];
     uint64_t ended_us; /* sum of how long they were held */
 };
@@ -83,17 +86,23 @@ void inflight_figures(const struct inflight *inflight,
  * A pointer to a transaction is good until the next call that takes a
  * non-const part: beginning or changing one may move others between tiers. */
 
+/* One part a group number. NULL: no memory. */
 struct inflight_group *inflight_group_new(struct inflight *inflight,
-                                          uint32_t group); /* NULL: no memory */
-void inflight_group_free(struct inflight_group *part); /* ends what is in it */
+                                          uint32_t group);
+/* Ends what is in it; the lists of its holders are not looked at and count no
+ * more. Accepts NULL. */
+void inflight_group_free(struct inflight_group *part);
 size_t inflight_held(const struct inflight_group *part);
 size_t inflight_waiting(const struct inflight_group *part); /* delayed, ready */
 
 /* What one holder has: a list through the entries, so that a member that leaves
- * costs what it held. Zero-initialised is empty; kept by the holder's owner. */
+ * costs what it held. Zero-initialised is empty; kept by the holder's owner,
+ * and not moved in memory while something is in it: the table writes to it when
+ * an entry goes to another tier. A holder number has one list in a group. */
 struct inflight_list {
     uint32_t first[TIER_COUNT]; /* entry + 1 */
     uint32_t count;
+    bool known; /* the table can find it */
 };
 
 /* Room for one more of this group? After the dynamic thresholds of shared
@@ -122,6 +131,10 @@ void inflight_change(struct inflight_group *part, const struct transaction *t,
 void inflight_end(struct inflight_group *part, const struct transaction *t,
                   struct inflight_list *list, uint64_t now_us);
 
+/* Which one of several inflight_first(), inflight_due() and inflight_each()
+ * give first depends on the tiers; what is made of them must not (draw jitter
+ * by message, not in the order in which they come). */
+
 /* Any one of a holder's; NULL: it holds nothing. */
 const struct transaction *inflight_first(const struct inflight_group *part,
                                          const struct inflight_list *list);
@@ -135,8 +148,8 @@ const struct transaction *inflight_due(struct inflight_group *part,
 /* When to ask again; nothing is due before. UINT64_MAX: nothing will be. */
 uint64_t inflight_due_us(const struct inflight_group *part);
 
-/* All of this topic, in no order: `fn` may look only. Looks at every entry of
- * the worker: for audits, and for topics and lanes that go. False: stop. */
+/* All of this topic: `fn` may look only. Looks at all that the group has: for
+ * audits, and for topics and lanes that go. False: stop. */
 void inflight_each(const struct inflight_group *part, uint32_t topic,
                    bool (*fn)(void *arg, const struct transaction *t),
                    void *arg);

@@ -18,8 +18,10 @@ static struct inflight_list list;
 
 static void open_table(size_t heap_bytes)
 {
-    table = inflight_new(&(struct inflight_config) { .heap_bytes = heap_bytes,
-                                                     .now_us = START });
+    struct inflight_config config = { .bytes = { heap_bytes },
+                                      .now_us = START };
+
+    cr_assert(inflight_new(&table, &config, NULL) == STATUS_OK);
     part = inflight_group_new(table, GROUP);
     list = (struct inflight_list) { 0 };
 }
@@ -46,20 +48,21 @@ static struct transaction transaction(uint32_t topic, uint64_t seq,
                                   .attempt = 1,
                                   .bytes = 10,
                                   .holder = 7,
-                                  .lease_end_us = lease_end_us };
+                                  .state = TRANSACTION_HELD,
+                                  .due_us = lease_end_us };
 }
 
 static enum status begin(uint32_t topic, uint64_t seq, uint64_t lease_end_us)
 {
     struct transaction t = transaction(topic, seq, lease_end_us);
-    return inflight_begin(part, &t, &list);
+    return inflight_begin(part, &t, &list, START);
 }
 
 static void end(uint32_t topic, uint64_t seq)
 {
     const struct transaction *t = inflight_find(part, topic, seq);
     cr_assert(t != NULL);
-    inflight_end(part, t, &list);
+    inflight_end(part, t, &list, START);
 }
 
 static struct inflight_figures figures(void)
@@ -67,6 +70,34 @@ static struct inflight_figures figures(void)
     struct inflight_figures f;
     inflight_figures(table, &f);
     return f;
+}
+
+static bool has_room(void)
+{
+    struct inflight_figures f = figures();
+    return f.tiers[TIER_HEAP].count < f.tiers[TIER_HEAP].count_max;
+}
+
+static bool count_one(void *arg, const struct transaction *t)
+{
+    (void)t;
+    ++*(size_t *)arg;
+    return true;
+}
+
+static size_t count_in(uint32_t topic)
+{
+    size_t count = 0;
+    inflight_each(part, topic, count_one, &count);
+    return count;
+}
+
+static void extend(uint32_t topic, uint64_t seq, uint64_t lease_end_us)
+{
+    const struct transaction *t = inflight_find(part, topic, seq);
+    struct transaction next = *t;
+    next.due_us = lease_end_us;
+    inflight_change(part, t, &next, &list, &list, START);
 }
 
 Test(inflight, what_began_is_found_until_it_ends)
@@ -79,10 +110,10 @@ Test(inflight, what_began_is_found_until_it_ends)
     cr_assert(t->seq == 2 && t->topic == 1 && t->bytes == 10 && t->holder == 7);
     cr_assert(inflight_find(part, 1, 3) == NULL);
     cr_assert(inflight_find(part, 2, 2) == NULL);
-    cr_assert_eq(inflight_group_count(part), 1);
+    cr_assert_eq(inflight_held(part), 1);
     end(1, 2);
     cr_assert(inflight_find(part, 1, 2) == NULL);
-    cr_assert_eq(inflight_group_count(part), 0);
+    cr_assert_eq(inflight_held(part), 0);
 }
 
 Test(inflight, groups_do_not_see_each_others)
@@ -92,13 +123,13 @@ Test(inflight, groups_do_not_see_each_others)
     struct transaction t = transaction(1, 2, START + SECOND);
 
     t.group = GROUP + 1;
-    cr_assert(inflight_begin(other, &t, &others) == STATUS_OK);
+    cr_assert(inflight_begin(other, &t, &others, START) == STATUS_OK);
     cr_assert(inflight_find(part, 1, 2) == NULL);
     cr_assert(begin(1, 2, START + 2 * SECOND) == STATUS_OK);
-    cr_assert(inflight_expired(part, START + SECOND + TICK) == NULL);
-    cr_assert(inflight_expired(other, START + SECOND + TICK) != NULL);
+    cr_assert(inflight_due(part, START + SECOND + TICK) == NULL);
+    cr_assert(inflight_due(other, START + SECOND + TICK) != NULL);
     inflight_group_free(other);
-    cr_assert_eq(figures().heap_count, 1);
+    cr_assert_eq(figures().tiers[TIER_HEAP].count, 1);
     cr_assert(inflight_find(part, 1, 2) != NULL);
     end(1, 2);
 }
@@ -123,14 +154,12 @@ Test(inflight, remembers_exactly_what_is_in)
             count++;
         }
         in[key] = !in[key];
-        cr_assert_eq(inflight_group_count(part), count);
+        cr_assert_eq(inflight_held(part), count);
     }
     for (uint32_t key = 0; key < KEYS; key++) {
         cr_assert((inflight_find(part, key % 3, key) != NULL) == in[key]);
     }
-    cr_assert_eq(inflight_count_in(part, 0) + inflight_count_in(part, 1)
-                     + inflight_count_in(part, 2),
-                 count);
+    cr_assert_eq(count_in(0) + count_in(1) + count_in(2), count);
     free(in);
 }
 
@@ -142,15 +171,15 @@ Test(inflight, the_budget_holds_and_one_out_lets_one_in)
         uint64_t fit = 0;
         tear_down();
         open_table(budgets[i]);
-        while (inflight_has_room(table)) {
+        while (has_room()) {
             cr_assert(begin(1, ++fit, START) == STATUS_OK);
-            cr_assert(figures().heap_bytes <= budgets[i]);
+            cr_assert(figures().tiers[TIER_HEAP].bytes <= budgets[i]);
         }
         cr_assert(fit >= budgets[i] / 130, "%zu bytes: only %zu fit",
                   budgets[i], (size_t)fit);
         cr_assert(begin(1, fit + 1, START) == STATUS_AGAIN);
         end(1, 1 + fit / 2);
-        cr_assert(inflight_has_room(table));
+        cr_assert(has_room());
         cr_assert(begin(1, fit + 1, START) == STATUS_OK);
         cr_assert(begin(1, fit + 2, START) == STATUS_AGAIN);
     }
@@ -160,26 +189,8 @@ Test(inflight, a_budget_of_nothing_has_room_for_nothing)
 {
     tear_down();
     open_table(0);
-    cr_assert(!inflight_has_room(table));
+    cr_assert(!has_room());
     cr_assert(begin(1, 1, START) == STATUS_AGAIN);
-}
-
-Test(inflight, a_kept_place_is_room_taken)
-{
-    uint64_t fit = 0;
-
-    tear_down();
-    open_table(4096);
-    while (inflight_has_room(table)) {
-        cr_assert(begin(1, ++fit, START) == STATUS_OK);
-    }
-    end(1, 1);
-    inflight_keep_place(part);
-    cr_assert(!inflight_has_room(table));
-    cr_assert(begin(1, 1, START) == STATUS_OK); /* what waited comes again */
-    inflight_leave_place(part);
-    end(1, 2);
-    cr_assert(inflight_has_room(table));
 }
 
 Test(inflight, one_group_leaves_half_of_the_table_to_others)
@@ -193,14 +204,14 @@ Test(inflight, one_group_leaves_half_of_the_table_to_others)
     while (inflight_group_has_room(part)) {
         cr_assert(begin(1, ++mine, START) == STATUS_OK);
     }
-    cr_assert_eq(mine, (figures().heap_count_max + 1) / 2);
+    cr_assert_eq(mine, (figures().tiers[TIER_HEAP].count_max + 1) / 2);
     t.group = GROUP + 1;
     for (; inflight_group_has_room(other); theirs++) {
         t.seq = theirs + 1;
-        cr_assert(inflight_begin(other, &t, &others) == STATUS_OK);
+        cr_assert(inflight_begin(other, &t, &others, START) == STATUS_OK);
     }
     cr_assert(theirs >= mine / 2 && theirs < mine);
-    cr_assert(inflight_has_room(table)); /* nobody takes the last of it */
+    cr_assert(has_room()); /* nobody takes the last of it */
     end(1, 1);
     cr_assert(!inflight_group_has_room(part)); /* it has far too much still */
     inflight_group_free(other);
@@ -212,18 +223,19 @@ Test(inflight, a_list_leads_to_what_its_holder_has)
     struct inflight_list other = { 0 };
     struct transaction t = transaction(9, 9, START);
 
+    t.holder = 8;
     cr_assert(inflight_first(part, &list) == NULL);
     for (uint64_t seq = 1; seq <= 5; seq++) {
         cr_assert(begin(1, seq, START) == STATUS_OK);
     }
-    cr_assert(inflight_begin(part, &t, &other) == STATUS_OK);
+    cr_assert(inflight_begin(part, &t, &other, START) == STATUS_OK);
     end(1, 3);
     end(1, 5);
     end(1, 1);
     cr_assert_eq(list.count, 2);
     while (list.count > 0) {
         cr_assert_eq(inflight_first(part, &list)->topic, 1);
-        inflight_end(part, inflight_first(part, &list), &list);
+        inflight_end(part, inflight_first(part, &list), &list, START);
     }
     cr_assert(inflight_first(part, &list) == NULL);
     cr_assert_eq(inflight_first(part, &other)->seq, 9);
@@ -244,12 +256,12 @@ Test(inflight, a_lease_ends_within_a_tick_and_not_before)
         tear_down();
         open_table(65536);
         cr_assert(begin(1, 1, lease_end) == STATUS_OK);
-        cr_assert(inflight_expired(part, lease_end - 1) == NULL);
+        cr_assert(inflight_due(part, lease_end - 1) == NULL);
         cr_assert(inflight_due_us(part) >= lease_end - 1);
-        cr_assert(inflight_expired(part, lease_end + TICK) != NULL);
-        cr_assert(inflight_expired(part, lease_end + TICK) != NULL);
+        cr_assert(inflight_due(part, lease_end + TICK) != NULL);
+        cr_assert(inflight_due(part, lease_end + TICK) != NULL);
         end(1, 1);
-        cr_assert(inflight_expired(part, lease_end + TICK) == NULL);
+        cr_assert(inflight_due(part, lease_end + TICK) == NULL);
     }
 }
 
@@ -263,7 +275,7 @@ Test(inflight, the_due_time_leads_to_the_lease_end)
         uint64_t now = START;
         int steps = 0;
         cr_assert(begin(1, i, START + leases[i]) == STATUS_OK);
-        while (inflight_expired(part, now) == NULL) {
+        while (inflight_due(part, now) == NULL) {
             uint64_t due = inflight_due_us(part);
             cr_assert(due > now, "due %zu, now %zu", (size_t)due, (size_t)now);
             cr_assert(due < START + leases[i] + TICK);
@@ -285,11 +297,12 @@ Test(inflight, time_may_jump_over_everything)
         cr_assert(begin(1, seq, START + seq * seq * 37 * SECOND) == STATUS_OK);
     }
     for (;;) {
-        const struct transaction *t = inflight_expired(part, UINT64_MAX / 2);
+        const struct transaction *t = inflight_due(part, UINT64_MAX / 2);
         if (t == NULL) {
+            cr_assert(inflight_due_us(part) > UINT64_MAX / 2);
             break;
         }
-        inflight_end(part, t, &list);
+        inflight_end(part, t, &list, START);
         ended++;
     }
     cr_assert_eq(ended, 1000);
@@ -298,26 +311,26 @@ Test(inflight, time_may_jump_over_everything)
 Test(inflight, time_that_goes_back_changes_nothing)
 {
     cr_assert(begin(1, 1, START + 10 * SECOND) == STATUS_OK);
-    cr_assert(inflight_expired(part, START + 9 * SECOND) == NULL);
-    cr_assert(inflight_expired(part, START) == NULL);
+    cr_assert(inflight_due(part, START + 9 * SECOND) == NULL);
+    cr_assert(inflight_due(part, START) == NULL);
     cr_assert(begin(1, 2, START + SECOND) == STATUS_OK); /* over already */
-    cr_assert_eq(inflight_expired(part, START + 9 * SECOND)->seq, 2);
+    cr_assert_eq(inflight_due(part, START + 9 * SECOND)->seq, 2);
     end(1, 2);
-    cr_assert(inflight_expired(part, START + 9 * SECOND) == NULL);
-    cr_assert(inflight_expired(part, START + 10 * SECOND + TICK) != NULL);
+    cr_assert(inflight_due(part, START + 9 * SECOND) == NULL);
+    cr_assert(inflight_due(part, START + 10 * SECOND + TICK) != NULL);
 }
 
 Test(inflight, an_extended_lease_ends_later_or_sooner)
 {
     cr_assert(begin(1, 1, START + SECOND) == STATUS_OK);
-    inflight_extend(part, inflight_find(part, 1, 1), START + 12 * HOUR);
-    cr_assert(inflight_expired(part, START + 12 * HOUR - 1) == NULL);
-    inflight_extend(part, inflight_find(part, 1, 1), START + HOUR);
-    cr_assert(inflight_expired(part, START + 12 * HOUR - 1) != NULL);
+    extend(1, 1, START + 12 * HOUR);
+    cr_assert(inflight_due(part, START + 12 * HOUR - 1) == NULL);
+    extend(1, 1, START + HOUR);
+    cr_assert(inflight_due(part, START + 12 * HOUR - 1) != NULL);
     /* Even while it is due. */
-    inflight_extend(part, inflight_find(part, 1, 1), START + 13 * HOUR);
-    cr_assert(inflight_expired(part, START + 12 * HOUR) == NULL);
-    cr_assert(inflight_expired(part, START + 13 * HOUR + TICK) != NULL);
+    extend(1, 1, START + 13 * HOUR);
+    cr_assert(inflight_due(part, START + 12 * HOUR) == NULL);
+    cr_assert(inflight_due(part, START + 13 * HOUR + TICK) != NULL);
 }
 
 /* Random leases and steps of time; what comes up is what a plain look over all
@@ -339,10 +352,10 @@ Test(inflight, the_wheel_agrees_with_a_plain_look)
             cr_assert(begin(1, i, ends[i]) == STATUS_OK);
         }
         now += (x >> 40) % (x % 50 == 0 ? 1000 * TICK : TICK);
-        while ((t = inflight_expired(part, now)) != NULL) {
+        while ((t = inflight_due(part, now)) != NULL) {
             cr_assert(ends[t->seq] <= now && ends[t->seq] != 0);
             ends[t->seq] = 0;
-            inflight_end(part, t, &list);
+            inflight_end(part, t, &list, START);
         }
         for (i = 0; i < N; i++) {
             cr_assert(ends[i] == 0 || (ends[i] + TICK - 1) / TICK > now / TICK);
@@ -356,8 +369,8 @@ Test(inflight, a_key_cannot_end_twice, .signal = SIGABRT)
 
     cr_assert(begin(1, 1, START) == STATUS_OK);
     t = inflight_find(part, 1, 1);
-    inflight_end(part, t, &list);
-    inflight_end(part, t, &list);
+    inflight_end(part, t, &list, START);
+    inflight_end(part, t, &list, START);
 }
 
 Test(inflight, free_takes_null)

@@ -1,0 +1,188 @@
+#include "broker/delivery/inflight_wheel.h"
+
+/* A page of the file tier costs more than a look into memory. */
+enum { FILE_PRICE = 8 };
+
+/* The first tick at whose beginning the time is over. */
+static uint64_t tick_of(uint64_t us)
+{
+    return us / INFLIGHT_TICK_US + (us % INFLIGHT_TICK_US != 0);
+}
+
+static unsigned slot_of_tick(unsigned level, uint64_t tick)
+{
+    return (unsigned)(tick >> (WHEEL_DIGIT * level)) & (WHEEL_SLOTS - 1);
+}
+
+static uint32_t slot_for(const struct inflight_wheel *wheel,
+                         const struct transaction *t)
+{
+    unsigned top = WHEEL_DIGIT * (WHEEL_LEVELS - 1);
+    uint64_t now = wheel->tick;
+    uint64_t tick = tick_of(t->due_us);
+    unsigned level = 0;
+
+    if (t->state == TRANSACTION_READY) {
+        return WHEEL_SLOT_READY;
+    }
+    tick = tick < now ? now : tick;
+    if ((tick >> top) - (now >> top) >= WHEEL_SLOTS) {
+        tick = ((now >> top) + WHEEL_SLOTS - 1) << top;
+    }
+    if (tick != now) { /* the digit of the highest bit that differs */
+        level = (63 - (unsigned)__builtin_clzll(tick ^ now)) / WHEEL_DIGIT;
+        level = level < WHEEL_LEVELS ? level : WHEEL_LEVELS - 1;
+    }
+    return level * WHEEL_SLOTS + slot_of_tick(level, tick);
+}
+
+static void link_at(struct inflight_wheel *wheel, struct inflight_tier *tier,
+                    uint32_t number, uint32_t slot)
+{
+    struct entry *entry = tier_entry(tier, number);
+    uint32_t first = wheel->slots[slot];
+
+    entry->t.slot = (uint16_t)slot;
+    entry->wheel_prev = 0;
+    entry->wheel_next = first;
+    if (first != 0) {
+        tier_entry(tier, first - 1)->wheel_prev = number + 1;
+    }
+    wheel->slots[slot] = number + 1;
+    wheel->count++;
+    if (slot != WHEEL_SLOT_READY) {
+        wheel->used[slot / WHEEL_SLOTS] |= (uint64_t)1 << slot % WHEEL_SLOTS;
+    }
+}
+
+void wheel_link(struct inflight_wheel *wheel, struct inflight_tier *tier,
+                uint32_t number)
+{
+    link_at(wheel, tier, number, slot_for(wheel, &tier_entry(tier, number)->t));
+}
+
+void wheel_unlink(struct inflight_wheel *wheel, struct inflight_tier *tier,
+                  uint32_t number)
+{
+    const struct entry *entry = tier_entry(tier, number);
+    uint32_t slot = entry->t.slot;
+
+    wheel->count--;
+    if (entry->wheel_next != 0) {
+        tier_entry(tier, entry->wheel_next - 1)->wheel_prev = entry->wheel_prev;
+    }
+    if (entry->wheel_prev != 0) {
+        tier_entry(tier, entry->wheel_prev - 1)->wheel_next = entry->wheel_next;
+        return;
+    }
+    CHECK(wheel->slots[slot] == number + 1);
+    wheel->slots[slot] = entry->wheel_next;
+    if (entry->wheel_next == 0 && slot != WHEEL_SLOT_READY) {
+        wheel->used[slot / WHEEL_SLOTS] &= ~((uint64_t)1 << slot % WHEEL_SLOTS);
+    }
+}
+
+void wheel_move(struct inflight_wheel *wheel, struct inflight_tier *tier,
+                uint32_t number)
+{
+    const struct entry *entry = tier_entry(tier, number);
+    uint32_t slot = slot_for(wheel, &entry->t);
+
+    if (slot != entry->t.slot) {
+        wheel_unlink(wheel, tier, number);
+        link_at(wheel, tier, number, slot);
+    }
+}
+
+/* The next tick at which a slot comes up; lower levels come before higher ones
+ * because they hold the nearer part of the same turn. */
+static uint64_t next_event(const struct inflight_wheel *wheel)
+{
+    for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
+        uint64_t turn = wheel->tick >> (WHEEL_DIGIT * level);
+        unsigned now = (unsigned)turn & (WHEEL_SLOTS - 1);
+        /* Bit 0: the slot after this one, going round. Only the top level can
+         * hold anything at or before `now` in that order. */
+        uint64_t ahead = wheel->used[level] & ~((uint64_t)1 << now);
+        unsigned shift = (now + 1) % WHEEL_SLOTS;
+        if (shift != 0) {
+            ahead = ahead >> shift | ahead << (WHEEL_SLOTS - shift);
+        }
+        if (ahead != 0) {
+            turn += 1 + (unsigned)__builtin_ctzll(ahead);
+            return turn << (WHEEL_DIGIT * level);
+        }
+    }
+    return UINT64_MAX;
+}
+
+/* What lies in a higher slot that has begun belongs further down. One with
+ * something in it, 0: none. */
+static uint32_t slot_begun(const struct inflight_wheel *wheel)
+{
+    for (unsigned level = WHEEL_LEVELS - 1; level > 0; level--) {
+        unsigned slot = slot_of_tick(level, wheel->tick);
+        if ((wheel->used[level] >> slot & 1) != 0) {
+            return level * WHEEL_SLOTS + slot;
+        }
+    }
+    return 0;
+}
+
+/* False: the budget ended before. */
+static bool cascade(struct inflight_wheel *wheel, struct inflight_tier *tier,
+                    int *budget)
+{
+    int price = tier->file == NULL ? 1 : FILE_PRICE;
+    uint32_t slot;
+
+    while ((slot = slot_begun(wheel)) != 0) {
+        while (wheel->slots[slot] != 0) {
+            if (*budget <= 0) {
+                return false;
+            }
+            wheel_move(wheel, tier, wheel->slots[slot] - 1);
+            *budget -= price;
+        }
+    }
+    return true;
+}
+
+uint32_t wheel_turn(struct inflight_wheel *wheel, struct inflight_tier *tier,
+                    uint64_t now_us, int *budget)
+{
+    uint64_t target = now_us / INFLIGHT_TICK_US;
+
+    while (wheel->tick <= target) {
+        uint32_t due = wheel->slots[wheel->tick & (WHEEL_SLOTS - 1)];
+        uint64_t next;
+        if (due != 0) {
+            return due;
+        }
+        if (!cascade(wheel, tier, budget)) {
+            return 0;
+        }
+        if (wheel->slots[wheel->tick & (WHEEL_SLOTS - 1)] != 0) {
+            continue;
+        }
+        next = next_event(wheel);
+        if (next > target) {
+            wheel->tick = target;
+            return 0;
+        }
+        wheel->tick = next;
+    }
+    return 0;
+}
+
+uint64_t wheel_due_us(const struct inflight_wheel *wheel)
+{
+    uint64_t next = wheel->tick;
+
+    if (wheel->slots[wheel->tick & (WHEEL_SLOTS - 1)] == 0
+        && slot_begun(wheel) == 0) {
+        next = next_event(wheel);
+    }
+    return next > UINT64_MAX / INFLIGHT_TICK_US ? UINT64_MAX
+                                                : next * INFLIGHT_TICK_US;
+}
