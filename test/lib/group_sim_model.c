@@ -13,6 +13,20 @@ uint64_t sim_rnd(struct sim *s, uint64_t below)
     return (x ^ x >> 31) % below;
 }
 
+bool sim_chance(struct sim *s, uint64_t of)
+{
+    return sim_rnd(s, of) == 0;
+}
+
+bool sim_plant(struct sim *s, enum plant plant, uint64_t of)
+{
+    if (s->options.plant != plant || !sim_chance(s, of)) {
+        return false;
+    }
+    s->planted++;
+    return true;
+}
+
 void sim_fail(struct sim *s, const char *format, ...)
 {
     va_list args;
@@ -24,7 +38,59 @@ void sim_fail(struct sim *s, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(s->text, sizeof s->text, format, args);
     va_end(args);
+    sim_trace(s, "FAILED: %s", s->text);
 }
+
+void sim_trace(struct sim *s, const char *format, ...)
+{
+    va_list args;
+
+    if (s->options.trace == NULL) {
+        return;
+    }
+    (void)fprintf(s->options.trace, "%lu at %lu: ", s->step, s->now);
+    va_start(args, format);
+    (void)vfprintf(s->options.trace, format, args);
+    va_end(args);
+    (void)fputc('\n', s->options.trace);
+    (void)fflush(s->options.trace);
+}
+
+void sim_hear(struct sim *s, uint64_t a, uint64_t b, uint64_t c)
+{
+    const uint64_t words[] = { a, b, c };
+
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        s->hash = (s->hash ^ words[i]) * UINT64_C(0x100000001b3);
+        s->hash ^= s->hash >> 29;
+    }
+}
+
+const char *sim_plant_word(enum plant plant)
+{
+    static const char *const words[PLANTS] = {
+        "none",           "lost-redelivery", "two-holders",
+        "forgotten-ack",  "wrong-attempts",  "lost-credit",
+        "forgotten-trim", "hasty-trim",      "mixed-keys",
+        "early",          "no-ttl",          "filter-off",
+        "deaf-to-pause",  "lost-dead",       "seek-off-by-one",
+        "effect-dropped", "hasty-backoff",   "more-attempts",
+        "lost-redrive",   "wrong-quota",     "clock-back",
+        "no-notice",
+    };
+
+    return plant < PLANTS ? words[plant] : NULL;
+}
+
+const char *sim_tiers_word(enum tiers tiers)
+{
+    static const char *const words[TIERS] = { "any",    "heap", "spread",
+                                              "direct", "file", "middle" };
+
+    return tiers < TIERS ? words[tiers] : NULL;
+}
+
+/* ---- lanes and messages ---- */
 
 struct lane *sim_lane_of(struct sim *s, uint32_t topic)
 {
@@ -36,20 +102,84 @@ struct lane *sim_lane_of(struct sim *s, uint32_t topic)
     return NULL;
 }
 
-bool sim_is_settled(const struct msg *m)
+struct lane *sim_some_lane(struct sim *s)
 {
-    return m->state == ACKED || m->state == GAP || m->state == DELETED;
+    struct lane *lane = &s->lanes[sim_rnd(s, LANES_MAX)];
+    return lane->topic == 0 ? NULL : lane;
 }
 
-void sim_become(struct lane *lane, struct msg *m, enum state state)
+bool sim_is_settled(const struct msg *m)
 {
-    lane->count[m->state]--;
-    m->state = state;
-    lane->count[state]++;
+    return m->state == ACKED || m->state == EXPIRED || m->state == FILTERED
+           || m->state == GAP || m->state == DELETED;
+}
+
+uint64_t sim_seq(const struct lane *lane, const struct msg *m)
+{
+    return (uint64_t)(m - lane->msgs);
+}
+
+bool sim_is_lost(const struct lane *lane, const struct msg *m)
+{
+    return sim_seq(lane, m) < lane->first;
+}
+
+static void raise_floor(struct lane *lane)
+{
     while (lane->floor < lane->end
            && sim_is_settled(&lane->msgs[lane->floor + 1])) {
         lane->floor++;
     }
+}
+
+void sim_become(struct lane *lane, struct msg *m, enum state state)
+{
+    if (m->counted) {
+        lane->count[m->state]--;
+        lane->count[state]++;
+    }
+    m->state = state;
+    if (state != WAITING) {
+        m->redriven = false;
+    }
+    if (state == FRESH || sim_is_settled(m)) {
+        m->stray = false;
+    }
+    raise_floor(lane);
+}
+
+void sim_recount(struct lane *lane)
+{
+    for (size_t i = 0; i < STATES; i++) {
+        lane->count[i] = 0;
+    }
+    for (uint64_t seq = 1; seq <= lane->end; seq++) {
+        if (lane->msgs[seq].counted) {
+            lane->count[lane->msgs[seq].state]++;
+        }
+    }
+    lane->floor = 0;
+    raise_floor(lane);
+}
+
+void sim_publish_one(struct sim *s, struct lane *lane)
+{
+    struct msg *m = &lane->msgs[++lane->end];
+
+    *m = (struct msg) { .bytes = (uint32_t)sim_rnd(s, 400), .counted = true };
+    if (!sim_chance(s, 3)) {
+        m->key = 1 + (uint32_t)sim_rnd(s, KEYS);
+    }
+    if (sim_chance(s, 8)) {
+        m->due_facts = s->now + sim_rnd(s, sim_chance(s, 3) ? HOUR : SECOND);
+    }
+    if (sim_chance(s, 8)) {
+        m->expires = (m->due_facts > s->now ? m->due_facts : s->now) + 1
+                     + sim_rnd(s, sim_chance(s, 2) ? HOUR : 5 * SECOND);
+    } else {
+        m->filtered = sim_chance(s, 10);
+    }
+    lane->count[FRESH]++;
 }
 
 uint64_t sim_total(const struct sim *s, enum state state)
@@ -57,14 +187,78 @@ uint64_t sim_total(const struct sim *s, enum state state)
     uint64_t count = 0;
 
     for (size_t i = 0; i < LANES_MAX; i++) {
-        count += s->lanes[i].count[state];
+        count += s->lanes[i].topic == 0 ? 0 : s->lanes[i].count[state];
     }
     return count;
 }
 
+bool sim_is_ready(const struct sim *s, const struct msg *m)
+{
+    return m->state == WAITING && m->due_max + TICK <= s->ticked;
+}
+
+bool sim_is_delayed(const struct sim *s, const struct msg *m)
+{
+    return m->state == WAITING && m->due_min > s->now;
+}
+
+/* ---- keys ---- */
+
+static bool is_open(const struct msg *m)
+{
+    return !sim_is_settled(m) && m->state != DEAD;
+}
+
+/* Nobody overtakes a message of the same key that is not settled, and while one
+ * is held no other is, whichever comes first. */
+static bool goes_before(const struct msg *other, const struct msg *m)
+{
+    return other->key == m->key && other != m
+           && (other->state == IN_FLIGHT || (other < m && is_open(other)));
+}
+
+const struct msg *sim_before_it(const struct sim *s, const struct lane *lane,
+                                const struct msg *m)
+{
+    if (s->rules.mode != MODE_ORDERED || m->key == 0) {
+        return NULL;
+    }
+    for (uint64_t seq = lane->floor + 1; seq <= lane->end; seq++) {
+        const struct msg *other = &lane->msgs[seq];
+        if (!other->stray && goes_before(other, m)) {
+            return other;
+        }
+    }
+    return NULL;
+}
+
+bool sim_is_blocked(const struct sim *s, const struct lane *lane,
+                    const struct msg *m)
+{
+    (void)s; /* it may have been ordered when the message was looked at */
+    for (uint64_t seq = lane->floor + 1; m->key != 0 && seq <= lane->end;
+         seq++) {
+        const struct msg *other = &lane->msgs[seq];
+        if (goes_before(other, m)
+            || (other != m && other->key == m->key
+                && other->state == WAITING)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- members ---- */
+
+struct holding {
+    uint64_t count;
+    uint64_t bytes;
+};
+
+/* What a member holds outlives it: by lease. */
 static struct holding held_by(const struct sim *s, uint64_t lease)
 {
-    struct holding h = { .lease = lease };
+    struct holding h = { 0 };
 
     for (size_t i = 0; i < LANES_MAX; i++) {
         const struct lane *lane = &s->lanes[i];
@@ -91,100 +285,103 @@ bool sim_is_able(const struct sim *s, const struct person *p)
     return h.count < p->credit && h.bytes < p->credit_bytes;
 }
 
-/* ---- the log ---- */
-
-void sim_expect_retry(struct sim *s, struct msg *m, bool at_once,
-                      uint64_t delay)
+size_t sim_joined(const struct sim *s)
 {
-    uint64_t backoff = (uint64_t)BACKOFF_MS_MIN * 1000;
+    size_t count = 0;
 
-    for (uint32_t i = 1; i < m->attempts && backoff < 600 * SECOND; i++) {
-        backoff *= 2;
+    for (size_t i = 0; i < MEMBERS_MAX; i++) {
+        count += s->people[i].member != NULL;
     }
-    if (backoff > (uint64_t)BACKOFF_MS_MAX * 1000) {
-        backoff = (uint64_t)BACKOFF_MS_MAX * 1000;
-    }
-    m->retry_expected = true;
-    m->due_min = at_once ? 0 : s->now + (delay ? delay : backoff / 10 * 8);
-    m->due_max = at_once ? 0 : s->now + (delay ? delay : backoff / 10 * 12);
+    return count;
 }
 
-static void note(struct sim *s, const struct note *n)
+const struct person *sim_first_joined(const struct sim *s)
 {
-    if (s->log_count < LOG_MAX) {
-        s->log[s->log_count++] = *n;
-    }
-}
+    const struct person *first = NULL;
 
-static void take_retry(struct sim *s, struct lane *lane, const struct retry *r)
-{
-    struct msg *m = &lane->msgs[r->seq];
-
-    EXPECT(s, r->seq >= 1 && r->seq <= lane->end && m->retry_expected,
-           "a retry nobody made: topic %u seq %lu", lane->topic, r->seq);
-    EXPECT(s, m->attempts == r->attempts, "seq %lu: attempts %u, not %u",
-           r->seq, r->attempts, m->attempts);
-    EXPECT(s, r->due_us >= m->due_min && r->due_us <= m->due_max,
-           "seq %lu: due %lu, not in %lu..%lu", r->seq, r->due_us, m->due_min,
-           m->due_max);
-    m->retry_expected = false;
-    m->due = r->due_us;
-    note(s, &(struct note) { lane, lane->topic, r->seq, DELAYED, r->attempts,
-                             r->due_us });
-}
-
-static void take_settled(struct sim *s, struct lane *lane,
-                         const struct seqset *set, enum state state)
-{
-    for (size_t i = 0; i < seqset_range_count(set); i++) {
-        struct seq_range range = seqset_ranges(set)[i];
-        for (uint64_t seq = range.first; seq <= range.last; seq++) {
-            EXPECT(s,
-                   seq >= 1 && seq <= lane->end
-                       && lane->msgs[seq].state == state,
-                   "the log is told seq %lu is settled", seq);
-            note(s, &(struct note) { lane, lane->topic, seq, state, 0, 0 });
-            if (s->failed) {
-                return;
-            }
+    for (size_t i = 0; i < MEMBERS_MAX; i++) {
+        const struct person *p = &s->people[i];
+        if (p->member != NULL && (first == NULL || p->lease < first->lease)) {
+            first = p;
         }
     }
+    return first;
 }
 
-bool sim_on_effects(void *arg, const struct effects *e)
+bool sim_any_able(const struct sim *s)
 {
-    struct sim *s = arg;
-    struct lane *lane = sim_lane_of(s, e->topic);
+    bool able = false;
 
-    EXPECT(s, lane != NULL, "effects of a lane that is gone");
-    for (size_t i = 0; !s->failed && i < e->retry_count; i++) {
-        take_retry(s, lane, &e->retries[i]);
+    if (s->rules.mode == MODE_EXCLUSIVE) {
+        const struct person *first = sim_first_joined(s);
+        return first != NULL && sim_is_able(s, first);
     }
-    if (!s->failed) {
-        take_settled(s, lane, e->acked, ACKED);
-        take_settled(s, lane, e->gaps, GAP);
+    for (size_t i = 0; i < MEMBERS_MAX; i++) {
+        able |= sim_is_able(s, &s->people[i]);
     }
-    return true;
+    return able;
 }
 
-/* The first `count` notes are synced. */
-void sim_sync_log(struct sim *s, size_t count)
+/* ---- failures ---- */
+
+/* After so many failures, without jitter. */
+static uint64_t backoff(const struct sim *s, uint32_t failures)
 {
-    for (size_t i = 0; i < count; i++) {
-        const struct note *n = &s->log[i];
-        struct msg *m = &n->lane->msgs[n->seq];
-        if (n->lane->topic != n->topic) {
-            continue; /* dropped meanwhile */
-        }
-        if (n->state == DELAYED) {
-            m->kept_attempts = n->attempts;
-            m->kept_due = n->due;
-        } else {
-            m->kept_state = n->state;
-        }
+    const struct group_rules *rules = &s->rules;
+    uint64_t us = (uint64_t)BACKOFF_MS_MIN * 1000;
+    uint64_t most = (uint64_t)BACKOFF_MS_MAX * 1000;
+
+    if (rules->backoff_count > 0) {
+        size_t at = failures <= rules->backoff_count ? failures - 1
+                                                     : rules->backoff_count - 1;
+        return rules->backoff_us[at];
     }
-    s->log_count -= count;
-    for (size_t i = 0; i < s->log_count; i++) {
-        s->log[i] = s->log[i + count];
+    for (uint32_t i = 1; i < failures && us < most; i++) {
+        us *= 2;
     }
+    return us < most ? us : most;
+}
+
+static void wait_for(struct sim *s, struct msg *m, const struct fault *fault)
+{
+    uint64_t us = backoff(s, m->attempts);
+
+    m->due_min = s->now + us - us / 5;
+    m->due_max = s->now + us + us / 5 + 1;
+    if (fault->delay > 0) {
+        m->due_min = s->now + fault->delay;
+        m->due_max = m->due_min;
+    }
+    if (fault->at_once || fault->maybe) {
+        m->due_min = 0;
+    }
+    if (fault->at_once) {
+        m->due_max = 0;
+    }
+}
+
+void sim_fail_attempt(struct sim *s, struct lane *lane, struct msg *m,
+                      const struct fault *fault)
+{
+    uint32_t most = s->rules.attempts_max;
+
+    if (sim_is_lost(lane, m)) {
+        sim_become(lane, m, DELETED);
+        return;
+    }
+    m->attempts++;
+    m->owed = true;
+    m->cause = fault->cause;
+    m->owed_holder = m->lease;
+    (void)snprintf(m->reason, sizeof m->reason, "%s",
+                   fault->why == NULL ? "" : fault->why);
+    m->owed_dead = fault->fatal || (most > 0 && m->attempts >= most);
+    if (m->owed_dead) {
+        m->stray = false;
+        s->died++;
+        sim_become(lane, m, DEAD);
+        return;
+    }
+    wait_for(s, m, fault);
+    sim_become(lane, m, WAITING);
 }
