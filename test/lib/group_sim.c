@@ -15,6 +15,11 @@ static void do_deafen(struct sim *s)
     s->deaf = !s->deaf && sim_chance(s, 4);
 }
 
+static void do_storm(struct sim *s)
+{
+    s->storm = !s->storm && sim_chance(s, 3);
+}
+
 static void step(struct sim *s)
 {
     static void (*const steps[])(struct sim *) = {
@@ -27,7 +32,8 @@ static void step(struct sim *s)
         sim_do_leave,    sim_do_credit,    sim_do_rules,   sim_do_pause,
         sim_do_new_lane, sim_do_drop_lane, sim_do_lose,    do_restart,
         sim_do_trim,     sim_do_seek,      sim_do_redrive, sim_do_redrive,
-        sim_do_bury,     sim_do_discard,   do_deafen,
+        sim_do_bury,     sim_do_discard,   do_deafen,      do_storm,
+        sim_do_sweep,
     };
 
     s->step++;

@@ -112,7 +112,9 @@ struct msg {
     bool given;     /* delivered since it was last fresh */
     bool redriven;  /* and not delivered since */
     bool stray;     /* it is not in line with its key: it was open before the
-                     * group was ordered, or was dead meanwhile */
+                     * group was ordered, is not due yet, or was dead */
+    bool revived;   /* a retry of before the restart that was not looked at */
+    uint32_t ends;  /* attempts that ended with a lease or a lost member */
     uint64_t lease; /* IN_FLIGHT */
     uint64_t lease_end;
     uint64_t lease_began;
@@ -196,9 +198,12 @@ struct sim {
     bool failed;
     char folder[64]; /* of the file tier */
     char text[TEXT_LEN];
-    uint64_t hash; /* of everything the group said */
+    uint64_t hash;      /* of everything the group said */
+    bool storm;         /* most attempts fail */
+    uint64_t again_run; /* redeliveries more than others, while others were
+                         * ready too */
     uint64_t delivered, redelivered, restarts, refused, planted, died, redriven,
-        seeks, expired, passed, noticed, broken;
+        seeks, expired, passed, noticed, broken, aside;
 };
 
 /* True: nothing wrong was found. Else s->text says what, s->step when. */
@@ -250,6 +255,9 @@ const struct msg *sim_before_it(const struct sim *s, const struct lane *lane,
 /* Is there a message that keeps it back, strays and all? */
 bool sim_is_blocked(const struct sim *s, const struct lane *lane,
                     const struct msg *m);
+/* Set aside: its holder gets nothing else. */
+bool sim_is_aside(const struct msg *m);
+uint64_t sim_count_aside(const struct sim *s, enum state state);
 bool sim_is_lost(const struct lane *lane, const struct msg *m); /* trimmed */
 /* The holder failed to settle it. */
 struct fault {
@@ -299,6 +307,7 @@ void sim_do_bury(struct sim *s);
 void sim_do_discard(struct sim *s);
 void sim_do_advance(struct sim *s);
 void sim_do_tick(struct sim *s);
+void sim_do_sweep(struct sim *s);
 void sim_first_rules(struct sim *s);
 
 /* after each step */

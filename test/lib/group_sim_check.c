@@ -45,7 +45,7 @@ static bool delayed_agree(const struct sim *s, const struct lane *lane,
 
     for (uint64_t seq = lane->floor + 1; seq <= lane->end; seq++) {
         const struct msg *m = &lane->msgs[seq];
-        least += sim_is_delayed(s, m);
+        least += sim_is_delayed(s, m) && !m->revived;
         most += m->state == WAITING && !sim_is_ready(s, m);
     }
     return delayed >= least && delayed <= most;
@@ -149,7 +149,7 @@ static bool is_group_gate(enum gate gate)
 static bool waiting_agrees(const struct sim *s, const struct lane *lane,
                            const struct msg *m, const struct standing *w)
 {
-    bool ready_too = !sim_is_delayed(s, m);
+    bool ready_too = !sim_is_delayed(s, m) || m->revived;
     bool delayed_too = !sim_is_ready(s, m);
 
     if (w->attempts != m->attempts) {
@@ -167,6 +167,19 @@ static bool waiting_agrees(const struct sim *s, const struct lane *lane,
                || is_group_gate(w->gate));
 }
 
+static bool settled_agrees(const struct lane *lane, const struct msg *m,
+                           enum gate gate)
+{
+    if (sim_seq(lane, m) <= lane->after) {
+        return gate == GATE_NOT_TAKEN
+               || (m->counted && (gate == GATE_ACKED || gate == GATE_DELETED));
+    }
+    return gate == GATE_ACKED || (gate == GATE_GAP && m->state == GAP)
+           || (gate == GATE_EXPIRED && m->state == EXPIRED)
+           || (gate == GATE_DELETED
+               && (sim_is_lost(lane, m) || m->state == DELETED));
+}
+
 static bool agrees(const struct sim *s, const struct lane *lane,
                    const struct msg *m, const struct standing *w)
 {
@@ -182,14 +195,11 @@ static bool agrees(const struct sim *s, const struct lane *lane,
     case DEAD:
         return w->gate == GATE_DEAD;
     case EXPIRED:
-        return w->gate == GATE_EXPIRED || w->gate == GATE_DELETED;
     case GAP:
-        return w->gate == GATE_GAP || w->gate == GATE_DELETED;
     case ACKED:
     case FILTERED:
     case DELETED:
-        return w->gate == GATE_ACKED || w->gate == GATE_FILTERED
-               || w->gate == GATE_DELETED;
+        return settled_agrees(lane, m, w->gate);
     case STATES:
         break;
     }
@@ -233,7 +243,9 @@ static void check_group_standing(struct sim *s)
     } else {
         EXPECT(s,
                w.gate == GATE_NONE || w.gate == GATE_QUOTA
-                   || w.gate == GATE_BREAKER,
+                   || w.gate == GATE_BREAKER
+                   || (w.gate == GATE_NO_CREDIT
+                       && sim_count_aside(s, IN_FLIGHT) > 0),
                "an able group is %s", gate_word(w.gate));
         EXPECT(s, w.gate != GATE_NONE || in_flight < s->rules.in_flight_max,
                "a full group is held by nothing");

@@ -1,5 +1,19 @@
 #include "test/lib/group_sim.h"
 
+/* The only group may have half of the table; what waits keeps its places. */
+static bool has_room(const struct sim *s)
+{
+    struct inflight_figures f;
+    uint64_t own = sim_total(s, IN_FLIGHT) + sim_total(s, WAITING);
+    uint64_t most = 0;
+
+    inflight_figures(s->inflight, &f);
+    for (size_t i = 0; i < TIER_COUNT; i++) {
+        most += f.tiers[i].count_max;
+    }
+    return 2 * own < most;
+}
+
 /* ---- nothing comes: was there really nothing? ---- */
 
 /* Does the quota, the breaker or an untold log hold it back by right? */
@@ -11,10 +25,12 @@ static bool is_held_back(struct sim *s)
     sim_hear(s, held.gate, held.since_us, held.until_us);
     s->broken += held.gate == GATE_BREAKER;
     if (held.gate == GATE_BREAKER) {
-        EXPECT(s, held.until_us == 0 || held.until_us <= s->now + HOUR,
-               "the breaker is open for more than an hour");
+        EXPECT(s, held.until_us <= s->now + BREAKER_TRIAL_US + TICK,
+               "the breaker's next try is at %lu", held.until_us);
     }
-    return held.gate == GATE_BREAKER || s->deaf;
+    return held.gate == GATE_BREAKER || s->deaf
+           || (held.gate == GATE_QUOTA && !s->roomy && !has_room(s))
+           || sim_count_aside(s, WAITING) + sim_count_aside(s, IN_FLIGHT) > 0;
 }
 
 static bool must_come(const struct sim *s, const struct lane *lane,
@@ -23,7 +39,8 @@ static bool must_come(const struct sim *s, const struct lane *lane,
     if (m->state == FRESH) {
         return fresh_too;
     }
-    return sim_is_ready(s, m) && !sim_is_blocked(s, lane, m);
+    return sim_is_ready(s, m) && !sim_is_blocked(s, lane, m)
+           && (!m->revived || fresh_too);
 }
 
 static void expect_nothing(struct sim *s)
@@ -80,8 +97,8 @@ static void check_offer(struct sim *s, const struct offer *o)
            m->lease);
     EXPECT(s, m->state != DEAD, "seq %lu is dead", o->seq);
     EXPECT(s, !sim_is_settled(m), "seq %lu is settled", o->seq);
-    EXPECT(s, !sim_is_delayed(s, m), "seq %lu is not due before %lu", o->seq,
-           m->due_min);
+    EXPECT(s, !sim_is_delayed(s, m) || m->revived,
+           "seq %lu is not due before %lu", o->seq, m->due_min);
     EXPECT(s, o->attempt == m->attempts + 1, "seq %lu: attempt %u, not %u",
            o->seq, o->attempt, m->attempts + 1);
 }
@@ -96,7 +113,8 @@ static uint64_t came_back(const struct sim *s)
         for (uint64_t seq = lane->floor + 1;
              lane->topic != 0 && seq <= lane->end; seq++) {
             const struct msg *m = &lane->msgs[seq];
-            count += m->state == WAITING && m->given && !m->redriven;
+            count +=
+                m->state == WAITING && m->given && !m->redriven && !m->revived;
         }
     }
     return count;
@@ -111,6 +129,8 @@ static void check_delivery(struct sim *s, const struct lane *lane,
     EXPECT(s, before == NULL || m->stray,
            "topic %u seq %lu overtakes seq %lu of its key", lane->topic, seq,
            before == NULL ? 0 : sim_seq(lane, before));
+    EXPECT(s, !sim_is_delayed(s, m), "seq %lu is not due again before %lu", seq,
+           m->due_min);
     EXPECT(s, !m->filtered, "seq %lu does not pass the filter", seq);
     EXPECT(s, m->due_facts <= s->now, "seq %lu is not due before %lu", seq,
            m->due_facts);
@@ -125,6 +145,40 @@ static void check_delivery(struct sim *s, const struct lane *lane,
            "fresh seq %lu beyond the quota", seq);
 }
 
+static void check_aside(struct sim *s, const struct msg *given, uint64_t lease)
+{
+    for (size_t i = 0; i < LANES_MAX; i++) {
+        const struct lane *lane = &s->lanes[i];
+        for (uint64_t seq = lane->floor + 1;
+             lane->topic != 0 && seq <= lane->end; seq++) {
+            const struct msg *m = &lane->msgs[seq];
+            bool held = m->state == IN_FLIGHT && m->lease == lease;
+            EXPECT(s, !held || !sim_is_aside(given),
+                   "one that is set aside comes to %lu, who holds seq %lu",
+                   lease, seq);
+            EXPECT(s, !held || !sim_is_aside(m),
+                   "%lu holds seq %lu, which is set aside, and gets more",
+                   lease, seq);
+        }
+    }
+}
+
+/* While fresh messages are ready at most half of all are redeliveries. */
+static void check_share(struct sim *s, const struct msg *m)
+{
+    uint64_t open = sim_total(s, IN_FLIGHT) + sim_total(s, WAITING);
+
+    if (sim_total(s, FRESH) == 0 || open >= s->rules.in_flight_max) {
+        s->again_run = 0;
+    } else if (m->state != FRESH) {
+        s->again_run++;
+    } else if (s->again_run > 0) {
+        s->again_run--;
+    }
+    EXPECT(s, s->again_run <= BREAKER_BURST + 2,
+           "redeliveries alone, and fresh messages wait");
+}
+
 /* ---- what became of it ---- */
 
 static void on_delivered(struct sim *s, struct lane *lane, struct msg *m,
@@ -133,6 +187,10 @@ static void on_delivered(struct sim *s, struct lane *lane, struct msg *m,
     const struct person *p = member_user(o->member);
 
     check_delivery(s, lane, m);
+    check_share(s, m);
+    check_aside(s, m, p->lease);
+    s->aside += sim_is_aside(m);
+    m->revived = false;
     s->delivered++;
     s->redelivered += m->attempts > 0;
     m->lease = p->lease;
@@ -149,62 +207,45 @@ static void on_delivered(struct sim *s, struct lane *lane, struct msg *m,
     sim_become(lane, m, IN_FLIGHT);
 }
 
-static void on_not_due(struct sim *s, struct lane *lane, struct msg *m)
+/* It takes its place in line with its key when it is due. */
+static void on_not_due(struct lane *lane, struct msg *m)
 {
-    (void)s;
     m->due_min = m->due_facts;
     m->due_max = m->due_facts;
+    m->stray = true;
     sim_become(lane, m, WAITING);
 }
 
 /* Behind the one that has its key. */
-static void on_behind(struct sim *s, struct lane *lane, struct msg *m)
+static void on_behind(struct lane *lane, struct msg *m)
 {
-    (void)s;
-    if (m->state == FRESH) {
-        m->due_min = 0;
-        m->due_max = 0;
-        sim_become(lane, m, WAITING);
-    }
+    bool redriven = m->redriven;
+
+    m->due_min = 0;
+    m->due_max = 0;
+    m->stray = false;
+    sim_become(lane, m, WAITING);
+    m->redriven = redriven;
 }
 
 static void on_passed(struct sim *s, struct lane *lane, struct msg *m)
 {
-    bool late = m->expires != 0 && s->now >= m->expires;
-    bool early = m->due_facts > s->now;
-    bool behind = s->rules.mode == MODE_ORDERED && m->key != 0
-                  && sim_is_blocked(s, lane, m);
-    struct standing standing;
-
     s->passed++;
-    sim_explain(s, lane, sim_seq(lane, m), &standing);
-    if (m->filtered && standing.gate != GATE_KEY_BUSY) {
-        sim_become(lane, m, FILTERED);
-    } else if (late && standing.gate == GATE_EXPIRED) {
+    if (m->expires != 0 && s->now >= m->expires) {
         s->expired++;
         sim_become(lane, m, EXPIRED);
-    } else if (early && !(behind && standing.gate != GATE_NOT_DUE)) {
-        on_not_due(s, lane, m);
-    } else if (behind) {
-        on_behind(s, lane, m);
+    } else if (m->filtered) {
+        sim_become(lane, m, FILTERED);
+    } else if (m->due_facts > s->now) {
+        on_not_due(lane, m);
+    } else if (m->revived && m->due_min > s->now) {
+        m->revived = false; /* it waits for its time now, and has its key */
+    } else if (s->rules.mode == MODE_ORDERED && sim_is_blocked(s, lane, m)) {
+        on_behind(lane, m);
     } else {
-        sim_fail(s, "seq %lu is passed by for no reason, and %s",
-                 sim_seq(lane, m), gate_word(standing.gate));
+        sim_fail(s, "topic %u seq %lu is passed by for no reason", lane->topic,
+                 sim_seq(lane, m));
     }
-}
-
-/* The only group may have half of the table; what waits keeps its places. */
-static bool has_room(const struct sim *s)
-{
-    struct inflight_figures f;
-    uint64_t own = sim_total(s, IN_FLIGHT) + sim_total(s, WAITING);
-    uint64_t most = 0;
-
-    inflight_figures(s->inflight, &f);
-    for (size_t i = 0; i < TIER_COUNT; i++) {
-        most += f.tiers[i].count_max;
-    }
-    return 2 * own < most;
 }
 
 static void on_again(struct sim *s, const struct msg *m)

@@ -311,6 +311,8 @@ static void revive(struct sim *s, struct lane *lane, struct msg *m)
     m->given = false;
     m->redriven = false;
     m->stray = false;
+    m->revived = false;
+    m->ends = 0;
     m->noticed = false;
     m->attempts = w.attempts;
     m->due_min = w.due;
@@ -323,10 +325,10 @@ static void revive(struct sim *s, struct lane *lane, struct msg *m)
     } else if (w.state == FRESH && w.attempts > 0) {
         m->state = WAITING;
         m->given = true;
+        m->revived = s->rules.mode == MODE_ORDERED;
     }
     m->counted = seq > lane->kept_after || m->state == DEAD
                  || m->state == WAITING || m->state == FRESH;
-    (void)s;
 }
 
 struct found {

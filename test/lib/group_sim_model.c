@@ -202,6 +202,26 @@ bool sim_is_delayed(const struct sim *s, const struct msg *m)
     return m->state == WAITING && m->due_min > s->now;
 }
 
+bool sim_is_aside(const struct msg *m)
+{
+    return m->ends >= ASIDE_ENDS;
+}
+
+uint64_t sim_count_aside(const struct sim *s, enum state state)
+{
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < LANES_MAX; i++) {
+        const struct lane *lane = &s->lanes[i];
+        for (uint64_t seq = lane->floor + 1;
+             lane->topic != 0 && seq <= lane->end; seq++) {
+            const struct msg *m = &lane->msgs[seq];
+            count += m->state == state && sim_is_aside(m);
+        }
+    }
+    return count;
+}
+
 /* ---- keys ---- */
 
 static bool is_open(const struct msg *m)
@@ -370,6 +390,7 @@ void sim_fail_attempt(struct sim *s, struct lane *lane, struct msg *m,
         return;
     }
     m->attempts++;
+    m->ends += fault->cause == CAUSE_LEASE || fault->cause == CAUSE_GONE;
     m->owed = true;
     m->cause = fault->cause;
     m->owed_holder = m->lease;

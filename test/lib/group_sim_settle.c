@@ -193,10 +193,11 @@ void sim_do_settle(struct sim *s)
     };
     struct lane *lane = sim_some_lane(s);
     char reason[24];
+    enum settle_action action = actions[sim_rnd(s, COUNT_OF(actions))];
     struct settlement t = {
         .lease = some_lease(s),
         .topic = lane == NULL ? 999999 : lane->topic,
-        .action = actions[sim_rnd(s, COUNT_OF(actions))],
+        .action = s->storm && action == SETTLE_ACK ? SETTLE_NACK : action,
         .range = some_range(s, lane),
         .delay_us = sim_chance(s, 2) ? 0 : 1 + sim_rnd(s, 20 * SECOND),
     };

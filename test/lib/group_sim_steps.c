@@ -296,7 +296,9 @@ static void forget(struct lane *lane, uint64_t after)
         m->counted = seq > after;
         m->state = seq <= after ? ACKED : seq < lane->first ? DELETED : FRESH;
         m->attempts = 0;
+        m->ends = 0;
         m->given = false;
+        m->revived = false;
     }
     lane->after = after;
     sim_recount(lane);
@@ -376,6 +378,7 @@ static void redrive_up_to(struct sim *s, struct lane *lane,
         }
         sim_become(lane, m, WAITING);
         m->attempts = 0;
+        m->ends = 0;
         m->due_min = 0;
         m->due_max = 0;
         m->redriven = true;
@@ -588,4 +591,13 @@ void sim_do_tick(struct sim *s)
             }
         }
     }
+}
+
+/* Nothing is ever in flight that nobody holds. */
+void sim_do_sweep(struct sim *s)
+{
+    struct lane *lane = sim_some_lane(s);
+
+    EXPECT(s, lane == NULL || group_sweep(s->group, lane->topic, s->now) == 0,
+           "orphans");
 }

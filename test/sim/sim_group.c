@@ -71,10 +71,11 @@ static void say(const struct sim *s)
     (void)printf(
         "seed %lu: %lu steps, %lu simulated hours, %lu deliveries (%lu "
         "again), %lu died, %lu redriven, %lu expired, %lu seeks, %lu "
-        "restarts, %lu refused, %lu notices, %lu times the breaker\n",
+        "restarts, %lu refused, %lu notices, %lu times the breaker, %lu set "
+        "aside\n",
         s->options.seed, s->step, s->now / HOUR, s->delivered, s->redelivered,
         s->died, s->redriven, s->expired, s->seeks, s->restarts, s->refused,
-        s->noticed, s->broken);
+        s->noticed, s->broken, s->aside);
     (void)fflush(stdout);
 }
 
