@@ -114,7 +114,7 @@ bool inflight_file_reach(struct inflight_file *file, size_t len)
     return true;
 }
 
-void inflight_file_give_back(struct inflight_file *file)
+static void give_back(struct inflight_file *file)
 {
     /* Shared: the pages stay in the kernel's cache, and on the disk. */
     (void)madvise(file->base, file->len_max, MADV_DONTNEED);
@@ -123,12 +123,28 @@ void inflight_file_give_back(struct inflight_file *file)
     file->touched_count = 0;
 }
 
+void inflight_file_touch(struct inflight_file *file, const void *at)
+{
+    size_t chunk =
+        (size_t)((const unsigned char *)at - file->base) / INFLIGHT_FILE_CHUNK;
+    uint64_t bit = (uint64_t)1 << chunk % 64;
+
+    if ((file->touched[chunk / 64] & bit) != 0) {
+        return;
+    }
+    if (file->touched_count >= INFLIGHT_FILE_RESIDENT / INFLIGHT_FILE_CHUNK) {
+        give_back(file);
+    }
+    file->touched[chunk / 64] |= bit;
+    file->touched_count++;
+}
+
 bool inflight_file_empty(struct inflight_file *file)
 {
     if (file->vfs->truncate(file->vfs, file->fd, 0) != 0) {
         return false;
     }
     file->len = 0;
-    inflight_file_give_back(file);
+    give_back(file);
     return true;
 }

@@ -42,24 +42,8 @@ bool inflight_file_reach(struct inflight_file *file, size_t len);
 /* Nothing in it is needed any more: its space goes back, and what is reached
  * anew is zero. False: all is as it was. */
 bool inflight_file_empty(struct inflight_file *file);
-void inflight_file_give_back(struct inflight_file *file);
 
 /* To be said before each look at the memory. */
-static inline void inflight_file_touch(struct inflight_file *file,
-                                       const void *at)
-{
-    size_t chunk =
-        (size_t)((const unsigned char *)at - file->base) / INFLIGHT_FILE_CHUNK;
-    uint64_t bit = (uint64_t)1 << chunk % 64;
-
-    if ((file->touched[chunk / 64] & bit) != 0) {
-        return;
-    }
-    if (file->touched_count >= INFLIGHT_FILE_RESIDENT / INFLIGHT_FILE_CHUNK) {
-        inflight_file_give_back(file);
-    }
-    file->touched[chunk / 64] |= bit;
-    file->touched_count++;
-}
+void inflight_file_touch(struct inflight_file *file, const void *at);
 
 #endif
