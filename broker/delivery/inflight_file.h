@@ -24,9 +24,9 @@ struct inflight_file {
     const struct vfs *vfs;
     int fd;
     unsigned char *base; /* len_max bytes of addresses */
-    size_t len_max;      /* whole pages */
-    size_t len;          /* the file has so much; no byte behind is touched */
-    uint64_t *touched;   /* one bit a chunk: may be resident */
+    size_t len_max;
+    size_t len;        /* the file has so much; no byte behind is touched */
+    uint64_t *touched; /* one bit a chunk: may be resident */
     size_t touched_count;
 };
 

@@ -66,13 +66,6 @@ static void plan(struct inflight_tier *tier)
     tier->count_max = tier->count_planned;
 }
 
-static size_t whole_pages(size_t len)
-{
-    size_t page = 4096;
-
-    return (len + page - 1) / page * page;
-}
-
 static enum status map_memory(struct inflight_tier *tier, size_t len,
                               void **out, struct error *err)
 {
@@ -89,7 +82,7 @@ static enum status map_memory(struct inflight_tier *tier, size_t len,
 
 static enum status init_heap(struct inflight_tier *tier, struct error *err)
 {
-    size_t len = whole_pages((tier->count_planned + 1) * sizeof(struct entry));
+    size_t len = tier->count_planned * sizeof(struct entry);
     void *base = NULL;
     enum status status = map_memory(tier, len, &base, err);
 
@@ -112,8 +105,7 @@ static enum status init_lower(struct inflight_tier *tier,
 {
     const struct vfs *vfs = config->vfs == NULL ? vfs_system() : config->vfs;
     size_t index_bytes = index_len(tier->index_bits_max) * sizeof(uint64_t);
-    size_t len =
-        whole_pages(index_bytes + tier->count_planned * sizeof(struct entry));
+    size_t len = index_bytes + tier->count_planned * sizeof(struct entry);
     void *base = NULL;
     enum status status;
 
