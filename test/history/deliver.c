@@ -316,11 +316,71 @@ static void check_settled(struct history *h, const struct got *got,
     if (c->dead || c->expired) {
         fault(h, RULE_DEAD, "it is dead or expired");
     }
+    if (c->rejected
+        && (s->since_us > c->rejected_us
+            || h->event.us > c->rejected_us + h->grace_us)) {
+        fault(h, RULE_DEAD, "its rejection was accepted at %llu",
+              (unsigned long long)c->rejected_us);
+    }
     if (c->gap) {
         fault(h, RULE_BOOKS, "the group was told that it is lost");
     }
     if (h->drained_us != 0) {
         fault(h, RULE_DRAIN, "all was drained before");
+    }
+}
+
+/* Is it settled, or on the way there? */
+static bool makes_way(const struct copy *c)
+{
+    return c->acked_us != 0 || c->maybe > 0 || c->dead || c->expired || c->gap
+           || c->rejecting || c->rejected || c->redriven;
+}
+
+/* In an ordered group a message comes when those of its key before it are
+ * settled. Of those only the last one is looked at: it waited for the others. A
+ * message with a time of its own takes its place when that comes. */
+static void check_key(struct history *h, const struct got *got)
+{
+    const struct lane *lane = &h->lanes[got->lane];
+    const struct message *m = got->message;
+    const struct copy *c;
+    uint64_t *furthest;
+
+    if (!lane->ordered || m->due_us != 0
+        || m->key == names_add(&h->names, "-", 1)) {
+        return;
+    }
+    furthest = table_put(&h->furthest, (uint64_t)got->lane << 32 | m->key);
+    if (got->seq <= *furthest) {
+        return;
+    }
+    c = *furthest == 0 ? NULL : copy_at(h, got->lane, *furthest);
+    if (c != NULL && !makes_way(c)) {
+        h->overtaken = grown(h->overtaken, &h->overtaken_room,
+                             h->overtaken_count + 1, sizeof *h->overtaken);
+        h->overtaken[h->overtaken_count++] =
+            (struct overtaken) { where(h), *furthest, got->lane, h->life,
+                                 lane->attempts_max != 0
+                                     && c->attempt >= lane->attempts_max };
+    }
+    *furthest = got->seq;
+}
+
+void check_overtaken(struct history *h)
+{
+    for (size_t i = 0; i < h->overtaken_count; i++) {
+        const struct overtaken *o = &h->overtaken[i];
+        const struct copy *c = copy_at(h, o->lane, o->seq);
+        char at[WHERE_LEN];
+        bool revived = o->last_attempt && h->life > o->life;
+        bool deleted = o->seq < h->topics[h->lanes[o->lane].topic].first;
+        if (!c->dead && !c->expired && !c->gap && !c->redriven && !revived
+            && !deleted) {
+            fault(h, RULE_ORDER, "%s came before %llu of its key was settled",
+                  where_text(h, o->where, at, sizeof at),
+                  (unsigned long long)o->seq);
+        }
     }
 }
 
@@ -385,7 +445,13 @@ void on_got(struct history *h)
     }
     *table_put(&h->pending, pending_key(h->event.file, got.lane, got.seq)) +=
         PENDING_GOT;
-    if (c->session == 0 && got.attempt == 1 && got.life != LIFE_UNKNOWN) {
+    if (h->event.us < got.message->due_us) {
+        fault(h, RULE_EARLY, "its time is %llu",
+              (unsigned long long)got.message->due_us);
+    }
+    check_key(h, &got);
+    if (c->session == 0 && got.attempt == 1 && got.message->due_us == 0
+        && !c->redriven && got.life != LIFE_UNKNOWN) {
         check_order(h, &got);
     }
     if (c->session != 0 && !check_again(h, &got, c)) {
@@ -398,7 +464,7 @@ void on_got(struct history *h)
     c->held_until_us = h->event.us + h->lanes[got.lane].lease_us;
     c->asked_until_us = 0;
     c->where = where(h);
-    c->released = c->nacked = 0;
+    c->released = c->nacked = c->rejecting = 0;
 }
 
 /* ---- what does not come ---- */
@@ -464,8 +530,9 @@ void on_dead(struct history *h)
         || !seq_seen(h, m->topic, seq, id, message_at(h, id))) {
         fault(h, RULE_DEAD, "not what was published");
     }
-    if (h->lanes[lane].attempts_max == 0
-        || attempts != h->lanes[lane].attempts_max) {
+    if (!field_is(&h->event.fields[4], "reject")
+        && (h->lanes[lane].attempts_max == 0
+            || attempts != h->lanes[lane].attempts_max)) {
         fault(h, RULE_DEAD, "not after the last attempt");
     }
     c->dead = 1;
@@ -493,4 +560,25 @@ void on_expired(struct history *h)
     }
     c->expired = 1;
     h->figures.expired++;
+}
+
+/* GROUP TOPIC FIRST LAST: those of them that are dead may come again. */
+void on_redrive(struct history *h)
+{
+    uint32_t topic_name;
+    const struct topic *topic = get_topic(h, 1, &topic_name);
+    uint32_t lane = topic == NULL ? 0 : get_lane(h, get_name(h, 0), topic_name);
+    uint64_t first;
+    uint64_t last;
+
+    if (lane == 0 || !get_range(h, topic, 2, &first, &last)) {
+        return;
+    }
+    for (uint64_t seq = first; seq <= last; seq++) {
+        struct copy *c = copy_at(h, lane, seq);
+        c->redriven = 1;
+        c->released = 1;
+        c->rejected = c->rejecting = 0;
+        c->attempt = c->attempt_min = 0;
+    }
 }

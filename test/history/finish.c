@@ -313,4 +313,5 @@ void check_end(struct history *h)
     for (uint32_t i = 1; i <= h->lane_count; i++) {
         check_lane(h, &h->lanes[i]);
     }
+    check_overtaken(h);
 }

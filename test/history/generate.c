@@ -57,10 +57,12 @@ static void add_lane(struct sim *sim, const char *group, uint32_t topic,
     lane->begin =
         latest ? sim->topics[topic].durable + 1 : sim->topics[topic].first;
     lane->next = lane->begin;
-    sim_line(sim, sim->driver, "group %s %s %s %s %llu %u %u", group,
+    lane->ordered = !sim->options.plain && sim_random(sim, 3) == 0;
+    sim_line(sim, sim->driver, "group %s %s %s %s %llu %u %u%s", group,
              sim->topics[topic].tenant, sim->topics[topic].name,
              latest ? "latest" : "earliest", (unsigned long long)lane->asked_us,
-             (unsigned)SIM_LEASE_US, (unsigned)attempts_max);
+             (unsigned)SIM_LEASE_US, (unsigned)attempts_max,
+             lane->ordered ? " ordered" : "");
 }
 
 static void add_group(struct sim *sim, const char *name, uint32_t topic,
@@ -122,6 +124,10 @@ static void accident(struct sim *sim)
     if (sim_random(sim, sim->kills_in) == 0 && sim->up) {
         sim_line(sim, sim->driver, "kill");
         broker_kill(sim);
+        return;
+    }
+    if (sim_random(sim, 400) == 0 && sim->up) {
+        broker_redrive(sim, (uint32_t)sim_random(sim, sim->lane_count));
         return;
     }
     if (!sim->clients[client].alive) {
@@ -245,12 +251,12 @@ static void tell_ends(struct sim *sim, const struct sim_lane *lane,
         const struct client *p = &sim->clients[m->producer];
         const struct sim_sent *sent = &p->sent[m->counter - 1];
         if (lane->copies[seq - 1].state == COPY_DEAD) {
-            sim_line(sim, sim->driver,
-                     "dead %s %s %llu %u nacked %s %llu k%u %llu", lane->group,
-                     topic->name, (unsigned long long)seq,
-                     (unsigned)lane->attempts_max, p->name,
-                     (unsigned long long)m->counter, (unsigned)sent->key,
-                     (unsigned long long)sent->hash);
+            sim_line(sim, sim->driver, "dead %s %s %llu %u %s %s %llu k%u %llu",
+                     lane->group, topic->name, (unsigned long long)seq,
+                     (unsigned)lane->copies[seq - 1].failures,
+                     lane->copies[seq - 1].rejected ? "reject" : "nacked",
+                     p->name, (unsigned long long)m->counter,
+                     (unsigned)sent->key, (unsigned long long)sent->hash);
         } else if (lane->copies[seq - 1].state == COPY_EXPIRED) {
             sim_line(sim, sim->driver, "expired %s %s %llu", lane->group,
                      topic->name, (unsigned long long)seq);

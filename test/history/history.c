@@ -17,7 +17,8 @@ static const char *const rule_texts[RULE_COUNT] = {
     "a dead message is dead once, intact and with a cause",
     "positions never go back",
     "no tenant sees another's message",
-    "with faults off everything drains in time"
+    "with faults off everything drains in time",
+    "nothing comes before its time"
 };
 
 const char *history_rule_text(int rule)
@@ -282,6 +283,8 @@ static void on_group(struct history *h)
     }
     *number = ++h->lane_count;
     lane.topic = topic_name;
+    lane.ordered =
+        h->event.count > 7 && field_is(&h->event.fields[7], "ordered");
     lane.earliest = field_is(&h->event.fields[3], "earliest");
     lane.made_us = h->event.us;
     h->lanes = grown(h->lanes, &h->lanes_room, h->lane_count + 1u, sizeof lane);
@@ -375,7 +378,7 @@ struct line {
 /* The frequent ones first. */
 static const struct line lines[] = {
     { "got", 8, 8, on_got },         { "settle", 5, 6, on_settle },
-    { "outcome", 5, 5, on_outcome }, { "send", 5, 5, on_send },
+    { "outcome", 5, 5, on_outcome }, { "send", 5, 6, on_send },
     { "ok", 4, 5, on_ok },           { "pull", 1, 1, on_pull },
     { "pulled", 2, 2, on_pulled },   { "no", 3, 3, on_no },
     { "unknown", 2, 2, on_unknown }, { "attach", 4, 4, on_attach },
@@ -384,10 +387,11 @@ static const struct line lines[] = {
     { "expired", 3, 3, on_expired }, { "at", 4, 4, on_at },
     { "books", 11, 11, on_books },   { "client", 1, 1, on_client },
     { "param", 2, 2, on_param },     { "topic", 6, 6, on_topic },
-    { "group", 7, 7, on_group },     { "up", 0, 0, on_up },
+    { "group", 7, 8, on_group },     { "up", 0, 0, on_up },
     { "kill", 0, 0, on_kill },       { "cut", 0, 0, on_cut },
     { "dying", 1, 1, on_dying },     { "drain", 0, 0, on_drain },
     { "drained", 0, 0, on_drained }, { "end", 0, 0, on_end },
+    { "redrive", 4, 4, on_redrive },
 };
 
 static const struct line *line_of(const struct field *word)
@@ -499,11 +503,13 @@ void history_free(struct history *h)
     free(h->sessions);
     free(h->lanes);
     free(h->suspicions);
+    free(h->overtaken);
     table_fini(&h->producer_of);
     table_fini(&h->lane_of);
     table_fini(&h->pending);
     table_fini(&h->pairs);
     table_fini(&h->newest);
+    table_fini(&h->furthest);
     names_fini(&h->names);
     ledgers_free(h->ledgers);
     free(h);

@@ -19,7 +19,8 @@ enum rule {
     RULE_DEAD,
     RULE_POSITION,
     RULE_TENANT,
-    RULE_DRAIN
+    RULE_DRAIN,
+    RULE_EARLY
 };
 
 /* Bounds of the packed keys below. */
@@ -37,9 +38,10 @@ enum publish_state { NOT_SENT, SENT, CONFIRMED, REFUSED, GIVEN_UP };
 /* One publish; its id is (producer, counter). */
 struct message {
     uint64_t sent_us, confirmed_us;
-    uint64_t hash;  /* of body and headers */
-    uint64_t seq;   /* 0: not known */
-    uint64_t where; /* its send */
+    uint64_t hash;   /* of body and headers */
+    uint64_t seq;    /* 0: not known */
+    uint64_t where;  /* its send */
+    uint64_t due_us; /* not before; 0: at once */
     uint32_t key;
     uint32_t topic;
     enum publish_state state;
@@ -73,6 +75,7 @@ struct copy {
     uint64_t got_us;
     uint64_t held_until_us;  /* lease as the client could know it; 0: free */
     uint64_t acked_us;       /* an ack was accepted; 0: not */
+    uint64_t rejected_us;    /* a rejection was accepted; 0: not */
     uint64_t asked_until_us; /* an extension that is not answered yet */
     uint64_t where;          /* the last delivery */
     uint32_t session;        /* of the last delivery; 0: never delivered */
@@ -85,6 +88,9 @@ struct copy {
     uint8_t dead : 1;
     uint8_t expired : 1;
     uint8_t gap : 1;
+    uint8_t rejecting : 1; /* asked for since the last delivery */
+    uint8_t rejected : 1;  /* and accepted: dead from then on */
+    uint8_t redriven : 1;  /* somebody asked for it: attempts begin anew */
 };
 
 struct books {
@@ -97,6 +103,7 @@ struct books {
 struct lane {
     uint32_t group, topic, tenant;
     bool earliest;
+    bool ordered;               /* by key */
     uint64_t asked_us, made_us; /* the group was asked for, was there */
     uint64_t lease_us;
     uint64_t attempts_max; /* 0: no end */
@@ -139,6 +146,15 @@ struct suspicion {
     uint32_t lane, session, holder;
 };
 
+/* In an ordered group another message of its key came before it was settled. */
+struct overtaken {
+    uint64_t where;
+    uint64_t seq;
+    uint32_t lane;
+    uint32_t life;
+    bool last_attempt; /* a death that a kill may take back */
+};
+
 struct history {
     struct history_options options;
     struct history_figures figures;
@@ -168,9 +184,12 @@ struct history {
     struct lane *lanes;
     size_t lanes_room;
     uint32_t lane_count;
-    struct table pending; /* file, lane, seq -> settlements on their way */
-    struct table pairs;   /* session, life, lane -> one number */
-    struct table newest;  /* pair, producer, key -> counter */
+    struct table pending;  /* file, lane, seq -> settlements on their way */
+    struct table pairs;    /* session, life, lane -> one number */
+    struct table newest;   /* pair, producer, key -> counter */
+    struct table furthest; /* ordered lane, key -> seq delivered */
+    struct overtaken *overtaken; /* only their death can explain it */
+    size_t overtaken_room, overtaken_count;
 
     bool up;
     uint32_t life;
@@ -238,6 +257,9 @@ void on_got(struct history *h);
 void on_gap(struct history *h);
 void on_dead(struct history *h);
 void on_expired(struct history *h);
+void on_redrive(struct history *h);
+/* At the end: were those dead that others overtook? */
+void check_overtaken(struct history *h);
 /* Judge what waited until `us`. */
 void suspicions_until(struct history *h, uint64_t us);
 

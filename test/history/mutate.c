@@ -358,6 +358,17 @@ static bool acked_alone(const struct book *book, struct spot at)
     return false;
 }
 
+/* A message with a time of its own. */
+static bool arrived_late(const struct book *book, struct spot at)
+{
+    return line_field(book_at(book, at), 5)[0] != '\0' && arrived(book, at);
+}
+
+static bool worn_out(const struct book *book, struct spot at)
+{
+    return strcmp(line_field(book_at(book, at), 4), "reject") != 0;
+}
+
 static const struct alteration alterations[] = {
     { "got", 0, "999999", NULL },
     { "got", 1, "nowhere", NULL },
@@ -376,6 +387,8 @@ static const struct alteration alterations[] = {
     { "send", 2, "nowhere", arrived },
     { "send", 3, "k77", arrived },
     { "send", 4, NULL, arrived },
+    { "send", 5, "999999999999", arrived_late },
+    { "redrive", 2, "0", NULL },
     { "ok", 0, "nobody", NULL },
     { "ok", 1, NULL, orderly },
     { "ok", 2, NULL, has_seq },
@@ -410,7 +423,7 @@ static const struct alteration alterations[] = {
     { "topic", 1, "gamma", used_topic },
     { "group", 2, "nowhere", NULL },
     { "dead", 2, NULL, NULL },
-    { "dead", 3, NULL, NULL },
+    { "dead", 3, NULL, worn_out },
     { "dead", 4, "-", NULL },
     { "dead", 6, NULL, NULL },
     { "dead", 7, "k77", NULL },

@@ -24,7 +24,7 @@ static struct producer *producer_of(struct history *h, uint32_t *number)
     return p;
 }
 
-/* P N TOPIC KEY HASH */
+/* P N TOPIC KEY HASH [DUE_US] */
 void on_send(struct history *h)
 {
     uint32_t topic_name;
@@ -34,9 +34,11 @@ void on_send(struct history *h)
     struct message *m;
     uint64_t counter;
     uint64_t hash;
+    uint64_t due_us = 0;
 
     if (topic == NULL || p == NULL || !get_number(h, 1, &counter)
-        || !get_number(h, 4, &hash)) {
+        || !get_number(h, 4, &hash)
+        || (h->event.count > 5 && !get_number(h, 5, &due_us))) {
         return;
     }
     if (counter != p->count + 1) {
@@ -52,6 +54,7 @@ void on_send(struct history *h)
     *m = (struct message) { .sent_us = h->event.us,
                             .hash = hash,
                             .where = where(h),
+                            .due_us = due_us,
                             .key = get_name(h, 3),
                             .topic = topic_name,
                             .state = SENT };

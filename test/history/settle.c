@@ -6,7 +6,8 @@ enum action {
     ACTION_ACK,
     ACTION_NACK,
     ACTION_RELEASE,
-    ACTION_EXTEND
+    ACTION_EXTEND,
+    ACTION_REJECT
 };
 
 static enum action action_of(const struct field *field)
@@ -15,6 +16,7 @@ static enum action action_of(const struct field *field)
            : field_is(field, "nack")    ? ACTION_NACK
            : field_is(field, "release") ? ACTION_RELEASE
            : field_is(field, "extend")  ? ACTION_EXTEND
+           : field_is(field, "reject")  ? ACTION_REJECT
                                         : ACTION_NONE;
 }
 
@@ -55,6 +57,8 @@ static void note(struct history *h, const struct stretch *at, uint64_t seq,
         c->maybe++;
     } else if (holds && action == ACTION_NACK) {
         c->nacked = 1;
+    } else if (holds && action == ACTION_REJECT) {
+        c->rejecting = 1;
     } else if (holds && action == ACTION_RELEASE) {
         c->released = 1;
     } else if (holds) {
@@ -112,7 +116,7 @@ static void acked(struct history *h, struct copy *c, enum outcome outcome)
     h->figures.acked++;
 }
 
-/* Of a nack, release or extension. */
+/* Of a nack, release, extension or rejection. */
 static void given_back(struct history *h, struct copy *c, uint32_t session,
                        enum outcome outcome)
 {
@@ -121,6 +125,10 @@ static void given_back(struct history *h, struct copy *c, uint32_t session,
     }
     if (c->nacked) {
         c->attempt_min = c->attempt + 1;
+    }
+    if (c->rejecting && c->acked_us == 0) {
+        c->rejected = 1;
+        c->rejected_us = h->event.us;
     }
     if (c->asked_until_us > c->held_until_us) {
         c->held_until_us = c->asked_until_us;

@@ -16,6 +16,8 @@ enum {
     SIM_CLIENTS_MAX = 4096,
     SIM_CREDIT = 8,
     SIM_WINDOW = 16,
+    SIM_KEYS = 8,
+    SIM_DELAY_US = 3000,
     SIM_BACKLOG = 1000,
     SIM_LEASE_US = 60000,
     SIM_GRACE_US = 15000
@@ -35,7 +37,7 @@ enum item_kind {
     ITEM_LOST
 };
 
-enum sim_action { SIM_ACK, SIM_NACK, SIM_RELEASE, SIM_EXTEND };
+enum sim_action { SIM_ACK, SIM_NACK, SIM_RELEASE, SIM_EXTEND, SIM_REJECT };
 
 struct item {
     enum item_kind kind;
@@ -84,7 +86,8 @@ enum copy_state {
 struct sim_copy {
     uint8_t state;
     uint8_t failures;
-    bool waits; /* in lane.again */
+    bool waits;    /* in lane.again */
+    bool rejected; /* how it died */
     uint32_t holder, epoch;
     uint64_t until_us; /* lease end */
 };
@@ -93,9 +96,10 @@ struct sim_lane {
     char group[16];
     uint32_t topic;
     bool latest;
+    bool ordered; /* by key */
     uint32_t attempts_max;
     uint64_t begin; /* its first seq */
-    uint64_t next;  /* fresh from here */
+    uint64_t next;  /* fresh from here; ordered: below all are settled */
     uint64_t asked_us;
     struct sim_copy *copies;
     size_t room;
@@ -109,7 +113,8 @@ enum role { ROLE_PUBLISH, ROLE_PUSH, ROLE_PULL };
 struct sim_sent {
     uint32_t topic, key;
     uint64_t hash;
-    uint64_t seq; /* as the broker stored it; 0: not */
+    uint64_t due_us; /* 0: at once */
+    uint64_t seq;    /* as the broker stored it; 0: not */
     bool durable, refused;
 };
 
@@ -168,6 +173,7 @@ void broker_take(struct sim *sim, uint32_t client);
 void broker_deliver(struct sim *sim);
 void broker_expire(struct sim *sim);
 void broker_sync(struct sim *sim);
+void broker_redrive(struct sim *sim, uint32_t lane);
 void broker_kill(struct sim *sim);
 void broker_drop(struct sim *sim, uint32_t client); /* its connection is gone */
 uint64_t broker_count(const struct sim_lane *lane,

@@ -88,6 +88,7 @@ static void give_back(struct sim *sim, uint32_t lane, uint64_t seq,
         failures = 250;
     }
     if (l->attempts_max != 0 && failures >= l->attempts_max) {
+        copy->rejected = false;
         change(sim, lane, seq, COPY_DEAD, failures);
         return;
     }
@@ -181,7 +182,11 @@ static bool settle_one(struct sim *sim, uint32_t client,
     if (!holds) {
         return false;
     }
-    if (item->action == SIM_EXTEND) {
+    if (item->action == SIM_REJECT) {
+        c->holds -= c->holds > 0;
+        copy->rejected = true;
+        change(sim, item->lane, seq, COPY_DEAD, copy->failures + 1u);
+    } else if (item->action == SIM_EXTEND) {
         copy->until_us = sim->now_us + SIM_LEASE_US;
     } else if (item->action == SIM_ACK) {
         c->holds -= c->holds > 0;
@@ -248,14 +253,59 @@ static bool ends(struct sim *sim, uint32_t lane, uint64_t seq)
     return true;
 }
 
+static struct sim_sent *sent_of(struct sim *sim, uint32_t lane, uint64_t seq)
+{
+    const struct sim_topic *topic = &sim->topics[sim->lanes[lane].topic];
+    const struct sim_message *m = &topic->messages[seq - 1];
+
+    return &sim->clients[m->producer].sent[m->counter - 1];
+}
+
+static bool is_due(struct sim *sim, uint32_t lane, uint64_t seq)
+{
+    return sent_of(sim, lane, seq)->due_us <= sim->now_us;
+}
+
+/* The first of a key that is not settled has it; those that are not due have
+ * not come yet. */
+static uint64_t next_by_key(struct sim *sim, uint32_t lane)
+{
+    struct sim_lane *l = &sim->lanes[lane];
+    bool busy[SIM_KEYS] = { false };
+
+    for (uint64_t seq = l->next; seq <= sim->topics[l->topic].durable; seq++) {
+        const struct sim_copy *copy = sim_copy_at(l, seq);
+        uint32_t key = sent_of(sim, lane, seq)->key;
+        bool open = copy->state == COPY_OPEN;
+        if (open && !busy[key] && is_due(sim, lane, seq)
+            && !ends(sim, lane, seq)) {
+            return seq;
+        }
+        busy[key] = busy[key] || copy->state == COPY_IN_FLIGHT;
+        if (copy->state != COPY_OPEN && copy->state != COPY_IN_FLIGHT
+            && l->next == seq) {
+            l->next++;
+        }
+    }
+    return 0;
+}
+
 /* The next message of a lane that is still to be delivered; 0: none. */
 static uint64_t next_of(struct sim *sim, uint32_t lane)
 {
     struct sim_lane *l = &sim->lanes[lane];
     struct item item;
 
-    while (queue_take(&l->again, &item)) {
+    if (l->ordered) {
+        return next_by_key(sim, lane);
+    }
+    for (size_t n = l->again.count; n > 0 && queue_take(&l->again, &item);
+         n--) {
         struct sim_copy *copy = sim_copy_at(l, item.first);
+        if (!is_due(sim, lane, item.first)) {
+            queue_push(&l->again, &item);
+            continue;
+        }
         copy->waits = false;
         if (copy->state == COPY_OPEN && !ends(sim, lane, item.first)) {
             return item.first;
@@ -264,9 +314,13 @@ static uint64_t next_of(struct sim *sim, uint32_t lane)
     while (l->next <= sim->topics[l->topic].durable) {
         uint64_t seq = l->next++;
         const struct sim_copy *copy = sim_copy_at(l, seq);
-        if (copy->state == COPY_OPEN && !copy->waits && !ends(sim, lane, seq)) {
+        if (copy->state != COPY_OPEN || copy->waits || ends(sim, lane, seq)) {
+            continue;
+        }
+        if (is_due(sim, lane, seq)) {
             return seq;
         }
+        wait_again(sim, lane, seq);
     }
     return 0;
 }
@@ -339,6 +393,27 @@ void broker_deliver(struct sim *sim)
             && (c->role == ROLE_PUSH || (c->role == ROLE_PULL && c->pulling))) {
             deliver_to(sim, client);
         }
+    }
+}
+
+/* ---- operators ---- */
+
+/* All that is dead in a lane may come again. */
+void broker_redrive(struct sim *sim, uint32_t lane)
+{
+    struct sim_lane *l = &sim->lanes[lane];
+    const struct sim_topic *topic = &sim->topics[l->topic];
+
+    for (uint64_t seq = l->begin; seq <= topic->durable && seq <= l->room;
+         seq++) {
+        if (l->copies[seq - 1].state != COPY_DEAD) {
+            continue;
+        }
+        sim_line(sim, sim->driver, "redrive %s %s %llu %llu", l->group,
+                 topic->name, (unsigned long long)seq, (unsigned long long)seq);
+        change(sim, lane, seq, COPY_OPEN, 0);
+        wait_again(sim, lane, seq);
+        l->next = seq < l->next && l->ordered ? seq : l->next;
     }
 }
 

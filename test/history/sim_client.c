@@ -1,7 +1,7 @@
 #include "test/history/sim.h"
 
-static const char *const action_words[] = { "ack", "nack", "release",
-                                            "extend" };
+static const char *const action_words[] = { "ack", "nack", "release", "extend",
+                                            "reject" };
 
 static const char *topic_of(const struct sim *sim, uint32_t lane)
 {
@@ -36,16 +36,22 @@ static void publish_new(struct sim *sim, struct client *c)
 {
     struct sim_sent *sent;
     struct item item = { .kind = ITEM_PUBLISH };
+    char due[32] = "";
 
     c->sent = grown(c->sent, &c->sent_room, c->sent_count + 1, sizeof *c->sent);
     sent = &c->sent[c->sent_count++];
     sent->topic = (uint32_t)sim_random(sim, sim->topic_count);
-    sent->key = (uint32_t)sim_random(sim, 8);
+    sent->key = (uint32_t)sim_random(sim, SIM_KEYS);
     sent->hash = sim_random(sim, UINT64_MAX);
     sent->refused = !sim->options.plain && sim_random(sim, 100) == 0;
-    sim_line(sim, c->out, "send %s %llu %s k%u %llu", c->name,
+    if (!sim->options.plain && sim_random(sim, 10) == 0) {
+        sent->due_us = sim->now_us + 100 + sim_random(sim, SIM_DELAY_US);
+        (void)snprintf(due, sizeof due, " %llu",
+                       (unsigned long long)sent->due_us);
+    }
+    sim_line(sim, c->out, "send %s %llu %s k%u %llu%s", c->name,
              (unsigned long long)c->sent_count, sim->topics[sent->topic].name,
-             (unsigned)sent->key, (unsigned long long)sent->hash);
+             (unsigned)sent->key, (unsigned long long)sent->hash, due);
     item.first = c->sent_count;
     queue_push(&c->outbox, &item);
     c->resend = c->sent_count;
@@ -153,7 +159,8 @@ static void decide(struct sim *sim, struct client *c, const struct item *item)
         return;
     }
     order.action = dice < 950   ? SIM_NACK
-                   : dice < 975 ? SIM_RELEASE
+                   : dice < 970 ? SIM_RELEASE
+                   : dice < 975 ? SIM_REJECT
                                 : SIM_EXTEND;
     if (dice < 990) { /* else it does nothing, and the lease ends */
         flush_acks(sim, c);

@@ -362,3 +362,98 @@ Test(history, ledgers_are_read_in_order_of_time)
     cr_assert(history_check(history));
     history_free(history);
 }
+
+Test(history, nothing_comes_before_its_time)
+{
+    cr_assert(speaks(13, "12 send", "12 send p 2 t k 222 18\n"));
+    cr_assert(quiet(13, "12 send", "12 send p 2 t k 222 17\n"));
+    cr_assert(speaks(0, "12 send", "12 send p 2 t k 222 soon\n"));
+}
+
+#define ORDERED "4 group g acme t earliest 3 1000 2 ordered\n"
+
+/* The good ledger with an ordered group and what comes from the delivery on. */
+static struct history_figures judge_ordered(const char *rest)
+{
+    const char *from = strstr(good, "4 group");
+    const char *behind = strchr(from, '\n') + 1;
+    const char *got = strstr(good, "15 got");
+    char text[4096];
+    int len =
+        snprintf(text, sizeof text, "%.*s" ORDERED "%.*s%s", (int)(from - good),
+                 good, (int)(got - behind), behind, rest);
+
+    cr_assert(len > 0 && (size_t)len < sizeof text);
+    return judge_text(text, (size_t)len, false);
+}
+
+#define END_OF_ORDERED                                                         \
+    "2000 drain\n2001 leave 1\n2002 drained\n2003 at t 2 1 1\n"
+
+Test(history, a_key_waits_for_its_predecessor)
+{
+    static const char good_end[] =
+        "17 got 1 t 2 1 p 2 k 222\n18 settle 1 ack t 2 2\n"
+        "19 outcome 1 t 1 2 accepted\n" END_OF_ORDERED
+        "2004 books g t 2 2 0 0 0 0 0 0 0\n2005 end\n";
+    char text[1024];
+
+    (void)snprintf(text, sizeof text, "%s%s",
+                   "15 got 1 t 1 1 p 1 k 111\n16 settle 1 ack t 1 1\n",
+                   good_end);
+    cr_assert(eq(u64, judge_ordered(text).fault_count, 0));
+    (void)snprintf(text, sizeof text, "%s",
+                   "15 got 1 t 1 1 p 1 k 111\n17 got 1 t 2 1 p 2 k 222\n"
+                   "18 settle 1 ack t 1 2\n"
+                   "19 outcome 1 t 1 2 accepted\n" END_OF_ORDERED
+                   "2004 books g t 2 2 0 0 0 0 0 0 0\n2005 end\n");
+    cr_assert(eq(u64, judge_ordered(text).faults[4], 1));
+    cr_assert(eq(u64, judge_ordered(text).fault_count, 1));
+}
+
+Test(history, the_dead_let_their_key_go_on)
+{
+    struct history_figures f =
+        judge_ordered("15 got 1 t 1 1 p 1 k 111\n15 settle 1 nack t 1 1\n"
+                      "16 got 1 t 1 2 p 1 k 111\n16 settle 1 nack t 1 1\n"
+                      "17 got 1 t 2 1 p 2 k 222\n18 settle 1 ack t 2 2\n"
+                      "19 outcome 1 t 1 1 accepted\n"
+                      "19 outcome 1 t 1 1 accepted\n"
+                      "19 outcome 1 t 2 2 accepted\n" END_OF_ORDERED
+                      "2003 dead g t 1 2 nack p 1 k 111\n"
+                      "2004 books g t 2 1 1 0 0 0 0 0 0\n2005 end\n");
+
+    cr_assert(eq(u64, f.fault_count, 0));
+}
+
+static struct history_figures judge_rejected(const char *again,
+                                             const char *dead, int acked)
+{
+    char text[2048];
+    int len = snprintf(text, sizeof text,
+                       "17 got 1 t 2 1 p 2 k 222\n18 settle 1 reject t 2 2\n"
+                       "18 outcome 1 t 1 1 accepted\n"
+                       "18 outcome 1 t 2 2 accepted\n%s"
+                       "2000 drain\n2001 leave 1\n2002 drained\n"
+                       "2003 at t 2 1 1\n%s"
+                       "2004 books g t 2 %d %d 0 0 0 0 0 0\n2005 end\n",
+                       again, dead, acked, 2 - acked);
+
+    cr_assert(len > 0 && (size_t)len < sizeof text);
+    return judge_end("17 got", text);
+}
+
+Test(history, what_was_rejected_is_dead_until_it_is_redriven)
+{
+    static const char again[] = "300 got 1 t 2 1 p 2 k 222\n"
+                                "301 settle 1 ack t 2 2\n"
+                                "302 outcome 1 t 2 2 accepted\n";
+    static const char dead[] = "2003 dead g t 2 1 reject p 2 k 222\n";
+    char redriven[256];
+
+    (void)snprintf(redriven, sizeof redriven, "200 redrive g t 2 2\n%s", again);
+    cr_assert(eq(u64, judge_rejected("", dead, 1).fault_count, 0));
+    cr_assert(eq(u64, judge_rejected(redriven, "", 2).fault_count, 0));
+    cr_assert(judge_rejected(again, "", 2).faults[9] > 0);
+    cr_assert(judge_rejected("", "", 1).fault_count > 0);
+}
