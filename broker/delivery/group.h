@@ -293,11 +293,12 @@ struct effects {
     size_t failure_count;
 };
 bool group_has_effects(const struct group *group);
-/* Give them lane by lane, a long lane in parts of at most EFFECTS_COUNT_MAX
- * ranges of each set and failures. What fn returns true for is told; at the
- * first false (no room in the submission ring) it stops and keeps the rest.
+/* Give them lane by lane, a long lane in parts: at most EFFECTS_COUNT_MAX ranges
+ * of each set and failures, and these fit a body of EFFECTS_FAILURES_LEN_MAX
+ * (FAILURE_LEN_MIN and the reason each). What fn returns true for is told; at
+ * the first false (no room in the submission ring) it stops and keeps the rest.
  * While very much is untold, group_next() gives nothing. */
-enum { EFFECTS_COUNT_MAX = 1024 };
+enum { EFFECTS_COUNT_MAX = 1024, EFFECTS_FAILURES_LEN_MAX = 24 * 1024 };
 void group_take_effects(struct group *group,
                         bool (*fn)(void *arg, const struct effects *effects),
                         void *arg);

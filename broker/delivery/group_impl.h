@@ -1,12 +1,20 @@
-/* The inside of a group, shared by group.c (lanes, members, delivery, time,
- * books) and settle.c. */
+/* The inside of a group, shared by its files:
+ *
+ *   group.c    making and ending, lanes, members, effects
+ *   take.c     who gets what: the offer and what becomes of it
+ *   open.c     one open message: how it comes back, how it ends
+ *   settle.c   what members say
+ *   dead.c     what operators say of dead ones
+ *   cut.c      what the topic loses: gaps, what is not kept; skips, seeks
+ *   timing.c   leases, notices, delays, backoff
+ *   explain.c  why, and the books */
 #ifndef GODWIT_BROKER_DELIVERY_GROUP_IMPL_H
 #define GODWIT_BROKER_DELIVERY_GROUP_IMPL_H
 
+#include "broker/delivery/breaker.h"
 #include "broker/delivery/group.h"
 #include "broker/delivery/lane.h"
 #include "broker/delivery/member.h"
-#include "broker/delivery/schedule.h"
 
 struct lane_ring {
     struct link head;
@@ -14,43 +22,143 @@ struct lane_ring {
     unsigned burst;
 };
 
+/* Leases with a notice: by how much each lease ends later than its transaction
+ * says. A new length of notice takes a place that no lease has. */
+enum { NOTICES = 3 };
+struct notice_length {
+    uint64_t us;
+    size_t count; /* leases that have it */
+};
+
 struct group {
     struct group_config config;
-    uint64_t random;
     struct inflight_group *inflight;
-    struct schedule schedule;
+    uint64_t now_us; /* of the last call that told it */
     struct members members;
     struct hash lanes; /* topic -> struct lane */
     struct lane *last_lane;
     struct lane_ring redo;
     struct lane_ring fresh;
-    struct link effects;
-    size_t retry_backlog; /* failures the log has not been told */
+    struct link aside;   /* lanes that may have one set aside */
+    struct link effects; /* lanes with something for the log */
+    struct breaker breaker;
+    unsigned redo_share;    /* redeliveries above fresh ones lately */
+    unsigned aside_wait;    /* others to be given before one set aside */
+    uint64_t aside_by_us;   /* then a member need not be free for it */
+    uint64_t aside_wake_us; /* UINT64_MAX: nobody waits for that */
+    struct key_budget own_keys;
+    struct key_account keys;
+    struct notice_length notices[NOTICES];
+    size_t first_time; /* with a transaction, but as yet for the first time in
+                        * this life: not due, or early and in turn */
+    size_t untold_failures; /* sums over the lanes */
+    size_t untold_reason_bytes;
+    bool no_room; /* the last take found none */
+    enum gate held_by;
+    uint64_t held_since_us;
     struct group_figures figures;
 };
+
+/* ---- what a transaction's flags say ---- */
+
+enum {
+    OPEN_NEVER = 1,    /* it was never delivered: not due when its turn came */
+    OPEN_REDRIVEN = 2, /* and not given to anybody since */
+    OPEN_EARLY = 4,    /* of before a start: comes when the cursor is there */
+    OPEN_BEHIND = 8,   /* it waits in lane->keys */
+    OPEN_ENDS_SHIFT = 4, /* two bits: how many attempts ended with a lease or a
+                          * lost member, up to ASIDE_ENDS */
+    OPEN_ENDS = 3 << OPEN_ENDS_SHIFT,
+    OPEN_NOTICE_SHIFT = 6, /* two bits: held, and due_us is so much before the
+                            * lease ends: 1 + index of group->notices */
+    OPEN_NOTICE = 3 << OPEN_NOTICE_SHIFT
+};
+_Static_assert((int)ASIDE_ENDS <= 3 && (int)NOTICES <= 3, "two bits each");
+
+static inline bool open_is_aside(const struct transaction *t)
+{
+    return (t->flags & OPEN_ENDS) >> OPEN_ENDS_SHIFT >= ASIDE_ENDS;
+}
+
+/* ---- group.c ---- */
 
 /* NULL: none. */
 struct lane *group_find_lane(const struct group *group, uint32_t topic);
 /* The lane has something new for the log. */
 void group_mark_effects(struct group *group, struct lane *lane);
+void group_mark_fresh(struct group *group, struct lane *lane);
+void group_mark_redo(struct group *group, struct lane *lane);
+/* Nothing of the lane is open any more, and nobody is told. */
+void group_end_all(struct group *group, struct lane *lane);
+void group_forget_untold(struct group *group, struct lane *lane);
 
-/* It is no longer in flight: its holder has credit again. *t is gone. */
-void group_end_transaction(struct group *group, const struct transaction *t);
-/* It waits no more: it is delivered, settled or gone. *w is gone. */
-void group_stop_waiting(struct group *group, struct waiting *w);
+/* ---- open.c ---- */
 
-/* How it comes back. */
+/* The transaction of a message; NULL: none. */
+const struct transaction *group_find_open(const struct group *group,
+                                          const struct lane *lane,
+                                          uint64_t seq);
+/* In which of the books' states it is. */
+enum lane_state open_state(const struct transaction *t);
+/* Room to become ready; then group_push_ready() cannot fail. */
+MUST_CHECK enum status group_reserve_ready(struct group *group,
+                                           struct lane *lane,
+                                           const struct transaction *t);
+/* A transaction became ready: it is offered from now on. */
+void group_push_ready(struct group *group, struct lane *lane,
+                      const struct transaction *t);
+/* It is no longer open: its transaction ends, its holder has credit again, its
+ * key goes to the next. The books are the caller's. *t is gone. */
+void group_end_open(struct group *group, struct lane *lane,
+                    const struct transaction *t);
+/* The same, and it moves to this state. */
+void group_close(struct group *group, struct lane *lane,
+                 const struct transaction *t, enum lane_state to);
+/* One that waits becomes *next, which waits too. The books are the caller's. */
+void group_change_waiting(struct group *group, const struct transaction *t,
+                          const struct transaction *next);
+
+/* An attempt failed: what the breaker should know. */
+void group_note_failed(struct group *group);
+
+/* How an attempt ends without an ack. */
 struct comeback {
-    bool counted;    /* the attempt failed */
-    uint64_t due_us; /* 0: at once */
+    enum failure_cause cause; /* 0: released, the attempt does not count */
+    uint64_t due_us;          /* 0: at once */
+    struct slice reason;
 };
-
-/* From in flight to ready or delayed, or to deleted if it is. STATUS_NOMEM: it
- * stays in flight. */
+/* From in flight to ready, delayed, or dead if it was the last attempt or
+ * CAUSE_REJECT; to deleted if its topic does not have it any more.
+ * STATUS_NOMEM: it stays in flight. */
 MUST_CHECK enum status group_give_back(struct group *group, struct lane *lane,
                                        const struct transaction *t,
                                        const struct comeback *how);
-/* The delay after so many failures, with jitter. */
-uint64_t group_backoff_us(struct group *group, uint32_t attempts);
+
+/* ---- dead.c ---- */
+
+/* Dead ones, all of first..last, are settled. STATUS_NOMEM: nothing changed but
+ * perhaps the note for the log. */
+MUST_CHECK enum status group_settle_dead(struct group *group, struct lane *lane,
+                                         enum effect_set as, enum lane_state to,
+                                         struct seq_range range);
+
+/* ---- timing.c ---- */
+
+/* The delay after so many failures, with jitter by message. */
+uint64_t group_backoff_us(const struct group *group,
+                          const struct transaction *t, uint32_t attempts);
+/* *t is held until then: its due time, now with a notice before it. */
+void group_arm_lease(struct group *group, struct transaction *t,
+                     uint64_t ends_us);
+/* There is no lease with this notice any more. */
+void group_disarm_lease(struct group *group, const struct transaction *t);
+uint64_t group_lease_end(const struct group *group,
+                         const struct transaction *t);
+
+/* ---- take.c ---- */
+
+/* What holds all of the group but for members and the breaker's next trial;
+ * GATE_NONE: nothing. */
+enum gate group_closed(const struct group *group);
 
 #endif

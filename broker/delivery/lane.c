@@ -1,25 +1,28 @@
 #include "broker/delivery/lane.h"
 
-#include "broker/delivery/group.h"
-
 #include <stdlib.h>
-
-enum { RETRY_CAPACITY_MIN = 16 };
 
 static const bool may_move[LANE_STATES][LANE_STATES] = {
     [LANE_READY] = { [LANE_IN_FLIGHT] = true,
                      [LANE_DELAYED] = true,
+                     [LANE_DEAD] = true, /* a redrive is taken back */
                      [LANE_ACKED] = true,
                      [LANE_GAP] = true,
-                     [LANE_DELETED] = true },
+                     [LANE_DELETED] = true,
+                     [LANE_EXPIRED] = true,
+                     [LANE_FILTERED] = true },
     [LANE_IN_FLIGHT] = { [LANE_READY] = true,
                          [LANE_DELAYED] = true,
+                         [LANE_DEAD] = true,
                          [LANE_ACKED] = true,
                          [LANE_DELETED] = true },
     [LANE_DELAYED] = { [LANE_READY] = true,
                        [LANE_ACKED] = true,
                        [LANE_GAP] = true,
                        [LANE_DELETED] = true },
+    [LANE_DEAD] = { [LANE_READY] = true,
+                    [LANE_ACKED] = true,
+                    [LANE_DELETED] = true },
 };
 
 void lane_move(struct lane *lane, enum lane_state from, enum lane_state to,
@@ -30,67 +33,178 @@ void lane_move(struct lane *lane, enum lane_state from, enum lane_state to,
     lane->count[to] += count;
 }
 
-static enum status copy_settled(struct lane *lane, const struct seqset *acked)
+static uint64_t smaller(uint64_t a, uint64_t b)
 {
-    size_t count = acked == NULL ? 0 : seqset_range_count(acked);
-
-    for (size_t i = 0; i < count; i++) {
-        struct seq_range range = seqset_ranges(acked)[i];
-        enum status status;
-
-        range.first = range.first == 0 ? 1 : range.first;
-        range.last = range.last > lane->end ? lane->end : range.last;
-        if (range.first > range.last) {
-            continue;
-        }
-        status = seqset_add(&lane->settled, range.first, range.last, NULL);
-        if (status != STATUS_OK) {
-            return status;
-        }
-    }
-    return STATUS_OK;
+    return a < b ? a : b;
 }
 
-/* How many of the gaps are settled: by the log's account all of them. */
-static uint64_t count_gaps(const struct lane *lane, const struct seqset *gaps)
+/* ---- how a lane begins ---- */
+
+typedef enum status (*range_fn)(struct lane *lane, struct seq_range range);
+
+/* Each range of a set from a log, cut to low..high. */
+static enum status each_range(struct lane *lane, const struct seqset *set,
+                              uint64_t low, uint64_t high, range_fn fn)
 {
-    size_t range_count = gaps == NULL ? 0 : seqset_range_count(gaps);
+    size_t count = set == NULL ? 0 : seqset_range_count(set);
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        struct seq_range range = seqset_ranges(set)[i];
+        range.first = range.first < low ? low : range.first;
+        range.last = smaller(range.last, high);
+        if (range.first <= range.last) {
+            status = fn(lane, range);
+        }
+    }
+    return status;
+}
+
+static enum status add_settled(struct lane *lane, struct seq_range range)
+{
+    return seqset_add(&lane->settled, range.first, range.last, NULL);
+}
+
+/* Those of a range that are not settled: else it is not dead. */
+static enum status add_dead(struct lane *lane, struct seq_range range)
+{
+    enum status status = STATUS_OK;
+    uint64_t seq = range.first;
+
+    while (seq <= range.last && status == STATUS_OK) {
+        struct stretch s = lane_stretch(lane, seq, range.last);
+        if (s.kind != STRETCH_SETTLED) {
+            status = seqset_add(&lane->dead, s.range.first, s.range.last, NULL);
+        }
+        seq = s.range.last + 1;
+    }
+    return status;
+}
+
+/* How many of a set are settled and the lane's: by the log's account all. */
+static uint64_t count_settled(const struct lane *lane, const struct seqset *set)
+{
+    size_t range_count = set == NULL ? 0 : seqset_range_count(set);
     uint64_t count = 0;
 
     for (size_t i = 0; i < range_count; i++) {
-        struct seq_range gap = seqset_ranges(gaps)[i];
-        while (gap.first <= gap.last && gap.first <= lane->end) {
-            struct stretch stretch = lane_stretch(lane, gap.first, gap.last);
-            if (stretch.kind == STRETCH_SETTLED) {
-                count += stretch.range.last - stretch.range.first + 1;
+        struct seq_range range = seqset_ranges(set)[i];
+        uint64_t seq =
+            range.first <= lane->after ? lane->after + 1 : range.first;
+        while (seq <= range.last && seq <= lane->end) {
+            struct stretch s = lane_stretch(lane, seq, range.last);
+            if (s.kind == STRETCH_SETTLED) {
+                count += s.range.last - seq + 1;
             }
-            if (stretch.range.last == UINT64_MAX) {
-                break;
-            }
-            gap.first = stretch.range.last + 1;
+            seq = s.range.last + 1;
         }
     }
     return count;
 }
 
-/* All that is there before anything was delivered. */
-static enum status count_all(struct lane *lane, const struct lane_start *start)
+/* 1..last are settled, but for the dead. */
+static enum status settle_through(struct seqset *settled,
+                                  const struct seqset *dead, uint64_t last)
 {
-    uint64_t settled = seqset_count(&lane->settled);
+    enum status status = STATUS_OK;
+    uint64_t seq = 1;
+
+    for (size_t i = 0; i < seqset_range_count(dead) && status == STATUS_OK;
+         i++) {
+        struct seq_range range = seqset_ranges(dead)[i];
+        if (range.first > last) {
+            break;
+        }
+        if (range.first > seq) {
+            status = seqset_add(settled, seq, range.first - 1, NULL);
+        }
+        seq = range.last + 1;
+    }
+    if (status == STATUS_OK && seq <= last) {
+        status = seqset_add(settled, seq, last, NULL);
+    }
+    return status;
+}
+
+/* The books of a beginning: `counted` of them are known, the rest is ready. */
+static void count_rest(struct lane *lane)
+{
+    uint64_t others = 0;
+
+    for (size_t i = 0; i < LANE_STATES; i++) {
+        others += i == LANE_READY ? 0 : lane->count[i];
+    }
+    CHECK(others <= lane->published);
+    lane->count[LANE_READY] = lane->published - others;
+}
+
+static uint64_t count_dead_below(const struct lane *lane)
+{
+    struct seqset above = lane->dead; /* a view */
+
+    while (above.begin < above.end
+           && above.ranges[above.begin].last <= lane->after) {
+        above.begin++;
+    }
+    if (above.begin < above.end
+        && above.ranges[above.begin].first <= lane->after) {
+        const struct seq_range *range = &above.ranges[above.begin];
+        return seqset_count(&lane->dead) - seqset_count(&above) + lane->after
+               - range->first + 1;
+    }
+    return seqset_count(&lane->dead) - seqset_count(&above);
+}
+
+static enum status delete_below_first(struct lane *lane)
+{
     uint64_t deleted = 0;
     enum status status = STATUS_OK;
 
-    lane->count[LANE_GAP] = count_gaps(lane, start->gaps);
-    lane->count[LANE_ACKED] = settled - lane->count[LANE_GAP];
-    if (start->first_seq > 1) {
-        lane->first =
-            start->first_seq > lane->end ? lane->end + 1 : start->first_seq;
-    }
     if (lane->first > 1) {
         status = seqset_add(&lane->settled, 1, lane->first - 1, &deleted);
     }
-    lane->count[LANE_DELETED] = deleted;
-    lane->count[LANE_READY] = lane->end - settled - deleted;
+    lane->count[LANE_DELETED] += deleted;
+    return status;
+}
+
+/* All that is there before anything is delivered. */
+static enum status count_all(struct lane *lane, const struct lane_start *start)
+{
+    uint64_t left = count_settled(lane, &lane->settled);
+    uint64_t *count = lane->count;
+    enum status status;
+
+    count[LANE_GAP] = smaller(left, count_settled(lane, start->gaps));
+    left -= count[LANE_GAP];
+    count[LANE_EXPIRED] = smaller(left, count_settled(lane, start->expired));
+    left -= count[LANE_EXPIRED];
+    count[LANE_FILTERED] = smaller(left, start->filtered);
+    left -= count[LANE_FILTERED];
+    count[LANE_DELETED] = smaller(left, start->discarded);
+    left -= count[LANE_DELETED];
+    count[LANE_ACKED] = left;
+    count[LANE_DEAD] = seqset_count(&lane->dead);
+    lane->published = lane->end - lane->after + count_dead_below(lane);
+    status = settle_through(&lane->settled, &lane->dead, lane->after);
+    if (status == STATUS_OK) {
+        status = delete_below_first(lane);
+    }
+    count_rest(lane);
+    return status;
+}
+
+static enum status begin(struct lane *lane, const struct lane_start *start)
+{
+    enum status status =
+        each_range(lane, start->settled, 1, lane->end, add_settled);
+
+    if (status == STATUS_OK) {
+        status =
+            each_range(lane, start->dead, lane->first, lane->end, add_dead);
+    }
+    if (status == STATUS_OK) {
+        status = count_all(lane, start);
+    }
     return status;
 }
 
@@ -104,13 +218,15 @@ struct lane *lane_new(const struct lane_start *start)
     lane->topic = start->topic;
     lane->user = start->user;
     lane->end = start->end;
-    lane->first = 1;
+    lane->after = smaller(start->after, start->end);
+    lane->first =
+        start->first_seq == 0 ? 1 : smaller(start->first_seq, start->end + 1);
     lane->cursor = 1;
-    link_init(&lane->fresh);
-    link_init(&lane->redo);
-    link_init(&lane->effects);
-    if (copy_settled(lane, start->acked) != STATUS_OK
-        || count_all(lane, start) != STATUS_OK) {
+    link_init(&lane->fresh_link);
+    link_init(&lane->redo_link);
+    link_init(&lane->aside_link);
+    link_init(&lane->effects_link);
+    if (begin(lane, start) != STATUS_OK) {
         lane_free(lane);
         return NULL;
     }
@@ -122,24 +238,92 @@ void lane_free(struct lane *lane)
     if (lane == NULL) {
         return;
     }
-    link_remove(&lane->fresh);
-    link_remove(&lane->redo);
-    link_remove(&lane->effects);
+    link_remove(&lane->fresh_link);
+    link_remove(&lane->redo_link);
+    link_remove(&lane->aside_link);
+    link_remove(&lane->effects_link);
     seqset_fini(&lane->settled);
+    seqset_fini(&lane->dead);
     seqset_fini(&lane->early);
-    seqset_fini(&lane->new_acked);
-    seqset_fini(&lane->new_gaps);
-    heap_fini(&lane->ready);
-    free(lane->new_retries);
+    seqheap_fini(&lane->ready);
+    seqheap_fini(&lane->aside);
+    keys_free(lane->keys);
+    untold_fini(&lane->untold);
     free(lane);
 }
 
 void lane_extend(struct lane *lane, uint64_t end)
 {
     if (end > lane->end) {
+        lane->published += end - lane->end;
         lane->count[LANE_READY] += end - lane->end;
         lane->end = end;
     }
+}
+
+/* ---- how it begins anew ---- */
+
+/* The dead at or below `after`. */
+static enum status copy_dead(const struct lane *lane, uint64_t after,
+                             struct seqset *out)
+{
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0;
+         i < seqset_range_count(&lane->dead) && status == STATUS_OK; i++) {
+        struct seq_range range = seqset_ranges(&lane->dead)[i];
+        if (range.first > after) {
+            break;
+        }
+        status = seqset_add(out, range.first, smaller(range.last, after), NULL);
+    }
+    return status;
+}
+
+enum status lane_plan_anew(const struct lane *lane, uint64_t after,
+                           struct lane_plan *out)
+{
+    struct lane_plan plan = { .after = after };
+    enum status status = copy_dead(lane, after, &plan.dead);
+
+    CHECK(after <= lane->end);
+    if (status == STATUS_OK) {
+        status = settle_through(&plan.settled, &plan.dead, after);
+    }
+    if (status == STATUS_OK && lane->first > after + 1) {
+        status = seqset_add(&plan.settled, after + 1, lane->first - 1, NULL);
+    }
+    if (status != STATUS_OK) {
+        seqset_fini(&plan.settled);
+        seqset_fini(&plan.dead);
+        return status;
+    }
+    *out = plan;
+    return STATUS_OK;
+}
+
+void lane_begin_anew(struct lane *lane, struct lane_plan *plan)
+{
+    uint64_t after = plan->after;
+
+    seqset_fini(&lane->settled);
+    seqset_fini(&lane->dead);
+    lane->settled = plan->settled;
+    lane->dead = plan->dead;
+    *plan = (struct lane_plan) { 0 };
+    seqset_fini(&lane->early);
+    seqheap_fini(&lane->ready);
+    seqheap_fini(&lane->aside);
+    lane->after = after;
+    lane->cursor = after + 1;
+    for (size_t i = 0; i < LANE_STATES; i++) {
+        lane->count[i] = 0;
+    }
+    lane->count[LANE_DEAD] = seqset_count(&lane->dead);
+    lane->count[LANE_DELETED] =
+        lane->first > after + 1 ? lane->first - 1 - after : 0;
+    lane->published = lane->end - after + lane->count[LANE_DEAD];
+    count_rest(lane);
 }
 
 /* ---- fresh messages ---- */
@@ -149,17 +333,23 @@ static bool ends_before(const struct seqset *set, uint64_t seq)
     return seqset_range_count(set) == 0 || set->ranges[set->end - 1].last < seq;
 }
 
+static void skip(struct lane *lane, const struct seqset *set)
+{
+    if (!ends_before(set, lane->cursor)) {
+        lane->cursor = seqset_next_absent(set, lane->cursor);
+    }
+}
+
 bool lane_fresh(struct lane *lane, uint64_t *seq)
 {
     uint64_t before;
 
     do {
         before = lane->cursor;
-        if (!ends_before(&lane->settled, lane->cursor)) {
-            lane->cursor = seqset_next_absent(&lane->settled, lane->cursor);
-        }
-        if (!ends_before(&lane->early, lane->cursor)) {
-            lane->cursor = seqset_next_absent(&lane->early, lane->cursor);
+        skip(lane, &lane->settled);
+        skip(lane, &lane->dead);
+        if (!lane->early_in_turn) {
+            skip(lane, &lane->early);
         }
     } while (lane->cursor != before);
     seqset_drop_through(&lane->early, lane->cursor - 1);
@@ -173,25 +363,7 @@ void lane_take_fresh(struct lane *lane)
     lane->cursor++;
 }
 
-/* ---- settling, and what the log must know ---- */
-
-enum status lane_settle(struct lane *lane, uint64_t first, uint64_t last,
-                        bool lost)
-{
-    uint64_t added;
-    /* The note first: settled and not noted would come back after a restart,
-     * noted and not settled only comes once more before it. */
-    enum status status = seqset_add(lost ? &lane->new_gaps : &lane->new_acked,
-                                    first, last, NULL);
-
-    if (status == STATUS_OK) {
-        status = seqset_add(&lane->settled, first, last, &added);
-    }
-    if (status == STATUS_OK) {
-        CHECK(added == last - first + 1);
-    }
-    return status;
-}
+/* ---- settling ---- */
 
 enum status lane_delete(struct lane *lane, uint64_t first, uint64_t last)
 {
@@ -204,76 +376,15 @@ enum status lane_delete(struct lane *lane, uint64_t first, uint64_t last)
     return status;
 }
 
-enum status lane_reserve_retry(struct lane *lane)
+enum status lane_settle(struct lane *lane, enum effect_set as, uint64_t first,
+                        uint64_t last)
 {
-    size_t capacity = lane->new_retry_capacity == 0
-                          ? RETRY_CAPACITY_MIN
-                          : lane->new_retry_capacity * 2;
-    struct retry *retries;
+    /* The note first: settled and not noted would come back after a restart,
+     * noted and not settled only comes once more before it. */
+    enum status status =
+        untold_add(&lane->untold, as, (struct seq_range) { first, last });
 
-    if (lane->new_retry_count < lane->new_retry_capacity) {
-        return STATUS_OK;
-    }
-    retries = realloc(lane->new_retries, capacity * sizeof *retries);
-    if (retries == NULL) {
-        return STATUS_NOMEM;
-    }
-    lane->new_retries = retries;
-    lane->new_retry_capacity = capacity;
-    return STATUS_OK;
-}
-
-void lane_note_retry(struct lane *lane, const struct retry *retry)
-{
-    CHECK(lane->new_retry_count < lane->new_retry_capacity);
-    lane->new_retries[lane->new_retry_count++] = *retry;
-}
-
-bool lane_has_effects(const struct lane *lane)
-{
-    return seqset_range_count(&lane->new_acked) > 0
-           || seqset_range_count(&lane->new_gaps) > 0
-           || lane->new_retry_count > lane->new_retry_begin;
-}
-
-static struct seqset first_ranges(const struct seqset *set)
-{
-    struct seqset view = *set;
-
-    if (seqset_range_count(set) > EFFECTS_COUNT_MAX) {
-        view.end = view.begin + EFFECTS_COUNT_MAX;
-    }
-    return view;
-}
-
-void lane_effects(const struct lane *lane, struct lane_effects *out)
-{
-    size_t count = lane->new_retry_count - lane->new_retry_begin;
-
-    *out = (struct lane_effects) {
-        .acked = first_ranges(&lane->new_acked),
-        .gaps = first_ranges(&lane->new_gaps),
-        .retries =
-            count == 0 ? NULL : lane->new_retries + lane->new_retry_begin,
-        .retry_count = count > EFFECTS_COUNT_MAX ? EFFECTS_COUNT_MAX : count,
-    };
-}
-
-static void drop_told(struct seqset *set, const struct seqset *told)
-{
-    if (seqset_range_count(told) > 0) {
-        seqset_drop_through(set, told->ranges[told->end - 1].last);
-    }
-}
-
-void lane_effects_told(struct lane *lane, const struct lane_effects *told)
-{
-    drop_told(&lane->new_acked, &told->acked);
-    drop_told(&lane->new_gaps, &told->gaps);
-    lane->new_retry_begin += told->retry_count;
-    if (lane->new_retry_begin == lane->new_retry_count) {
-        lane->new_retry_begin = lane->new_retry_count = 0;
-    }
+    return status == STATUS_OK ? lane_delete(lane, first, last) : status;
 }
 
 /* ---- stretches ---- */
@@ -298,9 +409,20 @@ static const struct seq_range *range_at(const struct seqset *set, uint64_t seq)
     return &set->ranges[low];
 }
 
-static uint64_t smaller(uint64_t a, uint64_t b)
+/* True: `first` is in the set, up to *limit; else none is before *limit. */
+static bool cut(const struct seqset *set, uint64_t first, uint64_t *limit)
 {
-    return a < b ? a : b;
+    const struct seq_range *range = range_at(set, first);
+
+    if (range == NULL) {
+        return false;
+    }
+    if (range->first <= first) {
+        *limit = smaller(*limit, range->last);
+        return true;
+    }
+    *limit = smaller(*limit, range->first - 1);
+    return false;
 }
 
 static struct stretch stretch_of(enum stretch_kind kind, uint64_t first,
@@ -312,7 +434,6 @@ static struct stretch stretch_of(enum stretch_kind kind, uint64_t first,
 struct stretch lane_stretch(const struct lane *lane, uint64_t first,
                             uint64_t last)
 {
-    const struct seq_range *range;
     uint64_t limit = smaller(last, lane->end);
 
     if (first == 0) {
@@ -321,19 +442,18 @@ struct stretch lane_stretch(const struct lane *lane, uint64_t first,
     if (first > lane->end) {
         return stretch_of(STRETCH_BEYOND, first, last);
     }
-    range = range_at(&lane->settled, first);
-    if (range != NULL && range->first <= first) {
-        return stretch_of(STRETCH_SETTLED, first, smaller(limit, range->last));
+    if (cut(&lane->settled, first, &limit)) {
+        return stretch_of(STRETCH_SETTLED, first, limit);
     }
-    limit = range == NULL ? limit : smaller(limit, range->first - 1);
+    if (cut(&lane->dead, first, &limit)) {
+        return stretch_of(STRETCH_DEAD, first, limit);
+    }
     if (first < lane->cursor) {
         return stretch_of(STRETCH_OPEN, first,
                           smaller(limit, lane->cursor - 1));
     }
-    range = range_at(&lane->early, first);
-    if (range != NULL && range->first <= first) {
-        return stretch_of(STRETCH_OPEN, first, smaller(limit, range->last));
+    if (cut(&lane->early, first, &limit)) {
+        return stretch_of(STRETCH_OPEN, first, limit);
     }
-    limit = range == NULL ? limit : smaller(limit, range->first - 1);
     return stretch_of(STRETCH_FRESH, first, limit);
 }

@@ -5,14 +5,18 @@
 void members_init(struct members *members)
 {
     *members = (struct members) { 0 };
+    link_init(&members->joined);
     link_init(&members->able);
+    link_init(&members->idle);
 }
 
 static void member_free(struct member *member)
 {
     struct members *of = member->of;
 
+    link_remove(&member->joined);
     link_remove(&member->able);
+    link_remove(&member->idle);
     if (of->last_found == member) {
         of->last_found = NULL;
     }
@@ -25,7 +29,7 @@ void members_fini(struct members *members)
     size_t at = 0;
     struct member *member;
 
-    CHECK(members->joined == 0);
+    CHECK(members->joined_count == 0);
     while ((member = hash_next(&members->by_lease, &at)) != NULL) {
         free(member);
     }
@@ -51,9 +55,12 @@ enum status members_join(struct members *members, uint64_t lease,
     }
     member->of = members;
     member->lease = lease;
+    link_init(&member->joined);
     link_init(&member->able);
+    link_init(&member->idle);
     hash_put(&members->by_lease, lease, 0, member);
-    members->joined++;
+    list_append(&members->joined, &member->joined);
+    members->joined_count++;
     *out = member;
     return STATUS_OK;
 }
@@ -67,22 +74,72 @@ struct member *members_find(struct members *members, uint64_t lease)
     return members->last_found;
 }
 
+/* The one that joined first, if it is in this line. */
+static struct member *only(const struct members *members, bool must_be_idle)
+{
+    struct link *first = list_first(&members->joined);
+    struct member *member;
+
+    if (first == NULL) {
+        return NULL;
+    }
+    member = container_of(first, struct member, joined);
+    return link_is_alone(must_be_idle ? &member->idle : &member->able) ? NULL
+                                                                       : member;
+}
+
 struct member *members_turn(const struct members *members)
 {
     struct link *first = list_first(&members->able);
 
+    if (members->exclusive) {
+        return only(members, false);
+    }
     return first == NULL ? NULL : container_of(first, struct member, able);
 }
 
-/* Its place among the able follows from its state alone. */
+struct member *members_idle(const struct members *members)
+{
+    struct link *first = list_first(&members->idle);
+
+    if (members->exclusive) {
+        return only(members, true);
+    }
+    return first == NULL ? NULL : container_of(first, struct member, idle);
+}
+
+static void put_in(struct link *head, struct link *link, bool in)
+{
+    if (in) {
+        list_append(head, link);
+    } else {
+        link_remove(link);
+    }
+}
+
+/* Its place in the two lines follows from its state alone. */
 static void member_refresh(struct member *member)
 {
-    if (!member->retired && !member->paused
-        && member->held.count < member->credit_messages
-        && member->held_bytes < member->credit_bytes) {
-        list_append(&member->of->able, &member->able);
-    } else {
-        link_remove(&member->able);
+    struct members *of = member->of;
+    bool able = !member->retired && !member->paused && !member->alone
+                && (member != of->reserved || member->held.count == 0)
+                && member->held.count < member->credit_messages
+                && member->held_bytes < member->credit_bytes;
+
+    put_in(&of->able, &member->able, able);
+    put_in(&of->idle, &member->idle, able && member->held.count == 0);
+}
+
+void members_reserve(struct members *members, struct member *member)
+{
+    struct member *before = members->reserved;
+
+    members->reserved = member;
+    if (before != NULL) {
+        member_refresh(before);
+    }
+    if (member != NULL) {
+        member_refresh(member);
     }
 }
 
@@ -91,6 +148,22 @@ void member_charge(struct member *member, size_t bytes)
     member->held_bytes += bytes;
     link_remove(&member->able); /* to the end of the line, if at all */
     member_refresh(member);
+}
+
+void member_set_alone(struct member *member)
+{
+    CHECK(!member->alone);
+    member->alone = true;
+    member->of->alone_count++;
+    member_refresh(member);
+}
+
+static void end_alone(struct member *member)
+{
+    if (member->alone) {
+        member->alone = false;
+        member->of->alone_count--;
+    }
 }
 
 static void free_if_done(struct member *member)
@@ -104,15 +177,22 @@ void member_credit(struct member *member, size_t bytes)
 {
     CHECK(member->held_bytes >= bytes);
     member->held_bytes -= bytes;
+    if (member->held.count == 0) {
+        end_alone(member);
+    }
     member_refresh(member);
     free_if_done(member);
 }
 
 void member_retire(struct member *member)
 {
-    CHECK(!member->retired && member->of->joined > 0);
+    CHECK(!member->retired && member->of->joined_count > 0);
     member->retired = true;
-    member->of->joined--;
+    link_remove(&member->joined);
+    member->of->joined_count--;
+    if (member->of->reserved == member) {
+        member->of->reserved = NULL;
+    }
     member_refresh(member);
     free_if_done(member);
 }

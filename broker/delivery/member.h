@@ -1,4 +1,4 @@
-/* The members of a group as group.c sees them: credit, what each holds, whose
+/* The members of a group as its files see them: credit, what each holds, whose
  * turn it is. A member that left or retired stays until what it holds is
  * settled or taken back, so every transaction in flight has one. One thread. */
 #ifndef GODWIT_BROKER_DELIVERY_MEMBER_H
@@ -10,8 +10,13 @@
 
 struct members {
     struct hash by_lease;
+    bool exclusive;     /* only the one that joined first has turns */
+    struct link joined; /* neither left nor retired, first one first */
+    size_t joined_count;
     struct link able; /* who may be given a message now, next one first */
-    size_t joined;    /* neither left nor retired */
+    struct link idle; /* of these, those that hold nothing */
+    size_t alone_count;
+    struct member *reserved; /* gets nothing more until it holds nothing */
     struct member *last_found;
 };
 
@@ -25,7 +30,10 @@ struct member {
     struct inflight_list held;
     bool paused;
     bool retired;
+    bool alone; /* what it holds was set aside: nothing beside it */
+    struct link joined;
     struct link able;
+    struct link idle;
 };
 
 void members_init(struct members *members);
@@ -39,9 +47,16 @@ struct member *members_find(struct members *members, uint64_t lease);
 /* Whose turn it is; NULL: nobody may have one. */
 struct member *members_turn(const struct members *members);
 
+/* Whose turn it is of those that hold nothing; NULL: nobody may have one. */
+struct member *members_idle(const struct members *members);
+/* This one is to be free soon; NULL: no one needs to be. */
+void members_reserve(struct members *members, struct member *member);
+
 /* A message was given to it: the next one's turn. Its `held` list is up to date
  * already. */
 void member_charge(struct member *member, size_t bytes);
+/* What it was just given it is to have alone. */
+void member_set_alone(struct member *member);
 /* One less. A retired member with nothing left is freed: *member may be gone. */
 void member_credit(struct member *member, size_t bytes);
 /* No more for it, and free it if it holds nothing. */

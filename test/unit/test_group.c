@@ -21,13 +21,13 @@ Test(group, delivers_in_order_and_an_ack_is_accepted)
     cr_assert_eq(outcome_count, 1);
     expect_outcome(0, 1, 10, OUTCOME_ACCEPTED, 0);
     expect_books(10, 0, 0, 0, 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, nothing_is_offered_to_nobody)
 {
     cr_assert_eq(deliver(), 0);
-    group_leave(group, join(7, 100));
+    group_leave(group, join(7, 100), now);
     cr_assert_eq(deliver(), 0);
 }
 
@@ -39,7 +39,7 @@ Test(group, ack_twice_is_accepted_twice)
     cr_assert_eq(settle(SETTLE_ACK, 7, 1), OUTCOME_ACCEPTED);
     cr_assert_eq(settle(SETTLE_ACK, 7, 1), OUTCOME_ACCEPTED);
     cr_assert_eq(settle(SETTLE_ACK, 8, 1), OUTCOME_ACCEPTED);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, nothing_but_an_ack_is_accepted_after_an_ack)
@@ -52,7 +52,7 @@ Test(group, nothing_but_an_ack_is_accepted_after_an_ack)
     cr_assert_eq(settle(SETTLE_RELEASE, 7, 1), OUTCOME_LATE);
     cr_assert_eq(settle(SETTLE_EXTEND, 7, 1), OUTCOME_LATE);
     expect_books(1, 0, 9, 0, 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, what_was_never_delivered_is_unknown)
@@ -64,7 +64,7 @@ Test(group, what_was_never_delivered_is_unknown)
     cr_assert_eq(settle(SETTLE_ACK, 7, 11), OUTCOME_UNKNOWN);
     cr_assert_eq(settle(SETTLE_ACK, 7, UINT64_MAX), OUTCOME_UNKNOWN);
     expect_books(0, 0, 9, 0, 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, a_topic_without_a_lane_is_unknown)
@@ -106,8 +106,8 @@ Test(group, a_huge_range_is_bounded_work_and_says_what_it_met)
     expect_outcome(1, 2, 2, OUTCOME_LATE, 8);
     expect_outcome(2, 3, 4, OUTCOME_ACCEPTED, 0);
     expect_outcome(3, 5, UINT64_C(1) << 63, OUTCOME_UNKNOWN, 0);
-    group_leave(group, a);
-    group_leave(group, b);
+    group_leave(group, a, now);
+    group_leave(group, b, now);
 }
 
 Test(group, who_does_not_hold_it_is_late_and_told_who_does)
@@ -122,8 +122,8 @@ Test(group, who_does_not_hold_it_is_late_and_told_who_does)
     cr_assert_eq(settle(SETTLE_RELEASE, 8, 1), OUTCOME_LATE);
     cr_assert_eq(settle(SETTLE_EXTEND, 8, 1), OUTCOME_LATE);
     expect_books(0, 0, 9, 0, 1);
-    group_leave(group, a);
-    group_leave(group, b);
+    group_leave(group, a, now);
+    group_leave(group, b, now);
 }
 
 Test(group, no_claim_settles_for_whoever_holds_it)
@@ -133,7 +133,7 @@ Test(group, no_claim_settles_for_whoever_holds_it)
     cr_assert_eq(deliver(), 1);
     cr_assert_eq(settle(SETTLE_ACK, 0, 1), OUTCOME_ACCEPTED);
     expect_books(1, 0, 9, 0, 0);
-    group_leave(group, a);
+    group_leave(group, a, now);
 }
 
 /* ---- coming back ---- */
@@ -150,7 +150,7 @@ Test(group, expiry_counts_and_the_first_is_redelivered_at_once)
     tick();
     expect_books(0, 0, 10, 0, 0);
     expect_offer(1, 2);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, the_second_expiry_waits_its_backoff)
@@ -173,7 +173,7 @@ Test(group, the_second_expiry_waits_its_backoff)
     cr_assert_eq(settle(SETTLE_ACK, 7, 2), OUTCOME_ACCEPTED);
     now = due;
     expect_offer(1, 3);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, ack_after_expiry_counts_if_nobody_has_it)
@@ -189,7 +189,7 @@ Test(group, ack_after_expiry_counts_if_nobody_has_it)
     cr_assert_eq(settle(SETTLE_ACK, 7, 1), OUTCOME_ACCEPTED);
     expect_books(1, 0, 9, 0, 0);
     expect_offer(2, 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, ack_after_redelivery_to_another_is_late)
@@ -208,8 +208,8 @@ Test(group, ack_after_redelivery_to_another_is_late)
     cr_assert_eq(settle(SETTLE_ACK, 7, 1), OUTCOME_LATE);
     cr_assert_eq(outcomes[0].holder, 8);
     cr_assert_eq(settle(SETTLE_ACK, 8, 1), OUTCOME_ACCEPTED);
-    group_leave(group, a);
-    group_leave(group, b);
+    group_leave(group, a, now);
+    group_leave(group, b, now);
 }
 
 Test(group, extend_gives_a_lease_from_now)
@@ -229,7 +229,7 @@ Test(group, extend_gives_a_lease_from_now)
     now += 1 + TICK;
     tick();
     expect_books(0, 0, 10, 0, 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, extend_is_bounded_by_the_longest_lease)
@@ -244,7 +244,7 @@ Test(group, extend_is_bounded_by_the_longest_lease)
     now += 1 + TICK;
     tick();
     expect_books(0, 0, 10, 0, 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, nack_waits_exactly_the_delay_asked_for)
@@ -261,7 +261,7 @@ Test(group, nack_waits_exactly_the_delay_asked_for)
     (void)settle(SETTLE_ACK, 7, 2);
     now += 1;
     expect_offer(1, 2);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, nack_backoff_doubles_up_to_its_maximum)
@@ -280,7 +280,7 @@ Test(group, nack_backoff_doubles_up_to_its_maximum)
         now += wait;
         expected = expected * 2 > max ? max : expected * 2;
     }
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, backoff_is_spread_by_the_seed)
@@ -299,7 +299,7 @@ Test(group, backoff_is_spread_by_the_seed)
         differs |= group_due_us(group) != first;
     }
     cr_assert(differs);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, release_is_not_counted_and_ready_at_once)
@@ -311,7 +311,7 @@ Test(group, release_is_not_counted_and_ready_at_once)
     cr_assert(not(group_has_effects(group)));
     expect_books(0, 0, 10, 0, 0);
     expect_offer(1, 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, a_member_that_leaves_gives_all_back_counted_at_once)
@@ -323,14 +323,14 @@ Test(group, a_member_that_leaves_gives_all_back_counted_at_once)
     expect_offer(2, 1);
     expect_offer(3, 1);
     (void)settle(SETTLE_ACK, 7, 2);
-    group_leave(group, a);
+    group_leave(group, a, now);
     audit();
     expect_books(1, 0, 9, 0, 0);
     b = join(8, 10);
     expect_offer(1, 2);
     expect_offer(3, 2);
     expect_offer(4, 1);
-    group_leave(group, b);
+    group_leave(group, b, now);
 }
 
 Test(group, redeliveries_come_first_and_by_seq)
@@ -346,7 +346,7 @@ Test(group, redeliveries_come_first_and_by_seq)
     expect_offer(2, 1);
     expect_offer(4, 1);
     expect_offer(5, 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 /* ---- retire ---- */
@@ -366,7 +366,7 @@ Test(group, what_a_retired_member_holds_is_settled_by_its_lease)
     cr_assert_eq(settle(SETTLE_ACK, 7, 2), OUTCOME_ACCEPTED);
     other = join(8, 100);
     expect_offer(3, 1);
-    group_leave(group, other);
+    group_leave(group, other, now);
 }
 
 Test(group, what_a_retired_member_holds_expires)
@@ -389,7 +389,7 @@ Test(group, a_lease_number_is_used_once)
     struct member *again;
 
     cr_assert(group_join(group, 7, 1, 1, NULL, &again) == STATUS_EXISTS);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 /* ---- credit and turns ---- */
@@ -408,7 +408,7 @@ Test(group, credit_in_messages_is_exact)
     member_set_credit(m, 4, UINT64_MAX);
     cr_assert_eq(deliver(), 5);
     cr_assert_eq(deliver(), 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, delivery_goes_on_while_fewer_bytes_are_held_than_credited)
@@ -424,7 +424,7 @@ Test(group, delivery_goes_on_while_fewer_bytes_are_held_than_credited)
     cr_assert_eq(deliver(), 4);
     member_set_credit(m, 100, 3 * BYTES);
     cr_assert_eq(deliver(), 0); /* exactly all of it */
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group, members_take_turns)
@@ -446,8 +446,8 @@ Test(group, members_take_turns)
     member_pause(b, true);
     cr_assert(gt(u64, deliver_to(&offer), 0));
     cr_assert(offer.member == a);
-    group_leave(group, a);
-    group_leave(group, b);
+    group_leave(group, a, now);
+    group_leave(group, b, now);
 }
 
 Test(group, an_offer_not_taken_changes_nothing)
@@ -460,5 +460,5 @@ Test(group, an_offer_not_taken_changes_nothing)
     cr_assert(group_next(group, now, &two));
     cr_assert_eq(one.seq, two.seq);
     expect_books(0, 0, 10, 0, 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }

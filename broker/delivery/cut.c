@@ -1,0 +1,206 @@
+/* What the topic loses (gaps, what it does not keep), and where a lane begins:
+ * skips and seeks. */
+#include "broker/delivery/group_impl.h"
+
+/* ---- lost ---- */
+
+/* One that waits. What somebody has is left to its holder. */
+static enum status lose_one(struct group *group, struct lane *lane,
+                            uint64_t seq)
+{
+    const struct transaction *t = group_find_open(group, lane, seq);
+    enum status status;
+
+    if (t != NULL && t->state == TRANSACTION_HELD) {
+        return STATUS_OK;
+    }
+    status = lane_settle(lane, EFFECT_GAP, seq, seq);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    group_mark_effects(group, lane);
+    if (t != NULL) {
+        group_close(group, lane, t, LANE_GAP);
+    } else {
+        lane_move(lane, LANE_READY, LANE_GAP, 1);
+    }
+    return STATUS_OK;
+}
+
+static enum status lose_stretch(struct group *group, struct lane *lane,
+                                const struct stretch *s)
+{
+    enum status status = STATUS_OK;
+
+    if (s->kind == STRETCH_OPEN) {
+        for (uint64_t seq = s->range.first;
+             seq <= s->range.last && status == STATUS_OK; seq++) {
+            status = lose_one(group, lane, seq);
+        }
+    } else if (s->kind == STRETCH_FRESH) {
+        status = lane_settle(lane, EFFECT_GAP, s->range.first, s->range.last);
+        if (status == STATUS_OK) {
+            lane_move(lane, LANE_READY, LANE_GAP,
+                      s->range.last - s->range.first + 1);
+            group_mark_effects(group, lane);
+        }
+    }
+    return status;
+}
+
+void group_lost(struct group *group, const struct offer *offer, uint64_t last)
+{
+    struct lane *lane = group_find_lane(group, offer->topic);
+    enum status status = STATUS_OK;
+    uint64_t seq = offer->seq;
+
+    CHECK(lane != NULL && seq > 0);
+    last = last > lane->end ? lane->end : last;
+    while (seq <= last && status == STATUS_OK) {
+        struct stretch stretch = lane_stretch(lane, seq, last);
+        status = lose_stretch(group, lane, &stretch);
+        seq = stretch.range.last + 1;
+    }
+    /* Without memory the rest is offered again, and lost then. */
+}
+
+/* ---- deleted ---- */
+
+/* One that waits. What is in flight is left to its holder. */
+static enum status delete_one(struct group *group, struct lane *lane,
+                              uint64_t seq)
+{
+    const struct transaction *t = group_find_open(group, lane, seq);
+    enum status status;
+
+    if (t != NULL && t->state == TRANSACTION_HELD) {
+        return STATUS_OK;
+    }
+    status = lane_delete(lane, seq, seq);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    if (t != NULL) {
+        group_close(group, lane, t, LANE_DELETED);
+    } else {
+        lane_move(lane, LANE_READY, LANE_DELETED, 1);
+    }
+    group->figures.deleted++;
+    return STATUS_OK;
+}
+
+static enum status delete_all(struct group *group, struct lane *lane,
+                              const struct stretch *s, enum lane_state from)
+{
+    uint64_t count = s->range.last - s->range.first + 1;
+    enum status status = lane_delete(lane, s->range.first, s->range.last);
+
+    if (status == STATUS_OK) {
+        lane_move(lane, from, LANE_DELETED, count);
+        group->figures.deleted += count;
+    }
+    return status;
+}
+
+static enum status delete_stretch(struct group *group, struct lane *lane,
+                                  const struct stretch *s)
+{
+    enum status status = STATUS_OK;
+
+    switch (s->kind) {
+    case STRETCH_OPEN:
+        for (uint64_t seq = s->range.first;
+             seq <= s->range.last && status == STATUS_OK; seq++) {
+            status = delete_one(group, lane, seq);
+        }
+        return status;
+    case STRETCH_FRESH:
+        return delete_all(group, lane, s, LANE_READY);
+    case STRETCH_DEAD:
+        status = delete_all(group, lane, s, LANE_DEAD);
+        if (status == STATUS_OK) {
+            /* The front of the set goes: that needs no memory. */
+            CHECK(
+                seqset_remove(&lane->dead, s->range.first, s->range.last, NULL)
+                == STATUS_OK);
+        }
+        return status;
+    case STRETCH_SETTLED:
+    case STRETCH_BEYOND:
+        break;
+    }
+    return STATUS_OK;
+}
+
+enum status group_trim(struct group *group, uint32_t topic, uint64_t first_seq)
+{
+    struct lane *lane = group_find_lane(group, topic);
+    enum status status = STATUS_OK;
+    uint64_t last;
+
+    if (lane == NULL || first_seq == 0) {
+        return STATUS_OK;
+    }
+    last = first_seq - 1 < lane->end ? first_seq - 1 : lane->end;
+    while (lane->first <= last && status == STATUS_OK) {
+        struct stretch stretch = lane_stretch(lane, lane->first, last);
+        status = delete_stretch(group, lane, &stretch);
+        if (status == STATUS_OK) {
+            lane->first = stretch.range.last + 1;
+        }
+    }
+    if (lane->keys != NULL) {
+        keys_trim(lane->keys, lane->first);
+    }
+    return status;
+}
+
+/* ---- where it begins ---- */
+
+enum status group_skip(struct group *group, uint32_t topic, uint64_t last)
+{
+    struct lane *lane = group_find_lane(group, topic);
+    enum status status = STATUS_OK;
+    uint64_t seq = 1;
+
+    CHECK(lane != NULL);
+    last = last < lane->end ? last : lane->end;
+    while (seq <= last && status == STATUS_OK) {
+        struct stretch stretch = lane_stretch(lane, seq, last);
+        if (stretch.kind == STRETCH_FRESH) {
+            status = lane_settle(lane, EFFECT_ACKED, seq, stretch.range.last);
+        }
+        if (stretch.kind == STRETCH_FRESH && status == STATUS_OK) {
+            lane_move(lane, LANE_READY, LANE_ACKED,
+                      stretch.range.last - seq + 1);
+            group_mark_effects(group, lane);
+        }
+        seq = stretch.range.last + 1;
+    }
+    return status;
+}
+
+enum status group_seek(struct group *group, uint32_t topic, uint64_t after)
+{
+    struct lane *lane = group_find_lane(group, topic);
+    struct lane_plan plan;
+    enum status status;
+
+    if (lane == NULL) {
+        return STATUS_NOT_FOUND;
+    }
+    if (after > lane->end) {
+        return STATUS_INVALID;
+    }
+    status = lane_plan_anew(lane, after, &plan);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    group_end_all(group, lane);
+    group_forget_untold(group, lane);
+    lane_begin_anew(lane, &plan);
+    untold_seek(&lane->untold, after);
+    group_mark_effects(group, lane);
+    group_mark_fresh(group, lane);
+    return STATUS_OK;
+}

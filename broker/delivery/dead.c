@@ -1,0 +1,239 @@
+/* Dead letters in place: what operators do with them. */
+#include "broker/delivery/group_impl.h"
+
+/* first..last of the lane; false: nothing of it is there. */
+static bool clip(const struct lane *lane, struct seq_range *range)
+{
+    range->first = range->first == 0 ? 1 : range->first;
+    range->last = range->last < lane->end ? range->last : lane->end;
+    return range->first <= range->last;
+}
+
+/* The first stretch of this kind in a range; false: none. */
+static bool find_stretch(const struct lane *lane, enum stretch_kind kind,
+                         struct seq_range in, struct seq_range *out)
+{
+    while (in.first <= in.last) {
+        struct stretch stretch = lane_stretch(lane, in.first, in.last);
+        if (stretch.kind == kind) {
+            *out = stretch.range;
+            return true;
+        }
+        in.first = stretch.range.last + 1;
+    }
+    return false;
+}
+
+size_t group_dead(const struct group *group, uint32_t topic, uint64_t seq,
+                  struct seq_range *out, size_t room)
+{
+    const struct lane *lane = group_find_lane(group, topic);
+    struct seq_range left = { seq, UINT64_MAX };
+    size_t count = 0;
+
+    if (lane == NULL || !clip(lane, &left)) {
+        return 0;
+    }
+    while (count < room
+           && find_stretch(lane, STRETCH_DEAD, left, &out[count])) {
+        left.first = out[count].last + 1;
+        count++;
+    }
+    return count;
+}
+
+/* They touch what is left of the set, or leave their place in it empty: no
+ * memory is needed. */
+static void put_back(struct lane *lane, struct seq_range range)
+{
+    CHECK(seqset_add(&lane->dead, range.first, range.last, NULL) == STATUS_OK);
+}
+
+enum status group_settle_dead(struct group *group, struct lane *lane,
+                              enum effect_set as, enum lane_state to,
+                              struct seq_range range)
+{
+    enum status status =
+        seqset_remove(&lane->dead, range.first, range.last, NULL);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = lane_settle(lane, as, range.first, range.last);
+    if (status != STATUS_OK) {
+        put_back(lane, range);
+        return status;
+    }
+    lane_move(lane, LANE_DEAD, to, range.last - range.first + 1);
+    group_mark_effects(group, lane);
+    return STATUS_OK;
+}
+
+/* ---- redrive ---- */
+
+static struct transaction redriven(const struct group *group,
+                                   const struct lane *lane, uint64_t seq)
+{
+    struct transaction t = { .group = group->config.id,
+                             .topic = lane->topic,
+                             .seq = seq,
+                             .state = TRANSACTION_READY,
+                             .flags = OPEN_REDRIVEN };
+
+    if (lane->early_in_turn && seq >= lane->cursor) {
+        t.flags |= OPEN_EARLY;
+    }
+    return t;
+}
+
+/* Everything but the dead set and the books. */
+static enum status begin_redriven(struct group *group, struct lane *lane,
+                                  const struct transaction *t)
+{
+    enum status status = STATUS_OK;
+
+    if (!inflight_group_has_room(group->inflight)) {
+        return STATUS_AGAIN;
+    }
+    if ((t->flags & OPEN_EARLY) == 0) {
+        status = group_reserve_ready(group, lane, t);
+    }
+    if (status == STATUS_OK && t->seq >= lane->cursor) {
+        status = seqset_add(&lane->early, t->seq, t->seq, NULL);
+    }
+    if (status == STATUS_OK) {
+        status = untold_add_redriven(&lane->untold,
+                                     (struct seq_range) { t->seq, t->seq });
+    }
+    if (status == STATUS_OK) {
+        status = inflight_begin(group->inflight, t, NULL, group->now_us);
+    }
+    return status;
+}
+
+static enum status redrive_one(struct group *group, struct lane *lane,
+                               uint64_t seq)
+{
+    struct transaction t = redriven(group, lane, seq);
+    struct seq_range one = { seq, seq };
+    enum status status = seqset_remove(&lane->dead, seq, seq, NULL);
+
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = begin_redriven(group, lane, &t);
+    group_mark_effects(group, lane);
+    if (status != STATUS_OK) {
+        /* It may be noted for the log by now: then it comes once more after a
+         * restart. */
+        put_back(lane, one);
+        return status;
+    }
+    lane_move(lane, LANE_DEAD, LANE_READY, 1);
+    if ((t.flags & OPEN_EARLY) != 0) {
+        group->first_time++;
+        group_mark_fresh(group, lane);
+    } else {
+        group_push_ready(group, lane, &t);
+    }
+    group->figures.redriven++;
+    return STATUS_OK;
+}
+
+enum status group_redrive(struct group *group, uint32_t topic,
+                          struct seq_range range, uint64_t now_us,
+                          uint64_t *count, uint64_t *next)
+{
+    struct lane *lane = group_find_lane(group, topic);
+    struct seq_range dead;
+    enum status status = STATUS_OK;
+
+    *count = 0;
+    *next = range.last == UINT64_MAX ? range.last : range.last + 1;
+    group->now_us = now_us;
+    if (lane == NULL || !clip(lane, &range)) {
+        return STATUS_OK;
+    }
+    while (status == STATUS_OK
+           && find_stretch(lane, STRETCH_DEAD, range, &dead)) {
+        for (; dead.first <= dead.last && status == STATUS_OK; dead.first++) {
+            status = redrive_one(group, lane, dead.first);
+            *count += status == STATUS_OK;
+        }
+        range.first = dead.first;
+    }
+    if (status != STATUS_OK) {
+        *next = range.first - 1; /* the one that there was no room for */
+    }
+    return status;
+}
+
+/* ---- and back ---- */
+
+static enum status bury_one(struct group *group, struct lane *lane,
+                            const struct transaction *t)
+{
+    struct seq_range one = { t->seq, t->seq };
+    enum status status = untold_add(&lane->untold, EFFECT_BURIED, one);
+
+    if (status == STATUS_OK) {
+        group_mark_effects(group, lane);
+        status = seqset_add(&lane->dead, one.first, one.last, NULL);
+    }
+    if (status == STATUS_OK) {
+        group_close(group, lane, t, LANE_DEAD);
+    }
+    return status;
+}
+
+enum status group_bury(struct group *group, uint32_t topic,
+                       struct seq_range range, uint64_t *count)
+{
+    struct lane *lane = group_find_lane(group, topic);
+    struct seq_range open;
+    enum status status = STATUS_OK;
+
+    *count = 0;
+    if (lane == NULL || !clip(lane, &range)) {
+        return STATUS_OK;
+    }
+    while (status == STATUS_OK
+           && find_stretch(lane, STRETCH_OPEN, range, &open)) {
+        for (; open.first <= open.last && status == STATUS_OK; open.first++) {
+            const struct transaction *t =
+                group_find_open(group, lane, open.first);
+            if (t != NULL && t->state == TRANSACTION_READY
+                && (t->flags & OPEN_REDRIVEN) != 0
+                && seqset_range_count(&lane->dead) < DEAD_COUNT_MAX) {
+                status = bury_one(group, lane, t);
+                *count += status == STATUS_OK;
+            }
+        }
+        range.first = open.first;
+    }
+    return status;
+}
+
+enum status group_discard(struct group *group, uint32_t topic,
+                          struct seq_range range, uint64_t *count)
+{
+    struct lane *lane = group_find_lane(group, topic);
+    struct seq_range dead;
+    enum status status = STATUS_OK;
+
+    *count = 0;
+    if (lane == NULL || !clip(lane, &range)) {
+        return STATUS_OK;
+    }
+    while (find_stretch(lane, STRETCH_DEAD, range, &dead)) {
+        status = group_settle_dead(group, lane, EFFECT_DISCARDED, LANE_DELETED,
+                                   dead);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        *count += dead.last - dead.first + 1;
+        group->figures.deleted += dead.last - dead.first + 1;
+        range.first = dead.last + 1;
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,25 @@
+#include "broker/delivery/gate.h"
+
+const char *gate_word(enum gate gate)
+{
+    switch (gate) {
+#define X(name, word, releases)                                                \
+    case name:                                                                 \
+        return word;
+        GATE_MAP(X)
+#undef X
+    }
+    return "unknown";
+}
+
+const char *gate_releases(enum gate gate)
+{
+    switch (gate) {
+#define X(name, word, releases)                                                \
+    case name:                                                                 \
+        return releases;
+        GATE_MAP(X)
+#undef X
+    }
+    return "unknown";
+}

@@ -1,0 +1,48 @@
+/* What the log has not been told of a lane yet, in batches that are told one
+ * after the other. Within one batch the order is that of struct effects; what
+ * must come later begins a new one. One thread. */
+#ifndef GODWIT_BROKER_DELIVERY_UNTOLD_H
+#define GODWIT_BROKER_DELIVERY_UNTOLD_H
+
+#include "broker/delivery/group.h"
+
+struct batch;
+
+/* Zero-initialised is empty. */
+struct untold {
+    bool seek; /* before all batches */
+    uint64_t seek_after;
+    struct batch *first; /* kept when it is empty: the usual one */
+    struct batch *last;
+    size_t failure_count;
+    size_t reason_bytes;
+};
+
+void untold_fini(struct untold *untold);
+/* All of it is forgotten, and the lane begins anew. */
+void untold_seek(struct untold *untold, uint64_t after);
+
+/* STATUS_NOMEM: nothing changed. */
+MUST_CHECK enum status untold_add(struct untold *untold, enum effect_set set,
+                                  struct seq_range range);
+/* The same for EFFECT_REDRIVEN, behind what was told to be dead. */
+MUST_CHECK enum status untold_add_redriven(struct untold *untold,
+                                           struct seq_range range);
+/* Room for one more failure and a copy of its reason; then note it, or drop the
+ * copy. */
+MUST_CHECK enum status untold_reserve(struct untold *untold,
+                                      struct slice reason, uint8_t **copy);
+/* Takes failure->reason.at, which is that copy, or NULL. */
+void untold_note(struct untold *untold, const struct failure *failure);
+
+bool untold_is_empty(const struct untold *untold);
+/* The first of it, bounded as struct effects says, the order of a batch kept;
+ * lent until it changes. The sets are views. */
+struct untold_part {
+    struct seqset sets[EFFECT_SETS];
+    struct effects effects; /* but for the topic */
+};
+void untold_first(const struct untold *untold, struct untold_part *out);
+void untold_told(struct untold *untold, const struct untold_part *part);
+
+#endif
