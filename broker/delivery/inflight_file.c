@@ -8,7 +8,7 @@
 
 static size_t touched_words(size_t len)
 {
-    return len / (INFLIGHT_FILE_CHUNK * 64) + 1;
+    return len / (INFLIGHT_FILE_PAGE * 64) + 1;
 }
 
 static enum status file_failed(struct error *err, const char *path,
@@ -123,20 +123,29 @@ static void give_back(struct inflight_file *file)
     file->touched_count = 0;
 }
 
+/* A page that is first read comes with those around it, sixteen and more, most
+ * of which nobody wants and all of which have to be taken away again: so it is
+ * written to, with what it has. */
+static void fault_in(unsigned char *page)
+{
+    (void)__atomic_fetch_or(page, 0, __ATOMIC_RELAXED);
+}
+
 void inflight_file_touch(struct inflight_file *file, const void *at)
 {
-    size_t chunk =
-        (size_t)((const unsigned char *)at - file->base) / INFLIGHT_FILE_CHUNK;
-    uint64_t bit = (uint64_t)1 << chunk % 64;
+    size_t page =
+        (size_t)((const unsigned char *)at - file->base) / INFLIGHT_FILE_PAGE;
+    uint64_t bit = (uint64_t)1 << page % 64;
 
-    if ((file->touched[chunk / 64] & bit) != 0) {
+    if ((file->touched[page / 64] & bit) != 0) {
         return;
     }
-    if (file->touched_count >= INFLIGHT_FILE_RESIDENT / INFLIGHT_FILE_CHUNK) {
+    if (file->touched_count >= INFLIGHT_FILE_RESIDENT / INFLIGHT_FILE_PAGE) {
         give_back(file);
     }
-    file->touched[chunk / 64] |= bit;
+    file->touched[page / 64] |= bit;
     file->touched_count++;
+    fault_in(file->base + page * INFLIGHT_FILE_PAGE);
 }
 
 bool inflight_file_empty(struct inflight_file *file)

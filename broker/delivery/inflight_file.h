@@ -15,8 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The kernel maps up to so much around a page that is read. */
-#define INFLIGHT_FILE_CHUNK    ((size_t)64 * 1024)
+#define INFLIGHT_FILE_PAGE     ((size_t)4096)
 #define INFLIGHT_FILE_RESIDENT ((size_t)32 * 1024 * 1024)
 #define INFLIGHT_FILE_STEP     ((size_t)16 * 1024 * 1024)
 
@@ -26,7 +25,7 @@ struct inflight_file {
     unsigned char *base; /* len_max bytes of addresses */
     size_t len_max;
     size_t len;        /* the file has so much; no byte behind is touched */
-    uint64_t *touched; /* one bit a chunk: may be resident */
+    uint64_t *touched; /* one bit a page: may be resident */
     size_t touched_count;
 };
 
