@@ -164,6 +164,28 @@ static inline void tick(void)
     audit();
 }
 
+static inline struct standing standing_of(uint64_t seq)
+{
+    struct standing out;
+    group_explain(group, TOPIC, seq, 0, now, &out);
+    return out;
+}
+
+/* When the delay of what failed is over. */
+static inline uint64_t due_of(uint64_t seq)
+{
+    struct standing s = standing_of(seq);
+    cr_assert_eq(s.gate, GATE_BACKOFF);
+    return s.until_us;
+}
+
+/* All that is due until then has become so. */
+static inline void pass_until(uint64_t us)
+{
+    now = us + TICK;
+    tick();
+}
+
 static inline void expect_books(uint64_t acked, uint64_t gap, uint64_t ready,
                                 uint64_t delayed, uint64_t in_flight)
 {

@@ -34,7 +34,7 @@ Test(group_lanes, lanes_take_turns_in_bursts)
         }
     }
     cr_assert_eq(deliver(), 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, extend_makes_new_messages_ready)
@@ -51,7 +51,7 @@ Test(group_lanes, extend_makes_new_messages_ready)
     expect_offer(12, 1);
     cr_assert_eq(deliver(), 0);
     group_extend(group, 77, 5); /* no lane of this group */
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, a_lane_is_added_once)
@@ -65,7 +65,7 @@ Test(group_lanes, a_lane_starts_from_what_was_settled_before)
     struct seqset acked = { 0 };
     struct seqset gaps = { 0 };
     struct lane_start start = {
-        .topic = OTHER, .end = 10, .acked = &acked, .gaps = &gaps
+        .topic = OTHER, .end = 10, .settled = &acked, .gaps = &gaps
     };
     struct member *m;
     struct lane_books b;
@@ -88,7 +88,7 @@ Test(group_lanes, a_lane_starts_from_what_was_settled_before)
         cr_assert_eq(deliver_to(&offer), expected[i]);
     }
     cr_assert_eq(deliver(), 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
     seqset_fini(&acked);
     seqset_fini(&gaps);
 }
@@ -129,7 +129,7 @@ Test(group_lanes, a_dropped_lane_takes_its_messages_along)
     now += 2 * LEASE;
     tick();
     cr_assert_eq(group_due_us(group), UINT64_MAX);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, thousands_of_lanes_are_all_served)
@@ -148,12 +148,12 @@ Test(group_lanes, thousands_of_lanes_are_all_served)
         add_lane(topic, 2);
     }
     while (group_next(group, now, &offer)) {
-        cr_assert(group_delivered(group, &offer, BYTES, now) == STATUS_OK);
+        cr_assert(take(&offer) == TAKE_DELIVERED);
         cr_assert_eq(offer.seq, ++last[offer.topic]);
         delivered++;
     }
     cr_assert_eq(delivered, 2 * LANES);
-    group_leave(group, m);
+    group_leave(group, m, now);
     cr_assert(group_audit(group, 100));
     free(last);
 }
@@ -173,7 +173,7 @@ Test(group_lanes, what_the_store_lost_is_settled_as_a_gap)
     expect_offer(5, 1);
     cr_assert_eq(settle(SETTLE_ACK, 7, 3), OUTCOME_ACCEPTED);
     expect_books(0, 3, 5, 0, 2);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, a_gap_leaves_alone_what_somebody_has_and_what_is_settled)
@@ -195,7 +195,7 @@ Test(group_lanes, a_gap_leaves_alone_what_somebody_has_and_what_is_settled)
     cr_assert_eq(settle(SETTLE_ACK, 7, 3), OUTCOME_ACCEPTED);
     expect_books(2, 8, 0, 0, 0);
     cr_assert_eq(deliver(), 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 /* ---- bounds ---- */
@@ -217,10 +217,9 @@ Test(group_lanes, the_cap_on_the_group_is_exact_and_counts_what_waits)
     (void)settle(SETTLE_ACK, 7, 1);
     expect_offer(4, 1);
     cr_assert_eq(deliver(), 0);
-    now += SECOND;
-    tick();
+    pass_until(now + SECOND);
     expect_offer(2, 2);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 /* The whole budget: how many fit is the table's affair, but at that number it
@@ -238,12 +237,12 @@ Test(group_lanes, past_the_budget_delivery_waits_and_goes_on)
     add_lane(TOPIC, 1000);
     m = join(7, UINT64_MAX);
     inflight_figures(inflight, &figures);
-    while (2 * fit < figures.heap_count_max) { /* half, for one group */
+    while (2 * fit < figures.tiers[TIER_HEAP].count_max) { /* half: one group */
         cr_assert_eq(deliver(), ++fit);
     }
     cr_assert(gt(u64, fit, 10));
     cr_assert(group_next(group, now, &offer));
-    cr_assert(group_delivered(group, &offer, BYTES, now) == STATUS_AGAIN);
+    cr_assert(take(&offer) == TAKE_AGAIN);
     audit();
     expect_books(0, 0, 1000 - fit, 0, fit);
     (void)settle(SETTLE_ACK, 7, 1);
@@ -253,10 +252,10 @@ Test(group_lanes, past_the_budget_delivery_waits_and_goes_on)
     expect_offer(2, 1);
     settle_range(SETTLE_NACK, 7, 3, 3, SECOND);
     cr_assert(group_next(group, now, &offer));
-    cr_assert(group_delivered(group, &offer, BYTES, now) == STATUS_AGAIN);
-    now += SECOND;
+    cr_assert(take(&offer) == TAKE_AGAIN);
+    pass_until(now + SECOND);
     expect_offer(3, 2);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 /* ---- effects ---- */
@@ -264,8 +263,8 @@ Test(group_lanes, past_the_budget_delivery_waits_and_goes_on)
 struct gathered {
     uint64_t acked;
     uint64_t gaps;
-    struct retry retries[64];
-    size_t retry_count;
+    struct failure failures[64];
+    size_t failure_count;
     size_t calls;
     bool refuse;
 };
@@ -278,10 +277,10 @@ static bool gather(void *arg, const struct effects *effects)
     if (g->refuse) {
         return false;
     }
-    g->acked += seqset_count(effects->acked);
-    g->gaps += seqset_count(effects->gaps);
-    for (size_t i = 0; i < effects->retry_count; i++) {
-        g->retries[g->retry_count++] = effects->retries[i];
+    g->acked += seqset_count(effects->sets[EFFECT_ACKED]);
+    g->gaps += seqset_count(effects->sets[EFFECT_GAP]);
+    for (size_t i = 0; i < effects->failure_count; i++) {
+        g->failures[g->failure_count++] = effects->failures[i];
     }
     return true;
 }
@@ -298,7 +297,7 @@ Test(group_lanes, effects_tell_what_must_survive)
     settle_range(SETTLE_ACK, 7, 1, 2, 0);
     settle_range(SETTLE_NACK, 7, 3, 3, SECOND);
     (void)settle(SETTLE_RELEASE, 7, 4);
-    group_leave(group, m);
+    group_leave(group, m, now);
     m = join(8, 5);
     expect_offer(4, 1);
     expect_offer(5, 2);
@@ -314,14 +313,14 @@ Test(group_lanes, effects_tell_what_must_survive)
     cr_assert(not(group_has_effects(group)));
     cr_assert_eq(g.acked, 2);
     cr_assert_eq(g.gaps, 2);
-    cr_assert_eq(g.retry_count, 2);
-    cr_assert_eq(g.retries[0].seq, 3);
-    cr_assert_eq(g.retries[0].attempts, 1);
-    cr_assert_eq(g.retries[0].due_us, now + SECOND);
-    cr_assert_eq(g.retries[1].seq, 5);
-    cr_assert_eq(g.retries[1].attempts, 1);
-    cr_assert_eq(g.retries[1].due_us, 0);
-    group_leave(group, m);
+    cr_assert_eq(g.failure_count, 2);
+    cr_assert_eq(g.failures[0].seq, 3);
+    cr_assert_eq(g.failures[0].attempts, 1);
+    cr_assert_eq(g.failures[0].due_us, now + SECOND);
+    cr_assert_eq(g.failures[1].seq, 5);
+    cr_assert_eq(g.failures[1].attempts, 1);
+    cr_assert_eq(g.failures[1].due_us, 0);
+    group_leave(group, m, now);
 }
 
 static size_t parts;
@@ -329,12 +328,17 @@ static uint64_t told;
 
 static bool count_part(void *arg, const struct effects *effects)
 {
+    const struct seqset *acked = effects->sets[EFFECT_ACKED];
+
     (void)arg;
-    cr_assert(le(sz, seqset_range_count(effects->acked), EFFECTS_COUNT_MAX));
-    cr_assert(le(sz, effects->retry_count, EFFECTS_COUNT_MAX));
-    told += seqset_count(effects->acked) + effects->retry_count;
-    parts++;
-    return parts != 2; /* once the log has no room */
+    cr_assert(le(sz, seqset_range_count(acked), EFFECTS_COUNT_MAX));
+    cr_assert(le(sz, effects->failure_count * FAILURE_LEN_MIN,
+                 EFFECTS_FAILURES_LEN_MAX));
+    if (++parts == 2) {
+        return false; /* once the log has no room */
+    }
+    told += seqset_count(acked) + effects->failure_count;
+    return true;
 }
 
 Test(group_lanes, a_long_lane_tells_its_effects_in_parts)
@@ -348,7 +352,7 @@ Test(group_lanes, a_long_lane_tells_its_effects_in_parts)
     add_lane(TOPIC, 2 * N);
     m = join(7, UINT64_MAX);
     while (group_next(group, now, &offer)) {
-        cr_assert(group_delivered(group, &offer, BYTES, now) == STATUS_OK);
+        cr_assert(take(&offer) == TAKE_DELIVERED);
     }
     for (uint64_t seq = 1; seq < 2 * N; seq += 2) {
         struct settlement s = { .lease = 7,
@@ -357,14 +361,13 @@ Test(group_lanes, a_long_lane_tells_its_effects_in_parts)
                                 .range = { seq, seq } };
         cr_assert(group_settle(group, &s, now, NULL, NULL) == STATUS_OK);
     }
-    group_leave(group, m);
+    group_leave(group, m, now);
     group_take_effects(group, count_part, NULL);
     cr_assert(group_has_effects(group));
     cr_assert_eq(parts, 2);
-    told -= 2 * EFFECTS_COUNT_MAX; /* the second was refused */
     group_take_effects(group, count_part, NULL);
     cr_assert(not(group_has_effects(group)));
-    cr_assert_eq(parts, 4);
+    cr_assert_eq(parts, 6); /* three of failures; acks from the last one on */
     cr_assert_eq(told, 2 * N);
     audit();
 }
@@ -374,7 +377,7 @@ Test(group_lanes, a_long_lane_tells_its_effects_in_parts)
 Test(group_lanes, untold_failures_stop_deliveries_until_they_are_told)
 {
     enum { UNTOLD_MAX = 256 * 1024 };
-    struct member *m = join(7, 1);
+    struct member *m;
     struct settlement s = { .lease = 7,
                             .topic = TOPIC,
                             .action = SETTLE_NACK,
@@ -382,19 +385,24 @@ Test(group_lanes, untold_failures_stop_deliveries_until_they_are_told)
                             .delay_us = 1 };
     struct offer offer;
 
+    tear_down();
+    open_group(1024 * 1024, SIZE_MAX);
+    add_lane(TOPIC, 1);
+    m = join(7, 1);
     for (int i = 0; i < UNTOLD_MAX; i++) {
         cr_assert(group_next(group, now, &offer));
         cr_assert_eq(offer.seq, 1);
-        cr_assert(group_delivered(group, &offer, BYTES, now) == STATUS_OK);
+        cr_assert(take(&offer) == TAKE_DELIVERED);
         cr_assert(group_settle(group, &s, now, NULL, NULL) == STATUS_OK);
-        now++;
+        now += BREAKER_TRIAL_US; /* it opens soon */
+        cr_assert(not(group_tick(group, now, 1, NULL, NULL)));
     }
     cr_assert(not(group_next(group, now, &offer)));
     parts = 2; /* all of it this time */
     group_take_effects(group, count_part, NULL);
     cr_assert_eq(told, UNTOLD_MAX);
     expect_offer(1, UNTOLD_MAX + 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, attempts_survive_in_what_the_log_was_told)
@@ -402,7 +410,8 @@ Test(group_lanes, attempts_survive_in_what_the_log_was_told)
     struct member *m = join(7, 10);
     struct gathered g = { 0 };
     struct seqset acked = { 0 };
-    struct lane_start start = { .topic = TOPIC, .end = 10, .acked = &acked };
+    struct retry retry;
+    struct lane_start start = { .topic = TOPIC, .end = 10, .settled = &acked };
 
     expect_offer(1, 1);
     expect_offer(2, 1);
@@ -410,22 +419,26 @@ Test(group_lanes, attempts_survive_in_what_the_log_was_told)
     (void)settle(SETTLE_ACK, 7, 1);
     settle_range(SETTLE_NACK, 7, 2, 2, SECOND);
     group_take_effects(group, gather, &g);
-    group_leave(group, m); /* the crash: 3 failed, and nobody was told */
+    group_leave(group, m, now); /* the crash: 3 failed, and nobody was told */
 
     tear_down();
     open_group(1024 * 1024, SIZE_MAX);
     cr_assert(seqset_add(&acked, 1, 1, NULL) == STATUS_OK);
-    start.retries = g.retries;
-    start.retry_count = g.retry_count;
+    cr_assert_eq(g.failure_count, 1);
+    retry = (struct retry) { .seq = g.failures[0].seq,
+                             .attempts = g.failures[0].attempts,
+                             .due_us = g.failures[0].due_us };
+    start.retries = &retry;
+    start.retry_count = 1;
     cr_assert(group_add_lane(group, &start) == STATUS_OK);
     expect_books(1, 0, 8, 1, 0);
     m = join(8, 100);
     /* Of before the restart: the ack counts, the message never comes again. */
     expect_offer(3, 1);
-    now += SECOND;
+    pass_until(now + SECOND);
     expect_offer(2, 2);
     expect_offer(4, 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
     seqset_fini(&acked);
 }
 
@@ -459,7 +472,7 @@ Test(group_lanes, a_retry_of_before_the_restart_can_be_acked_before_it_comes)
     cr_assert_eq(deliver(), 0);
     cr_assert(group_books(group, OTHER, &b));
     cr_assert_eq(b.acked, 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, retries_that_make_no_sense_are_ignored)
@@ -472,7 +485,7 @@ Test(group_lanes, retries_that_make_no_sense_are_ignored)
                                { .seq = 6, .attempts = 1 } };
     struct lane_start start = { .topic = OTHER,
                                 .end = 5,
-                                .acked = &acked,
+                                .settled = &acked,
                                 .retries = retries,
                                 .retry_count = COUNT_OF(retries) };
     struct lane_books b;
@@ -508,9 +521,9 @@ Test(group_lanes, figures_count_what_happened)
     cr_assert_eq(f.nacked, 1);
     cr_assert_eq(f.released, 1);
     cr_assert_eq(f.late, 1);
-    cr_assert_eq(f.expired, 3);
+    cr_assert_eq(f.expired_leases, 3);
     group_take_effects(group, take_all, NULL);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 /* ---- time ---- */
@@ -528,7 +541,7 @@ Test(group_lanes, time_may_jump_far_ahead)
     expect_books(0, 0, 10, 0, 0);
     cr_assert_eq(group_due_us(group), UINT64_MAX);
     expect_offer(1, 2);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, a_tick_does_no_more_than_its_budget)
@@ -539,13 +552,13 @@ Test(group_lanes, a_tick_does_no_more_than_its_budget)
         cr_assert_eq(deliver(), seq);
     }
     now += LEASE + TICK;
-    cr_assert(group_tick(group, now, 4));
+    cr_assert(group_tick(group, now, 4, NULL, NULL));
     expect_books(0, 0, 4, 0, 6);
     cr_assert(le(u64, group_due_us(group), now));
-    cr_assert(group_tick(group, now, 4));
-    cr_assert(not(group_tick(group, now, 4)));
+    cr_assert(group_tick(group, now, 4, NULL, NULL));
+    cr_assert(not(group_tick(group, now, 4, NULL, NULL)));
     expect_books(0, 0, 10, 0, 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, when_due_is_past_a_tick_then_always_moves)
@@ -566,7 +579,7 @@ Test(group_lanes, when_due_is_past_a_tick_then_always_moves)
     expect_books(0, 0, 10, 0, 0);
     cr_assert(ge(u64, now, START + 6 * 3600 * SECOND));
     cr_assert(le(u64, now, START + 6 * 3600 * SECOND + TICK));
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 /* ---- what the topic does not keep ---- */
@@ -592,7 +605,7 @@ Test(group_lanes, deleted_messages_are_never_given)
     expect_offer(4, 1);
     expect_books(0, 0, 6, 0, 1);
     cr_assert_eq(deleted(), 3);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, a_trim_that_was_heard_before_changes_nothing)
@@ -633,7 +646,7 @@ Test(group_lanes, what_waits_is_deleted_ready_or_delayed)
     now += 10 * SECOND;
     tick();
     expect_offer(4, 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, what_is_in_flight_may_still_be_acked)
@@ -648,7 +661,7 @@ Test(group_lanes, what_is_in_flight_may_still_be_acked)
     expect_books(1, 0, 8, 0, 1);
     cr_assert_eq(deleted(), 0);
     cr_assert(group_has_effects(group)); /* the log is told of the ack */
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, what_is_in_flight_and_deleted_does_not_come_back)
@@ -660,7 +673,7 @@ Test(group_lanes, what_is_in_flight_and_deleted_does_not_come_back)
         (void)deliver();
     }
     trim(6);
-    group_leave(group, leaver);
+    group_leave(group, leaver, now);
     cr_assert_eq(deleted(), 1);
     for (uint64_t seq = 1; seq <= 5; seq++) {
         settle_range(seq % 2 == 0 ? SETTLE_NACK : SETTLE_RELEASE, 7, seq, seq,
@@ -674,7 +687,7 @@ Test(group_lanes, what_is_in_flight_and_deleted_does_not_come_back)
     trim(7);
     tick();
     cr_assert_eq(deleted(), 6);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 Test(group_lanes, an_ack_of_a_deleted_message_is_accepted)
@@ -694,7 +707,7 @@ Test(group_lanes, a_lane_begins_with_what_is_deleted)
     struct lane_start start = { .topic = OTHER,
                                 .end = 10,
                                 .first_seq = 6,
-                                .acked = &acked,
+                                .settled = &acked,
                                 .gaps = &gaps,
                                 .retries = retries,
                                 .retry_count = COUNT_OF(retries) };
@@ -720,7 +733,7 @@ static bool take_acked(void *arg, const struct effects *effects)
 {
     uint64_t *count = arg;
 
-    *count += seqset_count(effects->acked);
+    *count += seqset_count(effects->sets[EFFECT_ACKED]);
     return true;
 }
 
@@ -735,5 +748,5 @@ Test(group_lanes, the_log_is_told_where_a_lane_begins)
     group_take_effects(group, take_acked, &told_count);
     cr_assert_eq(told_count, 4);
     expect_offer(5, 1);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }

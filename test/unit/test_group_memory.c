@@ -90,7 +90,7 @@ static void finish(void)
         settle_range(SETTLE_ACK, 1000, 1, COUNT, 0);
     }
     expect_books(COUNT, 0, 0, 0, 0);
-    group_leave(group, m);
+    group_leave(group, m, now);
 }
 
 static enum status try_settle(enum settle_action action, uint64_t first,
@@ -168,7 +168,7 @@ Test(group_memory, what_a_leaver_holds_comes_back_without_memory_too)
         m = join(7, 0);
         deliver_some(m);
         arm(nth);
-        group_leave(group, m);
+        group_leave(group, m, now);
         fired = disarm();
         audit();
         finish();
@@ -236,7 +236,7 @@ Test(group_memory, a_lane_or_a_member_without_memory_is_refused_whole)
                                 { .seq = 8, .attempts = 1 } };
     struct lane_start start = { .topic = OTHER,
                                 .end = 10,
-                                .acked = &acked,
+                                .settled = &acked,
                                 .retries = retries,
                                 .retry_count = COUNT_OF(retries) };
     enum status status = STATUS_NOMEM;
@@ -256,7 +256,7 @@ Test(group_memory, a_lane_or_a_member_without_memory_is_refused_whole)
         cr_assert_eq(status == STATUS_NOMEM, disarm());
         audit();
         if (m != NULL) {
-            group_leave(group, m);
+            group_leave(group, m, now);
         }
     }
     seqset_fini(&acked);
@@ -268,13 +268,14 @@ Test(group_memory, a_group_and_its_table_are_made_whole_or_not)
     bool made = false;
 
     for (size_t nth = 0; !made; nth++) {
-        struct inflight *table;
+        const struct inflight_config config = { .bytes = { 4096 } };
+        struct inflight *table = NULL;
         struct group *g = NULL;
-        cr_assert(nth < 20);
+        cr_assert(nth < 40);
         arm(nth);
-        table = inflight_new(&(struct inflight_config) { .heap_bytes = 4096 });
-        if (table != NULL) {
-            g = group_new(&(struct group_config) { .inflight = table });
+        if (inflight_new(&table, &config, NULL) == STATUS_OK) {
+            g = group_new(&(struct group_config) {
+                .rules = { .lease_us = LEASE }, .inflight = table });
         }
         cr_assert(disarm() == (g == NULL));
         made = g != NULL;

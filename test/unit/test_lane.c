@@ -29,9 +29,9 @@ static uint64_t take(void)
     return seq;
 }
 
-static void settle(uint64_t first, uint64_t last, bool lost)
+static void settle(uint64_t first, uint64_t last)
 {
-    cr_assert(lane_settle(lane, first, last, lost) == STATUS_OK);
+    cr_assert(lane_settle(lane, EFFECT_ACKED, first, last) == STATUS_OK);
 }
 
 static void expect_stretch(uint64_t first, uint64_t last,
@@ -56,8 +56,8 @@ Test(lane, fresh_messages_come_in_order_to_the_end)
 
 Test(lane, what_is_settled_or_early_is_not_fresh)
 {
-    settle(1, 2, false);
-    settle(5, 6, true);
+    settle(1, 2);
+    settle(5, 6);
     cr_assert(seqset_add(&lane->early, 3, 3, NULL) == STATUS_OK);
     cr_assert(seqset_add(&lane->early, 7, 8, NULL) == STATUS_OK);
     cr_assert_eq(take(), 4);
@@ -72,8 +72,8 @@ Test(lane, a_stretch_is_all_of_one_kind)
     for (int i = 0; i < 4; i++) {
         (void)take();
     }
-    settle(2, 3, false);
-    settle(7, 7, false);
+    settle(2, 3);
+    settle(7, 7);
     cr_assert(seqset_add(&lane->early, 8, 9, NULL) == STATUS_OK);
     expect_stretch(0, 5, STRETCH_BEYOND, 0);
     expect_stretch(1, 20, STRETCH_OPEN, 1);
@@ -90,40 +90,94 @@ Test(lane, a_stretch_is_all_of_one_kind)
     expect_stretch(1, UINT64_MAX, STRETCH_OPEN, 1);
 }
 
-Test(lane, effects_are_told_in_parts_and_none_is_forgotten)
+Test(lane, what_is_dead_is_not_fresh_and_a_stretch_of_its_own)
 {
-    struct lane_effects part;
-    uint64_t acked = 0;
-    size_t retries = 0;
-    size_t parts = 0;
+    cr_assert(seqset_add(&lane->dead, 2, 3, NULL) == STATUS_OK);
+    cr_assert(seqset_add(&lane->dead, 9, 9, NULL) == STATUS_OK);
+    cr_assert_eq(take(), 1);
+    cr_assert_eq(take(), 4);
+    expect_stretch(1, 20, STRETCH_OPEN, 1);
+    expect_stretch(2, 20, STRETCH_DEAD, 3);
+    expect_stretch(4, 20, STRETCH_OPEN, 4);
+    expect_stretch(5, 20, STRETCH_FRESH, 8);
+    expect_stretch(9, 9, STRETCH_DEAD, 9);
+}
 
-    lane_extend(lane, 4 * EFFECTS_COUNT_MAX);
-    for (uint64_t seq = 1; seq <= 2 * EFFECTS_COUNT_MAX + 2; seq += 2) {
-        struct retry retry = { .seq = seq + 1, .attempts = 1 };
-        settle(seq, seq, false);
-        cr_assert(lane_reserve_retry(lane) == STATUS_OK);
-        lane_note_retry(lane, &retry);
-    }
-    while (lane_has_effects(lane)) {
-        lane_effects(lane, &part);
-        cr_assert(seqset_range_count(&part.acked) <= EFFECTS_COUNT_MAX);
-        cr_assert(part.retry_count <= EFFECTS_COUNT_MAX);
-        acked += seqset_count(&part.acked);
-        for (size_t i = 0; i < part.retry_count; i++) {
-            cr_assert_eq(part.retries[i].seq, 2 * ++retries);
-        }
-        lane_effects_told(lane, &part);
-        parts++;
-    }
-    cr_assert_eq(parts, 2);
-    cr_assert_eq(acked, EFFECTS_COUNT_MAX + 1);
-    cr_assert_eq(retries, EFFECTS_COUNT_MAX + 1);
+Test(lane, early_ones_come_in_turn_where_their_keys_are_not_known)
+{
+    cr_assert(seqset_add(&lane->early, 1, 2, NULL) == STATUS_OK);
+    lane->early_in_turn = true;
+    cr_assert_eq(take(), 1);
+    cr_assert_eq(take(), 2);
+    cr_assert_eq(take(), 3);
+}
+
+static void begin(uint64_t after, const struct seqset *settled,
+                  const struct seqset *dead)
+{
+    struct lane_start start = { .topic = 1,
+                                .end = 10,
+                                .after = after,
+                                .settled = settled,
+                                .dead = dead,
+                                .filtered = 1,
+                                .discarded = 1 };
+    lane_free(lane);
+    lane = lane_new(&start);
+    cr_assert(lane != NULL);
+}
+
+/* Of 10: 1..4 were never its own but for the dead 2; 6..8 are settled, one of
+ * them filtered, one discarded; 10 is dead. */
+Test(lane, it_begins_with_what_the_log_says)
+{
+    struct seqset settled = { 0 };
+    struct seqset dead = { 0 };
+
+    cr_assert(seqset_add(&settled, 6, 8, NULL) == STATUS_OK);
+    cr_assert(seqset_add(&settled, 20, 30, NULL) == STATUS_OK);
+    cr_assert(seqset_add(&dead, 2, 2, NULL) == STATUS_OK);
+    cr_assert(seqset_add(&dead, 7, 7, NULL) == STATUS_OK); /* settled since */
+    cr_assert(seqset_add(&dead, 10, 40, NULL) == STATUS_OK);
+    begin(4, &settled, &dead);
+    cr_assert_eq(lane->published, 7);
+    cr_assert_eq(lane->count[LANE_ACKED], 1);
+    cr_assert_eq(lane->count[LANE_FILTERED], 1);
+    cr_assert_eq(lane->count[LANE_DELETED], 1);
+    cr_assert_eq(lane->count[LANE_DEAD], 2);
+    cr_assert_eq(lane->count[LANE_READY], 2);
+    cr_assert_eq(take(), 5);
+    cr_assert_eq(take(), 9);
+    cr_assert_eq(take(), 0);
+    expect_stretch(1, 1, STRETCH_SETTLED, 1);
+    expect_stretch(2, 2, STRETCH_DEAD, 2);
+    seqset_fini(&settled);
+    seqset_fini(&dead);
+}
+
+Test(lane, it_begins_anew_and_keeps_the_dead_below)
+{
+    struct lane_plan plan;
+
+    settle(1, 2);
+    lane_move(lane, LANE_READY, LANE_ACKED, 2);
+    cr_assert(seqset_add(&lane->dead, 3, 5, NULL) == STATUS_OK);
+    lane_move(lane, LANE_READY, LANE_IN_FLIGHT, 3);
+    lane_move(lane, LANE_IN_FLIGHT, LANE_DEAD, 3);
+    cr_assert(lane_plan_anew(lane, 4, &plan) == STATUS_OK);
+    lane_begin_anew(lane, &plan);
+    cr_assert_eq(lane->published, 8);
+    cr_assert_eq(lane->count[LANE_DEAD], 2);
+    cr_assert_eq(lane->count[LANE_READY], 6);
+    cr_assert_eq(lane->count[LANE_ACKED], 0);
+    cr_assert_eq(take(), 5);
+    expect_stretch(3, 10, STRETCH_DEAD, 4);
 }
 
 Test(lane, settling_twice_is_a_bug, .signal = SIGABRT)
 {
-    settle(1, 1, false);
-    settle(1, 1, false);
+    settle(1, 1);
+    settle(1, 1);
 }
 
 Test(lane, an_acked_message_never_moves_again, .signal = SIGABRT)
