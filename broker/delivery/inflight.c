@@ -186,10 +186,9 @@ static void wheel_put(struct inflight_group *part, enum tier kind)
 /* ---- holders' lists ---- */
 
 static void list_link(struct inflight *table, struct inflight_list *list,
-                      enum tier kind, uint32_t number)
+                      struct inflight_tier *tier, struct entry *entry)
 {
-    struct inflight_tier *tier = &table->tiers[kind];
-    struct entry *entry = tier_entry(tier, number);
+    uint32_t next = list->first[tier->kind];
 
     if (!list->known && hash_reserve(&table->lists) == STATUS_OK) {
         /* Without the memory what is in it stays in its tier. */
@@ -197,39 +196,38 @@ static void list_link(struct inflight *table, struct inflight_list *list,
         list->known = true;
     }
     entry->list_prev = LIST_HEAD;
-    entry->list_next = list->first[kind];
-    if (entry->list_next != 0) {
-        tier_entry(tier, entry->list_next - 1)->list_prev = number + 1;
+    entry->list_next = next;
+    list->first[tier->kind] = tier_link(tier, entry);
+    if (next != 0) {
+        tier_entry(tier, next - 1)->list_prev = list->first[tier->kind];
     }
-    list->first[kind] = number + 1;
     list->count++;
 }
 
-static void list_take(struct inflight_tier *tier, struct inflight_list *list,
-                      uint32_t number)
+static void list_take(struct inflight_list *list, struct inflight_tier *tier,
+                      struct entry *entry)
 {
-    struct entry *entry = tier_entry(tier, number);
+    uint32_t next = entry->list_next;
+    uint32_t prev = entry->list_prev;
 
-    CHECK(entry->list_prev != 0);
-    if (entry->list_next != 0) {
-        tier_entry(tier, entry->list_next - 1)->list_prev = entry->list_prev;
+    CHECK(prev != 0);
+    if (next != 0) {
+        tier_entry(tier, next - 1)->list_prev = prev;
     }
-    if (entry->list_prev != LIST_HEAD) {
-        tier_entry(tier, entry->list_prev - 1)->list_next = entry->list_next;
+    if (prev != LIST_HEAD) {
+        tier_entry(tier, prev - 1)->list_next = next;
     } else {
-        CHECK(list->first[tier->kind] == number + 1);
-        list->first[tier->kind] = entry->list_next;
+        CHECK(list->first[tier->kind] == tier_link(tier, entry));
+        list->first[tier->kind] = next;
     }
     entry->list_prev = 0;
     list->count--;
 }
 
 static void list_unlink(struct inflight *table, struct inflight_list *list,
-                        enum tier kind, uint32_t number)
+                        struct inflight_tier *tier, struct entry *entry)
 {
-    const struct entry *entry = tier_entry(&table->tiers[kind], number);
-
-    list_take(&table->tiers[kind], list, number);
+    list_take(list, tier, entry);
     if (list->count == 0 && list->known) {
         hash_remove(&table->lists, entry->t.holder, entry->t.group);
         list->known = false;
@@ -246,14 +244,13 @@ static uint32_t stamp_of(struct inflight *table, uint64_t now_us)
 }
 
 /* There is a place for it. False: no memory for its links. */
-static bool move(struct inflight *table, enum tier from, uint32_t number,
-                 enum tier to, uint64_t now_us)
+static bool move(struct inflight *table, struct inflight_tier *from,
+                 struct entry *entry, struct inflight_tier *to, uint64_t now_us)
 {
-    struct entry *entry = tier_entry(&table->tiers[from], number);
     const struct transaction *t = &entry->t;
     struct inflight_group *part = hash_get(&table->groups, t->group, 0);
     struct inflight_list *list = NULL;
-    uint32_t moved;
+    struct entry *moved;
 
     if (entry->list_prev != 0) {
         list = hash_get(&table->lists, t->holder, t->group);
@@ -261,19 +258,18 @@ static bool move(struct inflight *table, enum tier from, uint32_t number,
             return false;
         }
     }
-    if (wheel_get(part, to, now_us) == NULL) {
+    if (wheel_get(part, to->kind, now_us) == NULL) {
         return false;
     }
-    moved = tier_add(&table->tiers[to],
-                     transaction_hash(t->group, t->topic, t->seq), t);
-    wheel_link(part->wheels[to], &table->tiers[to], moved);
+    moved = tier_add(to, transaction_hash(t->group, t->topic, t->seq), t);
+    wheel_link(part->wheels[to->kind], to, moved);
     if (list != NULL) {
-        list_take(&table->tiers[from], list, number);
+        list_take(list, from, entry);
         list_link(table, list, to, moved);
     }
-    wheel_unlink(part->wheels[from], &table->tiers[from], number);
-    wheel_put(part, from);
-    tier_remove(&table->tiers[from], number);
+    wheel_unlink(part->wheels[from->kind], from, entry);
+    wheel_put(part, from->kind);
+    tier_remove(from, entry);
     return true;
 }
 
@@ -319,14 +315,14 @@ static bool demote_some(struct inflight *table, enum tier kind, uint64_t now_us)
     }
     count = look_at_window(tier, now, window, &mean_age);
     for (size_t i = 0; i < count && moved < DEMOTE_BATCH; i++) {
-        const struct entry *entry = tier_entry(tier, window[i]);
+        struct entry *entry = tier_entry(tier, window[i]);
         if (now - entry->t.since < mean_age) {
             continue;
         }
         if (!make_place(table, below, now_us)) {
             break;
         }
-        if (move(table, kind, window[i], below, now_us)) {
+        if (move(table, tier, entry, &table->tiers[below], now_us)) {
             table->tiers[below].demoted++;
             moved++;
         }
@@ -366,13 +362,14 @@ static void ask_disk_again(struct inflight *table, uint64_t now_us)
 
 /* It was touched: up, if there is room. Not to the last place, or it would soon
  * come down again. */
-static void promote(struct inflight *table, enum tier from, uint32_t number,
-                    uint64_t now_us)
+static void promote(struct inflight *table, struct inflight_tier *from,
+                    struct entry *entry, uint64_t now_us)
 {
-    for (enum tier to = table->top; to < from; to++) {
+    for (enum tier to = table->top; to < from->kind; to++) {
         struct inflight_tier *tier = &table->tiers[to];
         if (tier->count < tier->count_max - tier->count_max / 8
-            && tier_make_place(tier) && move(table, from, number, to, now_us)) {
+            && tier_make_place(tier)
+            && move(table, from, entry, tier, now_us)) {
             tier->promoted++;
             return;
         }
@@ -415,10 +412,10 @@ static void empty_wheel(struct inflight_group *part, enum tier kind)
 
     for (size_t slot = 0; slot < WHEEL_SLOT_COUNT; slot++) {
         while (wheel->slots[slot] != 0) {
-            uint32_t number = wheel->slots[slot] - 1;
-            forget_list(table, tier_entry(tier, number));
-            wheel_unlink(wheel, tier, number);
-            tier_remove(tier, number);
+            struct entry *entry = tier_entry(tier, wheel->slots[slot] - 1);
+            forget_list(table, entry);
+            wheel_unlink(wheel, tier, entry);
+            tier_remove(tier, entry);
             table->count--;
         }
     }
@@ -456,20 +453,18 @@ static void count_state(struct inflight_group *part, uint8_t state, int by)
     *count += (size_t)by;
 }
 
-static enum tier tier_of(const struct inflight_group *part,
-                         const struct transaction *t, uint32_t *number)
+static struct inflight_tier *tier_of(const struct inflight_group *part,
+                                     const struct transaction *t)
 {
     const struct entry *entry = (const struct entry *)t; /* its first field */
-    const struct inflight *table = part->table;
-    enum tier kind = TIER_HEAP;
+    struct inflight_tier *tier = part->table->tiers;
 
-    while (!tier_has(&table->tiers[kind], entry)) {
-        kind++;
-        CHECK(kind < TIER_COUNT);
+    while (!tier_has(tier, entry)) {
+        CHECK(tier->kind < TIER_FILE);
+        tier++;
     }
     CHECK(t->state != 0 && t->group == part->group);
-    *number = (uint32_t)(entry - table->tiers[kind].entries);
-    return kind;
+    return tier;
 }
 
 static enum status begin_in(struct inflight_group *part, enum tier kind,
@@ -478,17 +473,21 @@ static enum status begin_in(struct inflight_group *part, enum tier kind,
 {
     struct inflight *table = part->table;
     struct inflight_tier *tier = &table->tiers[kind];
-    uint32_t number;
+    struct inflight_wheel *wheel;
+    struct entry *entry;
 
-    if (!make_place(table, kind, now_us)
-        || wheel_get(part, kind, now_us) == NULL) {
+    if (!make_place(table, kind, now_us)) {
         return STATUS_AGAIN;
     }
-    number = tier_add(tier, transaction_hash(t->group, t->topic, t->seq), t);
-    tier->entries[number].t.since = stamp_of(table, now_us);
-    wheel_link(part->wheels[kind], tier, number);
+    wheel = wheel_get(part, kind, now_us);
+    if (wheel == NULL) {
+        return STATUS_AGAIN;
+    }
+    entry = tier_add(tier, transaction_hash(t->group, t->topic, t->seq), t);
+    entry->t.since = stamp_of(table, now_us);
+    wheel_link(wheel, tier, entry);
     if (list != NULL) {
-        list_link(table, list, kind, number);
+        list_link(table, list, tier, entry);
     }
     count_state(part, t->state, 1);
     table->count++;
@@ -536,9 +535,9 @@ void inflight_change(struct inflight_group *part, const struct transaction *t,
                      struct inflight_list *to, uint64_t now_us)
 {
     struct inflight *table = part->table;
-    uint32_t number;
-    enum tier kind = tier_of(part, t, &number);
-    struct entry *entry = tier_entry(&table->tiers[kind], number);
+    struct inflight_tier *tier = tier_of(part, t);
+    struct entry *entry =
+        tier_entry(tier, tier_number(tier, (const struct entry *)t));
     bool renewed = t->state != next->state || t->holder != next->holder;
     uint32_t since = renewed ? stamp_of(table, now_us) : t->since;
     uint16_t slot = t->slot;
@@ -548,19 +547,19 @@ void inflight_change(struct inflight_group *part, const struct transaction *t,
     CHECK((next->state == TRANSACTION_HELD) == (to != NULL));
     CHECK(from != to || from == NULL || next->holder == t->holder);
     if (from != NULL && from != to) {
-        list_unlink(table, from, kind, number);
+        list_unlink(table, from, tier, entry);
     }
     count_state(part, t->state, -1);
     count_state(part, next->state, 1);
     entry->t = *next;
     entry->t.since = since;
     entry->t.slot = slot;
-    wheel_move(part->wheels[kind], &table->tiers[kind], number);
+    wheel_move(part->wheels[tier->kind], tier, entry);
     if (to != NULL && from != to) {
-        list_link(table, to, kind, number);
+        list_link(table, to, tier, entry);
     }
-    if (kind != table->top) {
-        promote(table, kind, number, now_us);
+    if (tier->kind != table->top) {
+        promote(table, tier, entry, now_us);
     }
 }
 
@@ -568,23 +567,23 @@ void inflight_end(struct inflight_group *part, const struct transaction *t,
                   struct inflight_list *list, uint64_t now_us)
 {
     struct inflight *table = part->table;
-    uint32_t number;
-    enum tier kind = tier_of(part, t, &number);
-    struct inflight_tier *tier = &table->tiers[kind];
+    struct inflight_tier *tier = tier_of(part, t);
+    struct entry *entry =
+        tier_entry(tier, tier_number(tier, (const struct entry *)t));
 
     if (t->state == TRANSACTION_HELD) {
         tier->ended++;
         table->ended_us += (uint64_t)(stamp_of(table, now_us) - t->since) << 10;
     }
-    CHECK((list != NULL) == (tier->entries[number].list_prev != 0));
+    CHECK((list != NULL) == (entry->list_prev != 0));
     if (list != NULL) {
-        list_unlink(table, list, kind, number);
+        list_unlink(table, list, tier, entry);
     }
     count_state(part, t->state, -1);
     table->count--;
-    wheel_unlink(part->wheels[kind], tier, number);
-    wheel_put(part, kind);
-    tier_remove(tier, number);
+    wheel_unlink(part->wheels[tier->kind], tier, entry);
+    wheel_put(part, tier->kind);
+    tier_remove(tier, entry);
     ask_disk_again(table, now_us);
 }
 
@@ -608,13 +607,13 @@ const struct transaction *inflight_due(struct inflight_group *part,
 
     for (int i = 0; i < TIER_COUNT; i++) {
         struct inflight_tier *tier = &part->table->tiers[i];
-        uint32_t due;
+        const struct entry *due;
         if (part->wheels[i] == NULL) {
             continue;
         }
         due = wheel_turn(part->wheels[i], tier, now_us, &budget);
-        if (due != 0) {
-            return &tier_entry(tier, due - 1)->t;
+        if (due != NULL) {
+            return &due->t;
         }
     }
     return NULL;

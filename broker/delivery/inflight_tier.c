@@ -66,6 +66,17 @@ static void plan(struct inflight_tier *tier)
     tier->count_max = tier->count_planned;
 }
 
+/* Up to where neither the index nor the file has to grow. */
+static void set_easy_max(struct inflight_tier *tier)
+{
+    size_t full = index_len(tier->index_bits) / 4 * 3;
+
+    tier->easy_max = full < tier->count_planned ? full : tier->count_planned;
+    if (tier->file != NULL) {
+        tier->easy_max = 0;
+    }
+}
+
 static enum status map_memory(struct inflight_tier *tier, size_t len,
                               void **out, struct error *err)
 {
@@ -128,6 +139,8 @@ static enum status init_lower(struct inflight_tier *tier,
 enum status tier_init(struct inflight_tier *tier, enum tier kind,
                       const struct inflight_config *config, struct error *err)
 {
+    enum status status;
+
     *tier = (struct inflight_tier) { .kind = kind,
                                      .bytes_max = config->bytes[kind] };
     if (kind == TIER_FILE && config->file_path == NULL) {
@@ -137,8 +150,12 @@ enum status tier_init(struct inflight_tier *tier, enum tier kind,
     if (tier->count_planned == 0) {
         return STATUS_OK;
     }
-    return kind == TIER_HEAP ? init_heap(tier, err)
-                             : init_lower(tier, config, err);
+    status = kind == TIER_HEAP ? init_heap(tier, err)
+                               : init_lower(tier, config, err);
+    if (status == STATUS_OK) {
+        set_easy_max(tier);
+    }
+    return status;
 }
 
 void tier_fini(struct inflight_tier *tier)
@@ -223,6 +240,7 @@ static bool index_grow(struct inflight_tier *tier)
         }
     }
     free(old);
+    set_easy_max(tier);
     return true;
 }
 
@@ -295,6 +313,9 @@ static bool reach_next(struct inflight_tier *tier)
 
 bool tier_make_place(struct inflight_tier *tier)
 {
+    if (tier->count < tier->easy_max) {
+        return true;
+    }
     if (tier->count >= tier->count_max) {
         return false;
     }
@@ -317,15 +338,17 @@ static uint32_t entry_new(struct inflight_tier *tier)
     return number - 1;
 }
 
-uint32_t tier_add(struct inflight_tier *tier, uint64_t hash,
-                  const struct transaction *t)
+struct entry *tier_add(struct inflight_tier *tier, uint64_t hash,
+                       const struct transaction *t)
 {
     uint32_t number = entry_new(tier);
+    struct entry *entry = tier_entry(tier, number);
 
-    *tier_entry(tier, number) = (struct entry) { .t = *t };
+    entry->t = *t;
+    entry->list_prev = 0;
     index_put(tier, index_word(hash, number));
     tier->count++;
-    return number;
+    return entry;
 }
 
 /* All of it is free: the memory of a lower tier that was much used goes back.
@@ -344,9 +367,9 @@ static void give_back(struct inflight_tier *tier)
     tier->hand = 0;
 }
 
-void tier_remove(struct inflight_tier *tier, uint32_t number)
+void tier_remove(struct inflight_tier *tier, struct entry *entry)
 {
-    struct entry *entry = tier_entry(tier, number);
+    uint32_t number = tier_number(tier, entry);
     uint64_t hash =
         transaction_hash(entry->t.group, entry->t.topic, entry->t.seq);
 

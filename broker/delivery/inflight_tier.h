@@ -28,6 +28,7 @@ struct inflight_tier {
     size_t count_max;     /* less than planned: the disk is full */
     size_t count_planned; /* what the budget has room for */
     size_t touched;       /* entries ever used: behind are untouched pages */
+    size_t easy_max;      /* below, there is a place without any work */
     uint32_t free_first;
     uint32_t hand;   /* where to look next for what lay long */
     uint64_t mapped; /* bytes of addresses; not of the heap's index */
@@ -45,10 +46,11 @@ void tier_fini(struct inflight_tier *tier); /* accepts a half-made one */
 /* Is there room for one more? May take memory or disk space for it. When the
  * disk has none, count_max ends at what there is. */
 bool tier_make_place(struct inflight_tier *tier);
-/* There is room, and the key is not in it. Links are 0. */
-uint32_t tier_add(struct inflight_tier *tier, uint64_t hash,
-                  const struct transaction *t);
-void tier_remove(struct inflight_tier *tier, uint32_t number); /* unlinked */
+/* There is room, and the key is not in it. It is in no list; its links of the
+ * wheel are the wheel's to set. */
+struct entry *tier_add(struct inflight_tier *tier, uint64_t hash,
+                       const struct transaction *t);
+void tier_remove(struct inflight_tier *tier, struct entry *entry);
 struct entry *tier_find(struct inflight_tier *tier, uint64_t hash,
                         uint32_t group, uint32_t topic, uint64_t seq);
 /* What it has of its budget now. */
@@ -69,6 +71,19 @@ static inline struct entry *tier_entry(struct inflight_tier *tier,
         inflight_file_touch(tier->file, entry);
     }
     return entry;
+}
+
+static inline uint32_t tier_number(const struct inflight_tier *tier,
+                                   const struct entry *entry)
+{
+    return (uint32_t)(entry - tier->entries);
+}
+
+/* As it stands in links. */
+static inline uint32_t tier_link(const struct inflight_tier *tier,
+                                 const struct entry *entry)
+{
+    return tier_number(tier, entry) + 1;
 }
 
 static inline bool tier_has(const struct inflight_tier *tier,

@@ -37,60 +37,58 @@ static uint32_t slot_for(const struct inflight_wheel *wheel,
 }
 
 static void link_at(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                    uint32_t number, uint32_t slot)
+                    struct entry *entry, uint32_t slot)
 {
-    struct entry *entry = tier_entry(tier, number);
     uint32_t first = wheel->slots[slot];
 
     entry->t.slot = (uint16_t)slot;
     entry->wheel_prev = 0;
     entry->wheel_next = first;
-    if (first != 0) {
-        tier_entry(tier, first - 1)->wheel_prev = number + 1;
-    }
-    wheel->slots[slot] = number + 1;
+    wheel->slots[slot] = tier_link(tier, entry);
     wheel->count++;
-    if (slot != WHEEL_SLOT_READY) {
+    if (first != 0) {
+        tier_entry(tier, first - 1)->wheel_prev = wheel->slots[slot];
+    } else if (slot != WHEEL_SLOT_READY) {
         wheel->used[slot / WHEEL_SLOTS] |= (uint64_t)1 << slot % WHEEL_SLOTS;
     }
 }
 
 void wheel_link(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                uint32_t number)
+                struct entry *entry)
 {
-    link_at(wheel, tier, number, slot_for(wheel, &tier_entry(tier, number)->t));
+    link_at(wheel, tier, entry, slot_for(wheel, &entry->t));
 }
 
 void wheel_unlink(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                  uint32_t number)
+                  const struct entry *entry)
 {
-    const struct entry *entry = tier_entry(tier, number);
     uint32_t slot = entry->t.slot;
+    uint32_t next = entry->wheel_next;
+    uint32_t prev = entry->wheel_prev;
 
     wheel->count--;
-    if (entry->wheel_next != 0) {
-        tier_entry(tier, entry->wheel_next - 1)->wheel_prev = entry->wheel_prev;
+    if (next != 0) {
+        tier_entry(tier, next - 1)->wheel_prev = prev;
     }
-    if (entry->wheel_prev != 0) {
-        tier_entry(tier, entry->wheel_prev - 1)->wheel_next = entry->wheel_next;
+    if (prev != 0) {
+        tier_entry(tier, prev - 1)->wheel_next = next;
         return;
     }
-    CHECK(wheel->slots[slot] == number + 1);
-    wheel->slots[slot] = entry->wheel_next;
-    if (entry->wheel_next == 0 && slot != WHEEL_SLOT_READY) {
+    CHECK(wheel->slots[slot] == tier_link(tier, entry));
+    wheel->slots[slot] = next;
+    if (next == 0 && slot != WHEEL_SLOT_READY) {
         wheel->used[slot / WHEEL_SLOTS] &= ~((uint64_t)1 << slot % WHEEL_SLOTS);
     }
 }
 
 void wheel_move(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                uint32_t number)
+                struct entry *entry)
 {
-    const struct entry *entry = tier_entry(tier, number);
     uint32_t slot = slot_for(wheel, &entry->t);
 
     if (slot != entry->t.slot) {
-        wheel_unlink(wheel, tier, number);
-        link_at(wheel, tier, number, slot);
+        wheel_unlink(wheel, tier, entry);
+        link_at(wheel, tier, entry, slot);
     }
 }
 
@@ -141,15 +139,16 @@ static bool cascade(struct inflight_wheel *wheel, struct inflight_tier *tier,
             if (*budget <= 0) {
                 return false;
             }
-            wheel_move(wheel, tier, wheel->slots[slot] - 1);
+            wheel_move(wheel, tier, tier_entry(tier, wheel->slots[slot] - 1));
             *budget -= price;
         }
     }
     return true;
 }
 
-uint32_t wheel_turn(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                    uint64_t now_us, int *budget)
+struct entry *wheel_turn(struct inflight_wheel *wheel,
+                         struct inflight_tier *tier, uint64_t now_us,
+                         int *budget)
 {
     uint64_t target = now_us / INFLIGHT_TICK_US;
 
@@ -157,10 +156,10 @@ uint32_t wheel_turn(struct inflight_wheel *wheel, struct inflight_tier *tier,
         uint32_t due = wheel->slots[wheel->tick & (WHEEL_SLOTS - 1)];
         uint64_t next;
         if (due != 0) {
-            return due;
+            return tier_entry(tier, due - 1);
         }
         if (!cascade(wheel, tier, budget)) {
-            return 0;
+            return NULL;
         }
         if (wheel->slots[wheel->tick & (WHEEL_SLOTS - 1)] != 0) {
             continue;
@@ -168,11 +167,11 @@ uint32_t wheel_turn(struct inflight_wheel *wheel, struct inflight_tier *tier,
         next = next_event(wheel);
         if (next > target) {
             wheel->tick = target;
-            return 0;
+            return NULL;
         }
         wheel->tick = next;
     }
-    return 0;
+    return NULL;
 }
 
 uint64_t wheel_due_us(const struct inflight_wheel *wheel)

@@ -29,16 +29,17 @@ struct inflight_wheel {
 };
 
 void wheel_link(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                uint32_t number);
+                struct entry *entry);
 void wheel_unlink(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                  uint32_t number);
+                  const struct entry *entry);
 /* Its time or state has changed: to the slot where it belongs now. */
 void wheel_move(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                uint32_t number);
-/* An entry that is due (number + 1), 0: none, or the budget of entries to place
- * anew is used up. */
-uint32_t wheel_turn(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                    uint64_t now_us, int *budget);
+                struct entry *entry);
+/* An entry that is due; NULL: none, or the budget of entries to place anew is
+ * used up. */
+struct entry *wheel_turn(struct inflight_wheel *wheel,
+                         struct inflight_tier *tier, uint64_t now_us,
+                         int *budget);
 /* When to turn again, in the past: at once. UINT64_MAX: no need. */
 uint64_t wheel_due_us(const struct inflight_wheel *wheel);
 

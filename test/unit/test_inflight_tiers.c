@@ -39,17 +39,17 @@ static enum bug bug;
 
 /* ---- the planted bugs: the linker puts these before the tier's own ---- */
 
-uint32_t __real_tier_add(struct inflight_tier *tier, uint64_t hash,
-                         const struct transaction *t);
-uint32_t __wrap_tier_add(struct inflight_tier *tier, uint64_t hash,
-                         const struct transaction *t);
+struct entry *__real_tier_add(struct inflight_tier *tier, uint64_t hash,
+                              const struct transaction *t);
+struct entry *__wrap_tier_add(struct inflight_tier *tier, uint64_t hash,
+                              const struct transaction *t);
 void __real_wheel_link(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                       uint32_t number);
+                       struct entry *entry);
 void __wrap_wheel_link(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                       uint32_t number);
+                       struct entry *entry);
 
-uint32_t __wrap_tier_add(struct inflight_tier *tier, uint64_t hash,
-                         const struct transaction *t)
+struct entry *__wrap_tier_add(struct inflight_tier *tier, uint64_t hash,
+                              const struct transaction *t)
 {
     struct transaction copy = *t;
 
@@ -64,14 +64,14 @@ uint32_t __wrap_tier_add(struct inflight_tier *tier, uint64_t hash,
 
 /* As if the wheel there stood somewhere else. */
 void __wrap_wheel_link(struct inflight_wheel *wheel, struct inflight_tier *tier,
-                       uint32_t number)
+                       struct entry *entry)
 {
     uint64_t tick = wheel->tick;
 
     if (bug == BUG_MISPLACED && tier->kind == TIER_FILE) {
         wheel->tick += 64;
     }
-    __real_wheel_link(wheel, tier, number);
+    __real_wheel_link(wheel, tier, entry);
     wheel->tick = tick;
 }
 
