@@ -174,10 +174,3 @@ bool group_books(const struct group *group, uint32_t topic,
                                  .in_flight = lane->count[LANE_IN_FLIGHT] };
     return true;
 }
-
-bool lane_books_balance(const struct lane_books *b)
-{
-    return b->published
-           == b->acked + b->dead + b->expired + b->deleted + b->filtered
-                  + b->gap + b->ready + b->delayed + b->in_flight;
-}

@@ -339,7 +339,12 @@ struct lane_books {
  * by its own moves. False: no such lane. */
 bool group_books(const struct group *group, uint32_t topic,
                  struct lane_books *out);
-bool lane_books_balance(const struct lane_books *books);
+static inline bool lane_books_balance(const struct lane_books *b)
+{
+    return b->published
+           == b->acked + b->dead + b->expired + b->deleted + b->filtered
+                  + b->gap + b->ready + b->delayed + b->in_flight;
+}
 
 /* Count it all again from the lane's parts and compare, credits and holders
  * too (no transaction without a member): false is an alarm. Costs a look at
