@@ -140,16 +140,12 @@ void inflight_figures(const struct inflight *table,
 
 /* ---- wheels: a group has one in each tier in which it has something ---- */
 
-static struct inflight_wheel *wheel_get(struct inflight_group *part,
+static struct inflight_wheel *wheel_new(struct inflight_group *part,
                                         enum tier kind, uint64_t now_us)
 {
     struct inflight *table = part->table;
-    struct inflight_wheel *wheel = part->wheels[kind];
+    struct inflight_wheel *wheel = table->wheels;
 
-    if (wheel != NULL) {
-        return wheel;
-    }
-    wheel = table->wheels;
     if (wheel != NULL) {
         table->wheels = wheel->next;
         table->wheels_kept--;
@@ -164,15 +160,19 @@ static struct inflight_wheel *wheel_get(struct inflight_group *part,
     return wheel;
 }
 
-/* Something was taken out of it. */
-static void wheel_put(struct inflight_group *part, enum tier kind)
+static struct inflight_wheel *wheel_get(struct inflight_group *part,
+                                        enum tier kind, uint64_t now_us)
+{
+    struct inflight_wheel *wheel = part->wheels[kind];
+
+    return wheel != NULL ? wheel : wheel_new(part, kind, now_us);
+}
+
+static void wheel_drop(struct inflight_group *part, enum tier kind)
 {
     struct inflight *table = part->table;
     struct inflight_wheel *wheel = part->wheels[kind];
 
-    if (wheel->count > 0) {
-        return;
-    }
     part->wheels[kind] = NULL;
     if (table->wheels_kept == WHEELS_KEPT_MAX) {
         free(wheel);
@@ -181,6 +181,14 @@ static void wheel_put(struct inflight_group *part, enum tier kind)
     wheel->next = table->wheels;
     table->wheels = wheel;
     table->wheels_kept++;
+}
+
+/* Something was taken out of it. */
+static void wheel_put(struct inflight_group *part, enum tier kind)
+{
+    if (part->wheels[kind]->count == 0) {
+        wheel_drop(part, kind);
+    }
 }
 
 /* ---- holders' lists ---- */
@@ -476,7 +484,7 @@ static enum status begin_in(struct inflight_group *part, enum tier kind,
     struct inflight_wheel *wheel;
     struct entry *entry;
 
-    if (!make_place(table, kind, now_us)) {
+    if (tier->count >= tier->easy_max && !make_place(table, kind, now_us)) {
         return STATUS_AGAIN;
     }
     wheel = wheel_get(part, kind, now_us);

@@ -66,11 +66,12 @@ static void plan(struct inflight_tier *tier)
     tier->count_max = tier->count_planned;
 }
 
-/* Up to where neither the index nor the file has to grow. */
-static void set_easy_max(struct inflight_tier *tier)
+/* Its length is known; up to where neither it nor the file has to grow. */
+static void index_begin(struct inflight_tier *tier)
 {
     size_t full = index_len(tier->index_bits) / 4 * 3;
 
+    tier->index_mask = index_len(tier->index_bits) - 1;
     tier->easy_max = full < tier->count_planned ? full : tier->count_planned;
     if (tier->file != NULL) {
         tier->easy_max = 0;
@@ -153,7 +154,7 @@ enum status tier_init(struct inflight_tier *tier, enum tier kind,
     status = kind == TIER_HEAP ? init_heap(tier, err)
                                : init_lower(tier, config, err);
     if (status == STATUS_OK) {
-        set_easy_max(tier);
+        index_begin(tier);
     }
     return status;
 }
@@ -214,7 +215,7 @@ static uint64_t *index_at(struct inflight_tier *tier, size_t at)
 
 static void index_put(struct inflight_tier *tier, uint64_t word)
 {
-    size_t mask = index_len(tier->index_bits) - 1;
+    size_t mask = tier->index_mask;
     size_t at = home_of(tier, word);
 
     while (*index_at(tier, at) != 0) {
@@ -234,20 +235,20 @@ static bool index_grow(struct inflight_tier *tier)
     }
     tier->index = index;
     tier->index_bits++;
+    index_begin(tier);
     for (size_t i = 0; i < old_len; i++) {
         if (old[i] != 0) {
             index_put(tier, old[i]);
         }
     }
     free(old);
-    set_easy_max(tier);
     return true;
 }
 
 /* Close the hole at `hole` by moving back what probed past it. */
 static void index_remove_at(struct inflight_tier *tier, size_t hole)
 {
-    size_t mask = index_len(tier->index_bits) - 1;
+    size_t mask = tier->index_mask;
 
     for (size_t at = (hole + 1) & mask; *index_at(tier, at) != 0;
          at = (at + 1) & mask) {
@@ -263,7 +264,7 @@ static void index_remove_at(struct inflight_tier *tier, size_t hole)
 
 static void index_remove(struct inflight_tier *tier, uint64_t word)
 {
-    size_t mask = index_len(tier->index_bits) - 1;
+    size_t mask = tier->index_mask;
     size_t at = home_of(tier, word);
 
     while (*index_at(tier, at) != word) {
@@ -276,7 +277,7 @@ static void index_remove(struct inflight_tier *tier, uint64_t word)
 struct entry *tier_find(struct inflight_tier *tier, uint64_t hash,
                         uint32_t group, uint32_t topic, uint64_t seq)
 {
-    size_t mask = index_len(tier->index_bits) - 1;
+    size_t mask = tier->index_mask;
 
     for (size_t at = home_of(tier, hash);; at = (at + 1) & mask) {
         uint64_t word = *index_at(tier, at);

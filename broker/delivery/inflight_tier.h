@@ -22,7 +22,8 @@ struct inflight_tier {
     enum tier kind;
     struct entry *entries; /* addresses for count_planned of them */
     uint64_t *index;
-    unsigned index_bits; /* its length is a power of two */
+    size_t index_mask; /* its length, a power of two, minus one */
+    unsigned index_bits;
     unsigned index_bits_max;
     size_t count;
     size_t count_max;     /* less than planned: the disk is full */

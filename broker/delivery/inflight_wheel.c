@@ -6,7 +6,9 @@ enum { FILE_PRICE = 8 };
 /* The first tick at whose beginning the time is over. */
 static uint64_t tick_of(uint64_t us)
 {
-    return us / INFLIGHT_TICK_US + (us % INFLIGHT_TICK_US != 0);
+    return us > UINT64_MAX - INFLIGHT_TICK_US
+               ? UINT64_MAX / INFLIGHT_TICK_US
+               : (us + INFLIGHT_TICK_US - 1) / INFLIGHT_TICK_US;
 }
 
 static unsigned slot_of_tick(unsigned level, uint64_t tick)
@@ -17,21 +19,24 @@ static unsigned slot_of_tick(unsigned level, uint64_t tick)
 static uint32_t slot_for(const struct inflight_wheel *wheel,
                          const struct transaction *t)
 {
-    unsigned top = WHEEL_DIGIT * (WHEEL_LEVELS - 1);
+    enum { TOP = WHEEL_DIGIT * (WHEEL_LEVELS - 1) };
     uint64_t now = wheel->tick;
     uint64_t tick = tick_of(t->due_us);
-    unsigned level = 0;
+    unsigned level;
 
     if (t->state == TRANSACTION_READY) {
         return WHEEL_SLOT_READY;
     }
-    tick = tick < now ? now : tick;
-    if ((tick >> top) - (now >> top) >= WHEEL_SLOTS) {
-        tick = ((now >> top) + WHEEL_SLOTS - 1) << top;
+    if (tick <= now) {
+        return slot_of_tick(0, now);
     }
-    if (tick != now) { /* the digit of the highest bit that differs */
-        level = (63 - (unsigned)__builtin_clzll(tick ^ now)) / WHEEL_DIGIT;
-        level = level < WHEEL_LEVELS ? level : WHEEL_LEVELS - 1;
+    /* The digit of the highest bit that differs. */
+    level = (63 - (unsigned)__builtin_clzll(tick ^ now)) / WHEEL_DIGIT;
+    if (level >= WHEEL_LEVELS - 1) {
+        level = WHEEL_LEVELS - 1;
+        if ((tick >> TOP) - (now >> TOP) >= WHEEL_SLOTS) {
+            tick = ((now >> TOP) + WHEEL_SLOTS - 1) << TOP;
+        }
     }
     return level * WHEEL_SLOTS + slot_of_tick(level, tick);
 }
