@@ -1,8 +1,7 @@
 /* links: godwit_delivery godwit_storage godwit_proto */
-/* with: test/lib/group_sim.c test/lib/group_sim_check.c
- * test/lib/group_sim_give.c */
-/* with: test/lib/group_sim_log.c test/lib/group_sim_model.c
- * test/lib/group_sim_settle.c */
+/* with: test/lib/group_sim.c test/lib/group_sim_check.c */
+/* with: test/lib/group_sim_give.c test/lib/group_sim_log.c */
+/* with: test/lib/group_sim_model.c test/lib/group_sim_settle.c */
 /* with: test/lib/group_sim_steps.c test/lib/tmpdir.c */
 /* Groups against a model of them, by seed; see test/lib/group_sim.h.
  *
