@@ -19,6 +19,8 @@ struct file_tls {
 struct file_limits {
     uint64_t *connections;
     uint64_t *in_flight_mib;
+    uint64_t *in_flight_direct_mib;
+    uint64_t *in_flight_file_mib;
     uint64_t *output_kib;
     uint64_t *head_ms;
     uint64_t *body_ms;
@@ -60,6 +62,8 @@ static const cyaml_schema_field_t tls_fields[] = {
 static const cyaml_schema_field_t limits_fields[] = {
     NUMBER("connections", struct file_limits, connections),
     NUMBER("in_flight_mib", struct file_limits, in_flight_mib),
+    NUMBER("in_flight_direct_mib", struct file_limits, in_flight_direct_mib),
+    NUMBER("in_flight_file_mib", struct file_limits, in_flight_file_mib),
     NUMBER("output_kib", struct file_limits, output_kib),
     NUMBER("head_ms", struct file_limits, head_ms),
     NUMBER("body_ms", struct file_limits, body_ms),
@@ -118,6 +122,8 @@ void config_init(struct config *config)
         .workers = default_workers(),
         .segment_len = UINT64_C(256) << 20,
         .in_flight_bytes = UINT64_C(64) << 20,
+        .in_flight_direct_bytes = UINT64_C(256) << 20,
+        .in_flight_file_bytes = UINT64_C(1024) << 20,
         .connections = 10000,
         .output_len_max = UINT64_C(16) << 20,
         .head_ms = 10 * 1000,
@@ -203,6 +209,13 @@ static enum status take_numbers(struct config *config, const struct file *file,
         { { "limits.in_flight_mib", l->in_flight_mib, 1, 1 << 20 },
           1 << 20,
           &config->in_flight_bytes },
+        { { "limits.in_flight_direct_mib", l->in_flight_direct_mib, 0,
+            1 << 20 },
+          1 << 20,
+          &config->in_flight_direct_bytes },
+        { { "limits.in_flight_file_mib", l->in_flight_file_mib, 0, 1 << 20 },
+          1 << 20,
+          &config->in_flight_file_bytes },
         { { "limits.output_kib", l->output_kib, 64, 1 << 20 },
           1 << 10,
           &config->output_len_max },

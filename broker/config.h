@@ -20,18 +20,21 @@ struct config {
     enum log_level log_level;
     uint32_t workers; /* 1..WORKER_COUNT_MAX */
     uint64_t segment_len;
-    uint64_t in_flight_bytes; /* heap tier of each worker */
-    uint32_t connections;     /* of the whole broker */
-    uint64_t output_len_max;  /* a connection that reads slower is cut off */
-    uint64_t head_ms;         /* to send a request head, handshakes included */
-    uint64_t body_ms;         /* to send a body or a frame */
-    uint64_t idle_ms;         /* HTTP keep-alive; WebSocket without an answer */
-    uint64_t ping_ms;         /* WebSocket silence before a ping */
-    uint64_t checkpoint_ms;   /* keydir commits, and so the replay at a start */
-    uint64_t scrub_mib_s;     /* read and verified in the background; 0: none */
-    uint64_t scrub_hours;     /* from one whole pass to the next */
-    uint64_t free_bytes_min;  /* on the disk; below, publishes are refused */
-    uint64_t drain_ms;        /* longest orderly stop */
+    uint64_t in_flight_bytes; /* heap tier of each worker, ... */
+    uint64_t
+        in_flight_direct_bytes;    /* its memory outside of the heap, 0: none */
+    uint64_t in_flight_file_bytes; /* its file, 0: none */
+    uint32_t connections;          /* of the whole broker */
+    uint64_t output_len_max; /* a connection that reads slower is cut off */
+    uint64_t head_ms;        /* to send a request head, handshakes included */
+    uint64_t body_ms;        /* to send a body or a frame */
+    uint64_t idle_ms;        /* HTTP keep-alive; WebSocket without an answer */
+    uint64_t ping_ms;        /* WebSocket silence before a ping */
+    uint64_t checkpoint_ms;  /* keydir commits, and so the replay at a start */
+    uint64_t scrub_mib_s;    /* read and verified in the background; 0: none */
+    uint64_t scrub_hours;    /* from one whole pass to the next */
+    uint64_t free_bytes_min; /* on the disk; below, publishes are refused */
+    uint64_t drain_ms;       /* longest orderly stop */
 };
 
 /* The defaults. */

@@ -22,9 +22,9 @@ struct dispatch_out {
     void (*gap)(void *member, const char *topic, struct seq_range range);
     /* No more for now: its output is full. It will say when it has drained. */
     bool (*congested)(void *member);
-    /* The lease of `seq` ends in ends_in_us. */
-    void (*notice)(void *member, const char *topic, uint64_t seq,
-                   uint64_t ends_in_us);
+    /* Leases of these end soon: the first of them in ends_in_ms. */
+    void (*notice)(void *member, const char *topic, struct seq_range range,
+                   uint64_t ends_in_ms);
     /* It is a member no more. STATUS_NOT_FOUND: its group was deleted;
      * STATUS_UNAUTHENTICATED: its app was. */
     void (*evicted)(void *member, enum status why);
@@ -38,9 +38,10 @@ struct dispatch_config {
                            * caller gives them as they come */
     size_t worker;        /* this one's number ... */
     size_t worker_count;  /* ... of these */
-    uint64_t in_flight_bytes;
-    uint64_t now_us;  /* monotonic */
-    uint64_t wall_us; /* for the due times the log holds */
+    size_t in_flight_bytes[TIER_COUNT]; /* the in-flight table's budgets */
+    const char *in_flight_path;         /* of the last tier; NULL: none */
+    uint64_t now_us;                    /* monotonic */
+    uint64_t wall_us;                   /* for the due times the log holds */
     uint64_t seed;
     struct dispatch_out out;
     struct worker_metrics *metrics;
@@ -69,6 +70,10 @@ uint64_t dispatch_floor_seq(const struct topic *topic);
 void dispatch_commit(struct dispatch *dispatch,
                      const struct store_commit *commit);
 
+/* All that dispatch_log() wrote before this position of the submission ring is
+ * durable, and so were the commits that were given to dispatch_commit(). */
+void dispatch_durable(struct dispatch *dispatch, uint64_t position);
+
 /* The thread is about to sleep: no file and no page is kept for it. */
 void dispatch_rest(struct dispatch *dispatch);
 
@@ -82,7 +87,8 @@ bool dispatch_has_more(const struct dispatch *dispatch);
 bool dispatch_log(struct dispatch *dispatch, struct submission *to,
                   uint64_t now_us, uint64_t wall_us);
 
-/* Leases and backoffs. */
+/* What is due: ends of leases and delays, redrive jobs. Bounded work; what is
+ * left is due at once. */
 void dispatch_tick(struct dispatch *dispatch, uint64_t now_us);
 uint64_t dispatch_due_us(const struct dispatch *dispatch);
 
@@ -131,7 +137,8 @@ struct dispatch_explanation {
     struct dispatch_failure history[HISTORY_MAX]; /* oldest first */
     size_t history_count;
 };
-/* STATUS_NOT_FOUND: the topic never had this message. */
+/* What has no number yet is not_durable. STATUS_NOT_FOUND: seq 0; STATUS_IO,
+ * STATUS_NOMEM: it does not read. */
 MUST_CHECK enum status dispatch_explain(struct dispatch *dispatch,
                                         const struct group_fact *group,
                                         const struct topic *topic, uint64_t seq,
@@ -153,7 +160,7 @@ size_t dispatch_dead(struct dispatch *dispatch, const struct group_fact *group,
 /* Which dead ones. */
 struct redrive_order {
     const struct topic *topic; /* NULL: of all topics */
-    struct seq_range range;    /* 0..0: all; only with a topic */
+    struct seqset ranges;      /* taken over; empty: all; else with a topic */
     enum failure_cause cause;  /* of the last failure; 0: any */
     struct filter *filter;     /* taken over; NULL: any */
     uint64_t rate;             /* messages a second; 0: as fast as it goes */
@@ -217,7 +224,10 @@ bool dispatch_figures(const struct group_fact *group, struct group_figures *out,
 /* Put the figures of the in-flight table into the metrics. */
 void dispatch_show(const struct dispatch *dispatch,
                    struct worker_metrics *metrics);
-/* Compare each lane's books; the number of lanes that do not balance. */
-size_t dispatch_check_books(const struct dispatch *dispatch);
+/* Compare the books of the next groups, of all in some calls, and put the sums
+ * into the metrics when all were seen. *more: call again soon, this round is
+ * not over. The number of lanes that do not balance. */
+size_t dispatch_check_books(struct dispatch *dispatch, uint64_t now_us,
+                            bool *more);
 
 #endif

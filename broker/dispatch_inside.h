@@ -1,13 +1,20 @@
-/* What the files of the dispatch share: dispatch.c (commits, the pump,
- * members), dispatch_lanes.c (which groups and lanes there are), dispatch_log.c
- * (effects to records). Nobody else includes this. */
+/* What the files of the dispatch share: dispatch.c (commits, what is due,
+ * members), dispatch_pump.c (deliveries), dispatch_clock.c (what a message's
+ * own times mean), dispatch_lanes.c (which groups and lanes there are),
+ * dispatch_log.c (effects to records), dispatch_seek.c, dispatch_dead.c,
+ * dispatch_redrive.c, dispatch_explain.c, dispatch_books.c and dispatch_look.c.
+ * Nobody else includes this. */
 #ifndef GODWIT_BROKER_DISPATCH_INSIDE_H
 #define GODWIT_BROKER_DISPATCH_INSIDE_H
 
 #include "broker/dispatch.h"
+#include "broker/list.h"
+#include "broker/router/filter.h"
 
 enum {
-    GATHER_COUNT = 256 /* deliveries given out together */
+    GATHER_COUNT = 256,  /* deliveries given out together */
+    CLOCK_JUMPS_MAX = 8, /* remembered of the wall clock */
+    RECENT_FAILURES = 1024
 };
 
 /* A topic as this worker sees it; hangs on the catalog's entry. */
@@ -29,28 +36,47 @@ struct lane_reader {
     uint64_t missing_seq;
     uint64_t missing_mark;
     /* What the store does not have below was perhaps deleted before it knew of
-     * the group; and what of that was skipped. */
+     * the group or of its seek; and what of that was skipped. */
     uint64_t absent_below;
     uint64_t absent_through;
+    /* It was sought, which is told the log before this position of the
+     * submission ring; SEEK_UNTOLD: later. 0: it was not. */
+    uint64_t sought;
     struct lane_reader *next; /* of the topic */
 };
+#define SEEK_UNTOLD UINT64_MAX
 
 /* A group of this worker; hangs on the catalog's entry. */
 struct group_run {
     struct group *group;
-    const struct group_fact *fact;
+    struct group_fact *fact;
     struct member **members;
-    size_t member_count;
-    size_t member_capacity;
-    bool ready;   /* on the ready list */
-    bool changed; /* on the changed list */
-    bool starved; /* stopped because the in-flight budget was used up */
-    uint64_t deleted_told; /* to the metrics */
-    bool behind; /* stopped because the ring says more than we have read */
-    struct group_run *next_ready;
-    struct group_run *next_changed;
-    struct group_run *next; /* of all */
-    struct group_run *previous;
+    uint32_t member_count;
+    uint32_t member_capacity;
+    struct link ready;   /* may have something to give */
+    struct link changed; /* has effects */
+    struct link starved; /* stopped for want of room in the in-flight table */
+    struct link all;
+    bool takes_apart; /* each message is looked into: a filter, ordered */
+    bool behind;      /* stopped because the ring says more than we have read */
+    uint64_t due_us;  /* its place in the heap; UINT64_MAX: it is not in it */
+    size_t due_index;
+    struct group_figures told; /* to the metrics */
+    struct redrive *redrive;   /* the last one; NULL: none since the start */
+};
+
+/* How far the wall clock was ahead of the monotonic one, from when on. */
+struct clock_offset {
+    uint64_t from_us; /* monotonic */
+    int64_t us;
+};
+
+/* A failure that the log was told of, for its history. */
+struct recent_failure {
+    uint32_t group;
+    uint32_t topic;
+    uint64_t seq;
+    struct store_failure failure;
 };
 
 struct dispatch {
@@ -58,16 +84,23 @@ struct dispatch {
     struct catalog *catalog;
     struct store_view *view;
     struct inflight *inflight;
-    struct group_run *groups;
-    struct group_run *ready_first;
-    struct group_run *ready_last;
-    struct group_run *changed;
-    bool loading; /* lanes come later, from the store */
-    bool started; /* dispatch_new() is over */
-    bool failed;  /* memory ran out while loading */
-    bool any_starved;
+    struct key_budget keys; /* of all ordered groups */
+    uint64_t now_us;        /* when it was last said */
+    struct link groups;
+    size_t group_count;
+    struct link ready[PRIORITY_HIGH]; /* by priority, the highest last */
+    struct link changed;
+    struct link starved;
+    bool room_made; /* something ended since the starved ones were asked */
+    bool loading;   /* lanes come later, from the store */
+    bool started;   /* dispatch_new() is over */
+    bool failed;    /* memory ran out while loading */
     bool read_error_told;
-    uint64_t due_us;          /* at or before the earliest of the groups */
+    struct group_run **due; /* a heap */
+    size_t due_count;
+    size_t due_capacity;
+    struct clock_offset offsets[CLOCK_JUMPS_MAX]; /* the newest last */
+    size_t offset_count;
     bool look_for_congestion; /* output was written since the last look */
     /* gathered for one member and topic */
     struct wire_delivery gathered[GATHER_COUNT];
@@ -75,16 +108,63 @@ struct dispatch {
     size_t gathered_bytes;
     void *gathered_member;
     const struct lane_reader *gathered_lane;
-    uint64_t commit_count; /* given to dispatch_commit() */
-    struct bytes scratch;  /* a record body in the making */
+    uint64_t commit_count;         /* given to dispatch_commit() */
+    uint64_t durable;              /* see dispatch_durable() */
+    struct bytes scratch;          /* a record body in the making */
+    struct recent_failure *recent; /* a ring; NULL: there was none yet */
+    uint64_t recent_count;
+    /* a round through the books */
+    struct link *books_at;   /* the group that comes next; NULL: none runs */
+    struct lane_books books; /* sums so far */
+    uint64_t breakers;       /* groups whose breaker is open, so far */
+    struct link *audit_at;   /* the group that is audited next, or NULL */
 };
 
+/* ---- dispatch.c ---- */
+struct group_run *dispatch_run(const struct group_fact *group);
 /* Something about the group moved: see what follows from it. */
 void dispatch_touched(struct dispatch *d, struct group_run *run);
-/* A fact of the log, for the catalog. */
-void dispatch_apply(struct dispatch *d, const struct record_fact *fact);
 void dispatch_mark_ready(struct dispatch *d, struct group_run *run);
 void dispatch_mark_changed(struct dispatch *d, struct group_run *run);
+/* Room for one more group in the heap of what is due. */
+MUST_CHECK enum status dispatch_reserve_due(struct dispatch *d);
+void dispatch_note_due(struct dispatch *d, struct group_run *run);
+void dispatch_forget_due(struct dispatch *d, struct group_run *run);
 void dispatch_forget_member(struct group_run *run, const struct member *member);
+/* A fact of the log, for the catalog. */
+void dispatch_apply(struct dispatch *d, const struct record_fact *fact);
+/* What the group counted since the last time goes into the metrics. */
+void dispatch_count(struct dispatch *d, struct group_run *run);
+
+/* ---- dispatch_clock.c ---- */
+/* The present offset; a jump is noted. */
+void dispatch_clock_set(struct dispatch *d, uint64_t now_us, uint64_t wall_us);
+uint64_t dispatch_to_wall(const struct dispatch *d, uint64_t monotonic_us);
+/* What is asked of a stored message before it is given to this group. True:
+ * *message has its parts. */
+bool dispatch_facts(const struct dispatch *d, const struct group_run *run,
+                    const struct record *record, uint64_t now_us,
+                    struct message_facts *out);
+
+/* ---- dispatch_explain.c ---- */
+/* For the history of a message, until a checkpoint has it. */
+void dispatch_remember(struct dispatch *d, const struct group_run *run,
+                       uint32_t topic, const struct failure *failure,
+                       uint64_t wall_us);
+/* At most HISTORY_MAX, oldest first. */
+size_t dispatch_history(struct dispatch *d, const struct group_run *run,
+                        uint32_t topic, uint64_t seq,
+                        struct dispatch_failure out[HISTORY_MAX]);
+
+/* ---- dispatch_redrive.c ---- */
+/* When the job wants to go on; UINT64_MAX: there is none. */
+uint64_t dispatch_redrive_due_us(const struct group_run *run);
+void dispatch_redrive_go_on(struct dispatch *d, struct group_run *run,
+                            uint64_t now_us);
+void dispatch_redrive_free(struct group_run *run);
+
+/* ---- dispatch_books.c ---- */
+/* The group goes: no round of the books may stand at it. */
+void dispatch_books_forget(struct dispatch *d, const struct group_run *run);
 
 #endif

@@ -1,5 +1,7 @@
 /* Which groups and lanes this worker has: read from the store at the start,
  * kept current by the facts of the catalog. */
+#include "broker/dispatch.h"
+
 #include "broker/dispatch_inside.h"
 
 #include "broker/log.h"
@@ -48,41 +50,43 @@ static void lane_reader_free(struct dispatch *d, struct lane_reader *lane)
     free(lane);
 }
 
-/* `acked` is what was settled before; what the group never was to get is added
- * to it and counts as settled. */
+/* start->after: what it was never to get. */
 static enum status add_lane(struct dispatch *d, struct group_run *run,
-                            struct topic *topic, struct seqset *acked,
-                            struct lane_start *start)
+                            struct topic *topic, struct lane_start *start)
 {
     struct topic_state *state = topic->user;
-    uint64_t after = group_starts_after(run->fact, topic->id);
-    bool settled = seqset_range_count(acked) > 0;
     struct lane_reader *lane = lane_reader_new(d, run, topic);
-    enum status status = STATUS_OK;
+    enum status status;
 
     if (lane == NULL) {
         return STATUS_NOMEM;
     }
-    if (after > 0) {
-        status = seqset_add(acked, 1, after, NULL);
-    }
-    if (status == STATUS_OK) {
-        start->topic = topic->id;
-        start->end = state->last_seq;
-        start->first_seq = state->first_seq;
-        start->acked = acked;
-        start->user = lane;
-        status = group_add_lane(run->group, start);
-    }
+    start->topic = topic->id;
+    start->end = state->last_seq;
+    start->first_seq = state->first_seq;
+    start->user = lane;
+    status = group_add_lane(run->group, start);
     if (status != STATUS_OK) {
         lane_reader_free(d, lane);
         return status;
     }
-    if (!d->started && !settled) { /* see skip_to_floor() */
-        lane->absent_below = state->floor_seq;
-    }
     dispatch_touched(d, run);
     return STATUS_OK;
+}
+
+/* At a start, what is missing below the floor may have been deleted before the
+ * log was told that it is owed: to a group of which it knows nothing but the
+ * fact, see skip_to_floor(), or to one that was sought. */
+static void doubt_below_floor(const struct dispatch *d,
+                              const struct group_run *run,
+                              const struct topic *topic)
+{
+    const struct topic_state *state = topic->user;
+    struct lane_reader *lane = group_lane_user(run->group, topic->id);
+
+    if (!d->started && lane != NULL) {
+        lane->absent_below = state->floor_seq;
+    }
 }
 
 /* The group was decided when the floor was lower than it is now, where its fact
@@ -106,18 +110,18 @@ static bool skip_to_floor(struct dispatch *d, struct group_run *run,
 static void add_fresh_lane(struct dispatch *d, struct group_run *run,
                            struct topic *topic)
 {
-    struct lane_start start = { 0 };
-    struct seqset acked = { 0 };
+    struct lane_start start = { .after =
+                                    group_starts_after(run->fact, topic->id) };
 
     if (group_lane_user(run->group, topic->id) != NULL
         || !group_takes_topic(run->fact, slice_text(topic->name))) {
         return;
     }
-    if (add_lane(d, run, topic, &acked, &start) != STATUS_OK
+    if (add_lane(d, run, topic, &start) != STATUS_OK
         || !skip_to_floor(d, run, topic)) {
         no_memory(d);
     }
-    seqset_fini(&acked);
+    doubt_below_floor(d, run, topic);
 }
 
 /* ---- the catalog's changes ---- */
@@ -138,8 +142,8 @@ static void on_topic_added(void *arg, struct topic *topic)
     if (d->loading) {
         return;
     }
-    for (struct group_run *run = d->groups; run != NULL; run = run->next) {
-        add_fresh_lane(d, run, topic);
+    for (struct link *at = d->groups.next; at != &d->groups; at = at->next) {
+        add_fresh_lane(d, container_of(at, struct group_run, all), topic);
     }
 }
 
@@ -180,40 +184,92 @@ size_t dispatch_owner(const struct dispatch *d, const struct group_fact *group)
     return group->id % d->config.worker_count;
 }
 
+/* What the catalog says in milliseconds, for the group. */
+static struct group_rules rules_of(const struct group_fact *fact)
+{
+    const struct group_options *o = &fact->options;
+    struct group_rules rules = {
+        .mode = o->mode,
+        .lease_us = o->lease_ms * 1000,
+        .attempts_max = o->attempts_max,
+        .backoff_count = o->backoff_count,
+        .in_flight_max = (size_t)o->in_flight_max,
+        .notice_us = o->notice_ms * 1000,
+        .paused = o->paused,
+    };
+
+    for (size_t i = 0; i < o->backoff_count; i++) {
+        rules.backoff_us[i] = (uint64_t)o->backoff_ms[i] * 1000;
+    }
+    return rules;
+}
+
+static bool takes_apart(const struct group_fact *fact)
+{
+    return fact->filter != NULL || fact->options.mode == MODE_ORDERED;
+}
+
+static struct group_run *group_run_new(struct dispatch *d,
+                                       struct group_fact *fact)
+{
+    const struct group_config config = {
+        .id = fact->id,
+        .rules = rules_of(fact),
+        .seed = d->config.seed + fact->id,
+        .inflight = d->inflight,
+        .keys = &d->keys,
+    };
+    struct group_run *run = calloc(1, sizeof *run);
+
+    if (run == NULL) {
+        return NULL;
+    }
+    run->group = group_new(&config);
+    if (run->group == NULL) {
+        free(run);
+        return NULL;
+    }
+    run->fact = fact;
+    run->takes_apart = takes_apart(fact);
+    run->due_us = UINT64_MAX;
+    link_init(&run->ready);
+    link_init(&run->changed);
+    link_init(&run->starved);
+    link_init(&run->all);
+    return run;
+}
+
 static void on_group_added(void *arg, struct group_fact *fact)
 {
     struct dispatch *d = arg;
     struct group_run *run;
-    const struct group_config config = {
-        .id = fact->id,
-        .lease_us = fact->options.lease_ms * 1000,
-        .in_flight_max = GROUP_IN_FLIGHT_DEFAULT,
-        .seed = d->config.seed + fact->id,
-        .inflight = d->inflight,
-    };
 
     if (dispatch_owner(d, fact) != d->config.worker) {
         return;
     }
-    run = calloc(1, sizeof *run);
-    if (run != NULL) {
-        run->group = group_new(&config);
-    }
-    if (run == NULL || run->group == NULL) {
-        free(run);
+    run = dispatch_reserve_due(d) == STATUS_OK ? group_run_new(d, fact) : NULL;
+    if (run == NULL) {
         no_memory(d);
         return;
     }
-    run->fact = fact;
-    run->next = d->groups;
-    if (d->groups != NULL) {
-        d->groups->previous = run;
-    }
-    d->groups = run;
+    d->group_count++;
+    list_append(&d->groups, &run->all);
     fact->user = run;
     if (!d->loading) {
         struct lanes_of of = { d, run };
         catalog_each_topic(d->catalog, add_lane_of, &of);
+    }
+}
+
+static void on_group_changed(void *arg, struct group_fact *fact)
+{
+    struct group_run *run = fact->user;
+    const struct group_rules rules = rules_of(fact);
+
+    if (run != NULL) {
+        run->takes_apart = takes_apart(fact);
+        group_set_rules(run->group, &rules);
+        dispatch_touched(arg, run);
     }
 }
 
@@ -223,47 +279,18 @@ static void free_reader(void *arg, uint32_t topic, void *user)
     lane_reader_free(arg, user);
 }
 
-static void unlink_from_lists(struct dispatch *d, struct group_run *run)
-{
-    struct group_run **at = &d->changed;
-
-    for (; *at != NULL; at = &(*at)->next_changed) {
-        if (*at == run) {
-            *at = run->next_changed;
-            break;
-        }
-    }
-    if (run->ready) {
-        struct group_run *previous = NULL;
-        struct group_run *r = d->ready_first;
-        while (r != run) {
-            previous = r;
-            r = r->next_ready;
-        }
-        if (previous == NULL) {
-            d->ready_first = run->next_ready;
-        } else {
-            previous->next_ready = run->next_ready;
-        }
-        if (d->ready_last == run) {
-            d->ready_last = previous;
-        }
-    }
-    if (run->previous != NULL) {
-        run->previous->next = run->next;
-    } else {
-        d->groups = run->next;
-    }
-    if (run->next != NULL) {
-        run->next->previous = run->previous;
-    }
-}
-
 static void group_run_free(struct dispatch *d, struct group_run *run)
 {
-    unlink_from_lists(d, run);
+    dispatch_books_forget(d, run);
+    dispatch_forget_due(d, run);
+    link_remove(&run->ready);
+    link_remove(&run->changed);
+    link_remove(&run->starved);
+    link_remove(&run->all);
+    d->group_count--;
     group_each_lane(run->group, free_reader, d);
     group_free(run->group);
+    dispatch_redrive_free(run);
     free(run->members);
     free(run);
 }
@@ -274,7 +301,7 @@ static void evict(struct dispatch *d, struct group_run *run,
     void *user = member_user(member);
 
     dispatch_forget_member(run, member);
-    group_leave(run->group, member);
+    group_leave(run->group, member, d->now_us);
     d->config.out.evicted(user, why);
 }
 
@@ -298,7 +325,9 @@ static void on_app_gone(void *arg, const struct app *app)
 {
     struct dispatch *d = arg;
 
-    for (struct group_run *run = d->groups; run != NULL; run = run->next) {
+    for (struct link *at = d->groups.next; at != &d->groups; at = at->next) {
+        struct group_run *run = container_of(at, struct group_run, all);
+
         /* From the end: the last one takes the place of who leaves. */
         for (size_t i = run->member_count; i > 0; i--) {
             struct member *member = run->members[i - 1];
@@ -365,16 +394,23 @@ static uint64_t due_from_wall(const struct dispatch *d, uint64_t due_wall_us)
     return d->config.now_us + wait;
 }
 
-static enum status copy_set(struct seqset *to, const struct seqset *from)
+/* The retries with their times on our clock; NULL: no memory. */
+static struct retry *take_retries(const struct dispatch *d,
+                                  const struct store_lane *stored)
 {
-    const struct seq_range *ranges = seqset_ranges(from);
-    enum status status = STATUS_OK;
+    struct retry *retries = calloc(stored->retry_count + 1, sizeof *retries);
 
-    for (size_t i = 0; status == STATUS_OK && i < seqset_range_count(from);
-         i++) {
-        status = seqset_add(to, ranges[i].first, ranges[i].last, NULL);
+    for (size_t i = 0; retries != NULL && i < stored->retry_count; i++) {
+        retries[i] = stored->retries[i];
+        retries[i].due_us = due_from_wall(d, retries[i].due_us);
     }
-    return status;
+    return retries;
+}
+
+static bool knows_nothing(const struct store_lane *stored)
+{
+    return !stored->sought && seqset_range_count(stored->acked) == 0
+           && seqset_range_count(stored->dead) == 0;
 }
 
 static void load_lane(void *arg, const struct store_lane *stored)
@@ -382,31 +418,32 @@ static void load_lane(void *arg, const struct store_lane *stored)
     struct dispatch *d = arg;
     struct topic *topic = catalog_topic_by_id(d->catalog, stored->topic);
     struct group_fact *fact = catalog_group_by_id(d->catalog, stored->group);
-    struct seqset acked = { 0 };
-    struct retry *retries = NULL;
-    struct lane_start start = { .gaps = stored->gaps,
-                                .retry_count = stored->retry_count };
+    struct lane_start start = {
+        .settled = stored->acked,
+        .gaps = stored->gaps,
+        .expired = stored->expired,
+        .filtered = stored->filtered,
+        .discarded = stored->discarded,
+        .dead = stored->dead,
+        .retry_count = stored->retry_count,
+    };
+    struct retry *retries;
 
     if (topic == NULL || topic->user == NULL || fact == NULL
         || fact->user == NULL) {
         return; /* deleted, or another worker's */
     }
-    retries = calloc(stored->retry_count + 1, sizeof *retries);
-    if (retries == NULL || copy_set(&acked, stored->acked) != STATUS_OK) {
-        d->failed = true;
-        goto done;
-    }
-    for (size_t i = 0; i < stored->retry_count; i++) {
-        retries[i] = stored->retries[i];
-        retries[i].due_us = due_from_wall(d, retries[i].due_us);
-    }
+    retries = take_retries(d, stored);
     start.retries = retries;
-    if (add_lane(d, fact->user, topic, &acked, &start) != STATUS_OK) {
+    start.after = stored->sought ? stored->after
+                                 : group_starts_after(fact, stored->topic);
+    if (retries == NULL
+        || add_lane(d, fact->user, topic, &start) != STATUS_OK) {
         d->failed = true;
+    } else if (stored->sought || knows_nothing(stored)) {
+        doubt_below_floor(d, fact->user, topic);
     }
-done:
     free(retries);
-    seqset_fini(&acked);
 }
 
 static enum status load(struct dispatch *d, struct error *err)
@@ -430,12 +467,52 @@ static enum status load(struct dispatch *d, struct error *err)
         return error_set(err, status, 0, "reading the keydir: %s",
                          status_text(status));
     }
-    for (struct group_run *run = d->groups; run != NULL; run = run->next) {
-        struct lanes_of of = { d, run };
+    for (struct link *at = d->groups.next; at != &d->groups; at = at->next) {
+        struct lanes_of of = { d, container_of(at, struct group_run, all) };
         catalog_each_topic(d->catalog, add_lane_of, &of);
     }
     return d->failed ? error_set(err, STATUS_NOMEM, 0, "loading the groups")
                      : STATUS_OK;
+}
+
+static void init_lists(struct dispatch *d)
+{
+    link_init(&d->groups);
+    link_init(&d->changed);
+    link_init(&d->starved);
+    for (size_t i = 0; i < PRIORITY_HIGH; i++) {
+        link_init(&d->ready[i]);
+    }
+}
+
+static enum status open_parts(struct dispatch *d, struct error *err)
+{
+    struct inflight_config inflight = { .file_path = d->config.in_flight_path,
+                                        .now_us = d->config.now_us };
+    const struct catalog_watch watch = {
+        .topic_added = on_topic_added,
+        .topic_gone = on_topic_gone,
+        .group_added = on_group_added,
+        .group_changed = on_group_changed,
+        .group_gone = on_group_gone,
+        .app_gone = on_app_gone,
+        .arg = d,
+    };
+    enum status status;
+
+    for (size_t i = 0; i < TIER_COUNT; i++) {
+        inflight.bytes[i] = d->config.in_flight_bytes[i];
+    }
+    status = inflight_new(&d->inflight, &inflight, err);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    d->catalog = catalog_new();
+    if (d->catalog == NULL) {
+        return error_set(err, STATUS_NOMEM, 0, "dispatch");
+    }
+    catalog_set_watch(d->catalog, &watch);
+    return store_view_open(&d->view, d->config.store, err);
 }
 
 enum status dispatch_new(struct dispatch **out,
@@ -443,32 +520,17 @@ enum status dispatch_new(struct dispatch **out,
                          struct error *err)
 {
     struct dispatch *d = calloc(1, sizeof *d);
-    const struct inflight_config inflight = { .heap_bytes =
-                                                  config->in_flight_bytes,
-                                              .now_us = config->now_us };
-    const struct catalog_watch watch = {
-        .topic_added = on_topic_added,
-        .topic_gone = on_topic_gone,
-        .group_added = on_group_added,
-        .group_gone = on_group_gone,
-        .app_gone = on_app_gone,
-        .arg = d,
-    };
     enum status status;
 
     if (d == NULL) {
         return error_set(err, STATUS_NOMEM, 0, "dispatch");
     }
     d->config = *config;
-    d->due_us = UINT64_MAX;
-    d->catalog = catalog_new();
-    d->inflight = inflight_new(&inflight);
-    if (d->catalog == NULL || d->inflight == NULL) {
-        dispatch_free(d);
-        return error_set(err, STATUS_NOMEM, 0, "dispatch");
-    }
-    catalog_set_watch(d->catalog, &watch);
-    status = store_view_open(&d->view, config->store, err);
+    d->now_us = config->now_us;
+    d->keys.max = (size_t)KEYS_WAITING_MAX * 8;
+    init_lists(d);
+    dispatch_clock_set(d, config->now_us, config->wall_us);
+    status = open_parts(d, err);
     if (status == STATUS_OK) {
         status = load(d, err);
     }
@@ -490,15 +552,18 @@ static void free_topic_state(void *arg, struct topic *topic)
 
 void dispatch_free(struct dispatch *d)
 {
+    struct link *link;
+
     if (d == NULL) {
         return;
     }
-    for (struct group_run *run = d->groups, *next; run != NULL; run = next) {
-        next = run->next;
+    while ((link = list_first(&d->groups)) != NULL) {
+        struct group_run *run = container_of(link, struct group_run, all);
+
         while (run->member_count > 0) {
             struct member *member = run->members[0];
             dispatch_forget_member(run, member);
-            group_leave(run->group, member);
+            group_leave(run->group, member, d->now_us);
         }
         group_run_free(d, run);
     }
@@ -509,6 +574,8 @@ void dispatch_free(struct dispatch *d)
     inflight_free(d->inflight);
     store_view_close(d->view);
     bytes_fini(&d->scratch);
+    free(d->due);
+    free(d->recent);
     free(d);
 }
 

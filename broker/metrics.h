@@ -24,13 +24,18 @@
     X(settled_unknown, counter, "Settlements of what was never delivered")     \
     X(gap_messages, counter, "Messages reported as gaps")                      \
     X(deleted_messages, counter, "Deleted before their group had settled")     \
+    X(expired_messages, counter, "Their time to live was over")                \
+    X(filtered_messages, counter, "Not wanted by their group's filter")        \
+    X(died_messages, counter, "Dead: their last attempt failed, or rejected")  \
+    X(redriven_messages, counter, "Dead ones made ready again")                \
+    X(ended_transactions_us, counter,                                          \
+      "Microseconds that ended deliveries were in flight")                     \
+    X(breakers_open, gauge,                                                    \
+      "Groups that get fresh messages alone: too many redeliveries")           \
     X(authentication_failures, counter, "Refused logins")                      \
     X(sessions, gauge, "Open connections")                                     \
     X(attached_members, gauge, "Members attached to groups")                   \
     X(lanes, gauge, "Pairs of a group and a topic it takes")                   \
-    X(in_flight_messages, gauge, "Ack transactions, all in the heap tier")     \
-    X(in_flight_bytes, gauge, "Memory of the heap tier")                       \
-    X(in_flight_bytes_max, gauge, "Budget of the heap tier")                   \
     X(pending_confirms, gauge, "Requests that wait for the sync")              \
     X(submission_bytes, gauge, "Bytes in the submission ring")                 \
     X(stalled_sessions, gauge, "Connections not read: the ring is full")       \
@@ -45,10 +50,44 @@
     X(net_refused, counter, "Connections refused at the limit")                \
     X(net_pings_unanswered, counter, "Pings answered by a later one's pong")
 
+/* Where the messages of all lanes stand, at the last look: by state. */
+#define BOOKS_METRICS(X)                                                       \
+    X(acked)                                                                   \
+    X(dead)                                                                    \
+    X(expired)                                                                 \
+    X(deleted)                                                                 \
+    X(filtered)                                                                \
+    X(gap)                                                                     \
+    X(ready)                                                                   \
+    X(delayed)                                                                 \
+    X(in_flight)
+
+/* Of the in-flight table, by tier. name, type, help */
+#define TIER_METRICS(X)                                                        \
+    X(in_flight_messages, gauge, "Open deliveries and what waits for another") \
+    X(in_flight_bytes, gauge, "Memory of them")                                \
+    X(in_flight_bytes_max, gauge, "Its budget")                                \
+    X(transactions_ended, counter, "Deliveries that ended here")               \
+    X(transactions_demoted, counter, "Came down to here")                      \
+    X(transactions_promoted, counter, "Came up to here")
+
+struct tier_metrics {
+#define X(name, type, help) _Atomic uint64_t name;
+    TIER_METRICS(X)
+#undef X
+};
+enum { TIERS = 3 }; /* heap, direct, file */
+
 struct worker_metrics {
 #define X(name, type, help) _Atomic uint64_t name;
     WORKER_METRICS(X)
 #undef X
+    struct tier_metrics tiers[TIERS];
+    struct {
+#define X(name) _Atomic uint64_t name;
+        BOOKS_METRICS(X)
+#undef X
+    } books;
 };
 
 #define JOURNAL_METRICS(X)                                                     \

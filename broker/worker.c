@@ -17,6 +17,7 @@ enum {
 };
 
 static const double books_seconds = BOOKS_SECONDS;
+static const double books_part_seconds = 0.02; /* to the next part of a round */
 
 /* ---- 1: what became durable ---- */
 
@@ -39,9 +40,11 @@ static void take_durable(struct worker *w)
     /* Read before the ring is: the journal tells the ring first. */
     w->durable = submission_durable(w->submission);
     worker_drain_commits(w);
+    dispatch_durable(w->dispatch, w->durable);
     pending_answer(w, w->durable);
     if (store_frozen(w->all->store)
-        && (!pending_empty(&w->pending) || w->unplaced != NULL)) {
+        && (!pending_empty(&w->pending) || w->unplaced != NULL
+            || w->operations != NULL)) {
         pending_refuse_all(w);
     }
     publish_retry(w);
@@ -116,7 +119,7 @@ static void show_figures(struct worker *w)
 static void go_on_draining(struct worker *w)
 {
     if (w->drain_begun && pending_empty(&w->pending) && w->unplaced == NULL
-        && w->stalled_first == NULL) {
+        && w->operations == NULL && w->stalled_first == NULL) {
         net_drain(w->net);
         if (w->metrics->sessions == 0 && !w->stopping) {
             w->stopping = true;
@@ -166,6 +169,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
 
     (void)events;
     w->now_us = clock_monotonic_us();
+    dispatch_tick(w->dispatch, w->now_us);
     dispatch_pump(w->dispatch, w->now_us);
     session_finish_pulls(w);
     begin = submission_written(w->submission);
@@ -173,6 +177,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
         && dispatch_log(w->dispatch, w->submission, w->now_us,
                         clock_wall_us())) {
         session_place_settles(w, begin);
+        session_place_operations(w, begin);
     }
     if (submission_publish(w->submission)) {
         journal_wake(w->all->journal);
@@ -188,8 +193,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     set_due_timer(w);
     watch_books(w);
     /* Asked last: what was written may have made room for members. */
-    if (dispatch_has_more(w->dispatch) || looking
-        || !mailbox_empty(w->inbox)) {
+    if (dispatch_has_more(w->dispatch) || looking || !mailbox_empty(w->inbox)) {
         ev_idle_start(loop, &w->more);
     } else {
         ev_idle_stop(loop, &w->more);
@@ -199,22 +203,24 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
 
 static void on_due(struct ev_loop *loop, ev_timer *timer, int events)
 {
-    struct worker *w = container_of(timer, struct worker, due);
-
     (void)loop;
-    (void)events;
-    dispatch_tick(w->dispatch, w->now_us);
+    (void)timer;
+    (void)events; /* the end of each turn looks at what is due */
 }
 
 static void on_books(struct ev_loop *loop, ev_timer *timer, int events)
 {
     struct worker *w = container_of(timer, struct worker, books);
+    bool more = false;
 
-    (void)loop;
     (void)events;
     w->books_mark = messages_moved(w);
     metric_add(&w->metrics->books_differences,
-               dispatch_check_books(w->dispatch));
+               dispatch_check_books(w->dispatch, w->now_us, &more));
+    if (more) {
+        ev_timer_set(timer, books_part_seconds, 0.0);
+        ev_timer_start(loop, timer);
+    }
 }
 
 static void on_more(struct ev_loop *loop, ev_idle *watcher, int events)
@@ -359,18 +365,24 @@ static const struct dispatch_out dispatch_out = {
     .deliver = session_deliver,
     .gap = session_gap,
     .congested = session_congested,
+    .notice = session_notice,
     .evicted = session_evicted,
     .is_of_app = session_is_of_app,
 };
 
 static enum status open_dispatch(struct worker *w, struct error *err)
 {
+    const struct config *c = w->all->config;
+    char path[sizeof c->data_dir + 32];
     const struct dispatch_config config = {
         .store = w->all->store,
         .commits = w->all->commits,
         .worker = w->index,
         .worker_count = w->all->count,
-        .in_flight_bytes = w->all->config->in_flight_bytes,
+        .in_flight_bytes = { (size_t)c->in_flight_bytes,
+                             (size_t)c->in_flight_direct_bytes,
+                             (size_t)c->in_flight_file_bytes },
+        .in_flight_path = c->in_flight_file_bytes > 0 ? path : NULL,
         .now_us = clock_monotonic_us(),
         .wall_us = clock_wall_us(),
         .seed = clock_wall_us(),
@@ -378,6 +390,7 @@ static enum status open_dispatch(struct worker *w, struct error *err)
         .metrics = w->metrics,
     };
 
+    snprintf(path, sizeof path, "%s/in-flight.%zu", c->data_dir, w->index);
     return dispatch_new(&w->dispatch, &config, err);
 }
 

@@ -74,9 +74,10 @@ struct worker {
     uint64_t durable;
     struct settle_reply *unplaced; /* their records are not written yet */
     struct settle_reply **unplaced_end;
-    struct settle_reply *settle_pool; /* free ones */
-    struct seqset settling;           /* scratch of one settle request */
-    struct session *stalled_first;    /* publishes that found no room */
+    struct settle_reply *settle_pool;   /* free ones */
+    struct operation_reply *operations; /* not written either */
+    struct seqset settling;             /* scratch of one settle request */
+    struct session *stalled_first;      /* publishes that found no room */
     struct session *stalled_last;
     size_t held_bytes;
     struct session *pulled;       /* pulls that got something this turn */

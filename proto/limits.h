@@ -95,7 +95,8 @@ enum {
     FILTER_DEPTH_MAX = 32,  /* parentheses and negations */
     KEYS_WAITING_MAX = 8 * 1024 * 1024, /* messages behind their key, of one
                                          * worker; 8 bytes each */
-    HISTORY_MAX = 16,                   /* failures remembered of one message */
+    REDRIVE_UNDO_MAX = 65536, /* stretches of a redrive that can be undone */
+    HISTORY_MAX = 16,         /* failures remembered of one message */
     DEAD_COUNT_MAX = 1024 * 1024, /* ranges of dead messages of one lane; then
                                    * none dies any more, attempts go on */
     CREDIT_MESSAGES_MAX = 65536,
@@ -139,8 +140,10 @@ enum {
                                         * here on it is not read ... */
     SESSION_PENDING_LOW = 4096,        /* ... until they are so few */
     RETRY_BACKLOG_MAX = 256 * 1024,    /* failures of one group the log has not
-                                        * been told; then no deliveries */
-    PULL_BYTES_MAX = 3 * 1024 * 1024,  /* messages in one pull's answer */
+                                        * been told; then no deliveries, ... */
+    REASONS_BYTES_MAX = 8 * 1024 * 1024, /* nor when their reasons have so much;
+                                          * further ones are not kept */
+    PULL_BYTES_MAX = 3 * 1024 * 1024,    /* messages in one pull's answer */
     REPLAY_BYTES_MAX = 128 * 1024 * 1024,  /* of log, from one checkpoint to the
                                             * next: what a start replays; */
     REPLAY_BYTES_EARLY = 16 * 1024 * 1024, /* so many when they are quick */

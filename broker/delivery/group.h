@@ -48,6 +48,7 @@
 
 #include "broker/delivery/gate.h"
 #include "broker/delivery/inflight.h"
+#include "broker/group_mode.h"
 #include "proto/limits.h"
 #include "proto/seqset.h"
 #include "proto/wire.h"
@@ -65,8 +66,6 @@ enum {
     ASIDE_ENDS = 3,
     ASIDE_BETWEEN = 64
 };
-
-enum group_mode { MODE_SHARED = 1, MODE_ORDERED, MODE_EXCLUSIVE };
 
 /* What may be changed while the group lives. */
 struct group_rules {

@@ -204,8 +204,6 @@ enum status show_groups(struct session *session, struct bytes *to)
 static void put_lane(void *arg, const char *topic, const struct lane_books *b)
 {
     struct json *json = arg;
-    uint64_t known =
-        b->acked + b->gap + b->deleted + b->ready + b->delayed + b->in_flight;
 
     json_begin_object(json, NULL);
     json_word(json, "topic", topic);
@@ -216,7 +214,7 @@ static void put_lane(void *arg, const char *topic, const struct lane_books *b)
     json_u64(json, "ready", b->ready);
     json_u64(json, "delayed", b->delayed);
     json_u64(json, "in_flight", b->in_flight);
-    json_bool(json, "balanced", known == b->published);
+    json_bool(json, "balanced", lane_books_balance(b));
     json_end_object(json);
 }
 

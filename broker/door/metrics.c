@@ -68,6 +68,95 @@ static enum status put_workers(const struct broker_metrics *metrics,
     return put_rows(to, rows, COUNT_OF(rows));
 }
 
+/* ---- one family with a label ---- */
+
+struct sample {
+    const char *label;
+    uint64_t value;
+};
+
+static enum status put_labelled(struct bytes *to, const struct row *family,
+                                const char *label_name,
+                                const struct sample *samples, size_t count)
+{
+    const char *suffix = strcmp(family->type, "counter") == 0 ? "_total" : "";
+    char text[640];
+    int len = snprintf(
+        text, sizeof text, "# HELP godwit_%s%s %s\n# TYPE godwit_%s%s %s\n",
+        family->name, suffix, family->help, family->name, suffix, family->type);
+    enum status status = bytes_append(to, text, (size_t)len);
+
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        len = snprintf(text, sizeof text,
+                       "godwit_%s%s{%s=\"%s\"} %" PRIu64 "\n", family->name,
+                       suffix, label_name, samples[i].label, samples[i].value);
+        CHECK(len > 0 && (size_t)len < sizeof text);
+        status = bytes_append(to, text, (size_t)len);
+    }
+    return status;
+}
+
+static uint64_t sum_of(const struct broker_metrics *metrics, size_t offset)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < metrics->worker_count; i++) {
+        const char *at = (const char *)&metrics->workers[i] + offset;
+
+        sum += atomic_load_explicit((const _Atomic uint64_t *)(const void *)at,
+                                    memory_order_relaxed);
+    }
+    return sum;
+}
+
+static enum status put_books(const struct broker_metrics *metrics,
+                             struct bytes *to)
+{
+    static const struct row family = {
+        "messages", "gauge",
+        "Messages of all groups' lanes by where they stand, at the last look", 0
+    };
+    const struct sample samples[] = {
+#define X(name)                                                                \
+    { #name, sum_of(metrics, offsetof(struct worker_metrics, books.name)) },
+        BOOKS_METRICS(X)
+#undef X
+    };
+
+    return put_labelled(to, &family, "state", samples, COUNT_OF(samples));
+}
+
+static const char *const tier_words[TIERS] = { "heap", "direct", "file" };
+
+static enum status put_tiers(const struct broker_metrics *metrics,
+                             struct bytes *to)
+{
+    static const struct {
+        struct row family;
+        size_t offset;
+    } rows[] = {
+#define X(name, type, help)                                                    \
+    { { #name, #type, help, 0 }, offsetof(struct tier_metrics, name) },
+        TIER_METRICS(X)
+#undef X
+    };
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; status == STATUS_OK && i < COUNT_OF(rows); i++) {
+        struct sample samples[TIERS];
+
+        for (size_t tier = 0; tier < TIERS; tier++) {
+            samples[tier].label = tier_words[tier];
+            samples[tier].value =
+                sum_of(metrics, offsetof(struct worker_metrics, tiers)
+                                    + tier * sizeof(struct tier_metrics)
+                                    + rows[i].offset);
+        }
+        status = put_labelled(to, &rows[i].family, "tier", samples, TIERS);
+    }
+    return status;
+}
+
 static enum status put_journal(const struct broker_metrics *metrics,
                                struct bytes *to)
 {
@@ -222,6 +311,12 @@ enum status metrics_write(const struct broker_metrics *metrics,
     }
     if (status == STATUS_OK) {
         status = put_workers(metrics, to);
+    }
+    if (status == STATUS_OK) {
+        status = put_books(metrics, to);
+    }
+    if (status == STATUS_OK) {
+        status = put_tiers(metrics, to);
     }
     if (status == STATUS_OK) {
         status = put_journal(metrics, to);

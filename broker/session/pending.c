@@ -77,6 +77,10 @@ static void answer(struct worker *worker, const struct pending *p)
         }
         session_settle_reply_done(worker, p->settle);
         break;
+    case PENDING_OPERATION:
+        check_written(worker, p);
+        session_operation_durable(worker, p->operation);
+        break;
     case PENDING_CHANGE:
         check_written(worker, p);
         change_durable(worker, p->change);
@@ -112,11 +116,16 @@ void pending_refuse_all(struct worker *worker)
     struct pending_queue *queue = &worker->pending;
 
     session_place_settles(worker, submission_written(worker->submission));
+    session_place_operations(worker, submission_written(worker->submission));
     while (!pending_empty(queue)) {
         struct pending p = *pending_first(queue);
         queue->begin++;
         if (p.kind == PENDING_CHANGE) {
             change_refuse(worker, p.change, &frozen);
+            continue;
+        }
+        if (p.kind == PENDING_OPERATION) {
+            session_operation_refuse(worker, p.operation, &frozen);
             continue;
         }
         if (p.session->conn != NULL) {

@@ -9,6 +9,7 @@
 
 struct session;
 struct change;
+struct operation_reply;
 struct worker;
 
 /* A settlement whose outcomes are known but not durable. */
@@ -25,7 +26,12 @@ struct settle_reply {
     bool overflowed; /* more outcomes than one reply may have: the same */
 };
 
-enum pending_kind { PENDING_PUBLISH, PENDING_SETTLE, PENDING_CHANGE };
+enum pending_kind {
+    PENDING_PUBLISH,
+    PENDING_SETTLE,
+    PENDING_OPERATION,
+    PENDING_CHANGE
+};
 
 struct pending {
     enum pending_kind kind;
@@ -36,6 +42,7 @@ struct pending {
     struct session *session;
     union {
         struct settle_reply *settle;
+        struct operation_reply *operation;
         struct change *change;
     };
 };

@@ -156,11 +156,14 @@ void sessions_free(struct worker *w)
         publish_forget_held(s);
     }
     session_place_settles(w, submission_written(w->submission));
+    session_place_operations(w, submission_written(w->submission));
     while (!pending_empty(&w->pending)) {
         struct pending p = *pending_first(&w->pending);
         w->pending.begin++;
         if (p.kind == PENDING_SETTLE) {
             session_settle_reply_done(w, p.settle);
+        } else if (p.kind == PENDING_OPERATION) {
+            session_operation_refuse(w, p.operation, NULL);
         }
     }
     for (struct session *s = w->sessions, *next; s != NULL; s = next) {

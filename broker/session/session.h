@@ -20,6 +20,7 @@
 struct session;
 struct worker;
 struct search_result;
+struct operation_done;
 
 struct change_done {
     uint64_t id;
@@ -58,6 +59,8 @@ struct door {
      * since is it. See look.h. */
     void (*looked)(struct session *session, uint64_t id,
                    const struct search_result *result);
+    void (*operated)(struct session *session,
+                     const struct operation_done *done);
     /* The session now runs on the worker that owns the group it asked for with
      * session_go_to_group(). */
     void (*arrived)(struct session *session, uint64_t id);

@@ -108,6 +108,7 @@ static void settle_ranges(struct session *s, struct group_fact *group,
         .topic = topic == NULL ? 0 : topic->id,
         .action = settle->action,
         .delay_us = settle->delay_ms * 1000,
+        .reason = settle->reason,
     };
 
     if (gather_ranges(w, settle) != STATUS_OK) {
@@ -132,10 +133,6 @@ static enum status check_settle(const struct session *s,
         return refuse(r, STATUS_FROZEN, "store_frozen",
                       "the store stopped after an I/O error; no outcome can be "
                       "made durable until the broker is restarted");
-    }
-    if (settle->action == SETTLE_REJECT) {
-        return refuse(r, STATUS_UNSUPPORTED, "action",
-                      "reject is not offered here yet");
     }
     if (settle->topic.len > NAME_LEN_MAX) {
         return refuse(r, STATUS_INVALID, "topic", "no such topic");

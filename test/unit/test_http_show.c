@@ -335,6 +335,10 @@ Test(http_show, metrics_are_in_prometheus_text)
     workers[0].published_messages = UINT64_C(9007199254740991);
     workers[1].published_messages = 1;
     workers[1].sessions = 4;
+    workers[0].tiers[1].in_flight_messages = 2;
+    workers[1].tiers[1].in_flight_messages = 3;
+    workers[1].tiers[2].transactions_ended = 6;
+    workers[1].books.dead = 7;
     metrics.journal.groups = 6;
     ask("GET /metrics", "");
     cr_assert_eq(session->code, 200);
@@ -347,8 +351,13 @@ Test(http_show, metrics_are_in_prometheus_text)
     cr_assert_not_null(strstr(body(), "\ngodwit_store_segments 3\n"));
     cr_assert_not_null(strstr(body(), "\ngodwit_recovery_seconds 1.5\n"));
     cr_assert_not_null(strstr(body(), "\ngodwit_start_time_seconds 1\n"));
-    /* Each family once: HELP, TYPE and its sample. */
-    for (at = body(); *at != '\0'; at = strchr(at, '\n') + 1) {
+    cr_assert_not_null(
+        strstr(body(), "\ngodwit_in_flight_messages{tier=\"direct\"} 5\n"));
+    cr_assert_not_null(
+        strstr(body(), "\ngodwit_transactions_ended_total{tier=\"file\"} 6\n"));
+    cr_assert_not_null(strstr(body(), "\ngodwit_messages{state=\"dead\"} 7\n"));
+    /* Each family once: HELP, TYPE and its samples. */
+    for (at = body(); *at != '\0';) {
         char name[128];
 
         cr_assert_eq(sscanf(at, "# HELP %127s", name), 1, "%.80s", at);
@@ -357,5 +366,8 @@ Test(http_show, metrics_are_in_prometheus_text)
         cr_assert_eq(strncmp(at + 7, name, strlen(name)), 0);
         at = strchr(at, '\n') + 1;
         cr_assert_eq(strncmp(at, name, strlen(name)), 0);
+        while (strncmp(at, name, strlen(name)) == 0) {
+            at = strchr(at, '\n') + 1;
+        }
     }
 }

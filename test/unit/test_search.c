@@ -129,7 +129,7 @@ static void change_topic(enum catalog_op op)
 static void set_up(void)
 {
     struct dispatch_config config = { .worker_count = 1,
-                                      .in_flight_bytes = 1 << 20,
+                                      .in_flight_bytes = { 1 << 20 },
                                       .now_us = 1,
                                       .metrics = &metrics };
     struct error err;

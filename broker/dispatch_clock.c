@@ -1,0 +1,115 @@
+/* What the times in a message mean here. They are of the wall clock, which may
+ * jump; what waits goes by the monotonic one. A message that is looked at is
+ * placed on it once: a jump after that moves nothing. For the moment at which a
+ * message was stored, the clock that showed it then is what counts, so the last
+ * jumps are remembered: it looks neither ten years old after one nor ten years
+ * ahead. */
+#include "broker/dispatch.h"
+
+#include "broker/delivery/digest.h"
+#include "broker/dispatch_inside.h"
+#include "proto/codec.h"
+
+#define JUMP_US INT64_C(1000000) /* less is the clock being set right */
+#define DAY_US  (INT64_C(24) * 3600 * 1000000)
+
+static int64_t offset_now(const struct dispatch *d)
+{
+    return d->offsets[d->offset_count - 1].us;
+}
+
+void dispatch_clock_set(struct dispatch *d, uint64_t now_us, uint64_t wall_us)
+{
+    int64_t offset = (int64_t)(wall_us - now_us);
+    int64_t moved = d->offset_count == 0 ? 0 : offset - offset_now(d);
+
+    if (d->offset_count > 0 && moved > -JUMP_US && moved < JUMP_US) {
+        return;
+    }
+    if (d->offset_count == CLOCK_JUMPS_MAX) {
+        memmove(d->offsets, d->offsets + 1,
+                (CLOCK_JUMPS_MAX - 1) * sizeof *d->offsets);
+        d->offset_count--;
+    }
+    d->offsets[d->offset_count++] = (struct clock_offset) { now_us, offset };
+}
+
+uint64_t dispatch_to_wall(const struct dispatch *d, uint64_t monotonic_us)
+{
+    return (uint64_t)((int64_t)monotonic_us + offset_now(d));
+}
+
+/* On the monotonic clock, so before its beginning when negative. By the newest
+ * offset under which it could have been stored while that was true. */
+static int64_t stored_at(const struct dispatch *d, uint64_t time_us)
+{
+    for (size_t i = d->offset_count; i > 1; i--) {
+        int64_t at = (int64_t)time_us - d->offsets[i - 1].us;
+
+        if (at >= (int64_t)d->offsets[i - 1].from_us
+            && at <= (int64_t)d->now_us + JUMP_US) {
+            return at;
+        }
+    }
+    return (int64_t)time_us - d->offsets[0].us;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t later(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Whatever the clocks did, nothing waits for longer than it asked to. */
+static void read_times(const struct dispatch *d, const struct record *record,
+                       const struct wire_message *m, uint64_t now_us,
+                       struct message_facts *out)
+{
+    int64_t now = (int64_t)now_us;
+    int64_t stored = stored_at(d, record->time_us);
+    int64_t due = stored;
+    int64_t ttl = (int64_t)m->ttl_ms * 1000;
+
+    if (m->delay_ms > 0) {
+        due += (int64_t)m->delay_ms * 1000;
+        due = earlier(due, now + (int64_t)m->delay_ms * 1000);
+    } else if (m->deliver_at_ms > 0) {
+        due = (int64_t)m->deliver_at_ms * 1000 - offset_now(d);
+        due = earlier(due, now + PUBLISH_DELAY_DAYS_MAX * DAY_US);
+    }
+    out->due_us = due > now ? (uint64_t)due : 0;
+    if (ttl > 0) {
+        int64_t over = later(stored, due) + ttl;
+
+        over = earlier(over, later(now, due) + ttl);
+        out->expires_us = (uint64_t)later(over, 1);
+    }
+}
+
+bool dispatch_facts(const struct dispatch *d, const struct group_run *run,
+                    const struct record *record, uint64_t now_us,
+                    struct message_facts *out)
+{
+    const struct group_fact *fact = run->fact;
+    struct wire_message m;
+    struct refusal refusal;
+
+    out->bytes = record->body.len;
+    /* It was looked at before it was stored: what does not read was stored by
+     * another version, and is given as it is. */
+    if (codec_message_check(record->body, &m, &refusal) != STATUS_OK) {
+        return false;
+    }
+    if ((record->flags & RECORD_TIMED) != 0) {
+        read_times(d, record, &m, now_us, out);
+    }
+    if (fact->options.mode == MODE_ORDERED && m.key.len > 0) {
+        out->key_hash = digest_key(m.key, d->config.seed);
+    }
+    out->filtered = fact->filter != NULL && !filter_match(fact->filter, &m);
+    return true;
+}

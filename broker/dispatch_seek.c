@@ -1,0 +1,48 @@
+/* A group begins anew on a topic. */
+#include "broker/dispatch.h"
+
+#include "broker/dispatch_inside.h"
+
+static uint64_t greater(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Below the floor there may be holes: what only older groups were owed. */
+static uint64_t first_to_have(const struct topic_state *state)
+{
+    return greater(state->first_seq, state->floor_seq);
+}
+
+enum status dispatch_seek(struct dispatch *d, const struct group_fact *group,
+                          const struct topic *topic, uint64_t seq,
+                          uint64_t *begins)
+{
+    struct group_run *run = dispatch_run(group);
+    const struct topic_state *state = topic->user;
+    struct lane_reader *lane = group_lane_user(run->group, topic->id);
+    uint64_t first;
+    enum status status;
+
+    if (state == NULL || lane == NULL) {
+        return STATUS_NOT_FOUND;
+    }
+    if (seq > state->last_seq + 1) {
+        return STATUS_INVALID;
+    }
+    first = greater(seq, first_to_have(state));
+    if (first > state->last_seq + 1) {
+        first = state->last_seq + 1;
+    }
+    status = group_seek(run->group, topic->id, first - 1);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    lane->sought = SEEK_UNTOLD;
+    lane->missing_seq = 0;
+    lane->absent_below = 0;
+    lane->absent_through = 0;
+    dispatch_touched(d, run);
+    *begins = first;
+    return STATUS_OK;
+}

@@ -1,0 +1,390 @@
+/* A dispatch over a real store, with one member of paper, for its tests. What
+ * the dispatch writes goes into the store when log_all() is called, as the
+ * journal would do it. */
+#ifndef GODWIT_TEST_LIB_DISPATCH_BED_H
+#define GODWIT_TEST_LIB_DISPATCH_BED_H
+
+#include "broker/dispatch.h"
+#include "broker/router/filter.h"
+#include "proto/codec.h"
+#include "test/storage/harness.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#define MAYBE __attribute__((unused)) static
+
+enum { TOPIC = 1, GROUP = 1, OUT_LEN = 4096 };
+
+static struct harness h;
+static struct ring *ring;
+static struct dispatch *d;
+static struct catalog *writer;
+static struct worker_metrics metrics;
+static struct submission *submission;
+static struct member *member;
+static char out[OUT_LEN]; /* what the member was given */
+static uint64_t now_us;
+static uint64_t wall_us;
+
+/* ---- a member of paper ---- */
+
+static void say(const char *format, ...) PRINTF_LIKE(1, 2);
+static void say(const char *format, ...)
+{
+    size_t len = strlen(out);
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(out + len, sizeof out - len, format, args);
+    va_end(args);
+}
+
+static void on_deliver(void *who, const char *topic,
+                       const struct wire_delivery *deliveries, size_t count)
+{
+    (void)who;
+    (void)topic;
+    for (size_t i = 0; i < count; i++) {
+        say("%lu ", (unsigned long)deliveries[i].seq);
+    }
+}
+
+static void on_gap(void *who, const char *topic, struct seq_range range)
+{
+    (void)who;
+    (void)topic;
+    say("gap%lu-%lu ", (unsigned long)range.first, (unsigned long)range.last);
+}
+
+static bool on_congested(void *who)
+{
+    (void)who;
+    return false;
+}
+
+static void on_notice(void *who, const char *topic, struct seq_range range,
+                      uint64_t ends_in_ms)
+{
+    (void)who;
+    (void)topic;
+    say("notice%lu-%lu:%lu ", (unsigned long)range.first,
+        (unsigned long)range.last, (unsigned long)ends_in_ms);
+}
+
+static void on_evicted(void *who, enum status why)
+{
+    (void)who;
+    (void)why;
+    member = NULL;
+}
+
+static bool is_of_app(const void *who, uint32_t app)
+{
+    (void)who;
+    return app == 0;
+}
+
+/* ---- the bed ---- */
+
+static uint64_t no_seq(void *arg, const struct topic *topic)
+{
+    (void)arg;
+    (void)topic;
+    return 0;
+}
+
+static void open_dispatch(void)
+{
+    const struct dispatch_config config = {
+        .store = h.store,
+        .commits = ring,
+        .worker_count = 1,
+        .in_flight_bytes = { 1 << 20 },
+        .now_us = now_us,
+        .wall_us = wall_us,
+        .out = { on_deliver, on_gap, on_congested, on_notice, on_evicted,
+                 is_of_app },
+        .metrics = &metrics,
+    };
+    struct error err;
+
+    cr_assert_eq(dispatch_new(&d, &config, &err), STATUS_OK, "%s", err.text);
+}
+
+MAYBE void set_up(void)
+{
+    now_us = 1000000;
+    wall_us = UINT64_C(1700000000000000);
+    harness_init(&h);
+    h.config.segment_len = 1 << 20;
+    cr_assert_eq(harness_open(&h), STATUS_OK, "%s", h.err.text);
+    writer = catalog_new();
+    ring = ring_new(sizeof(struct store_commit), 64, 1);
+    submission = submission_new(1 << 20);
+    cr_assert(writer != NULL && ring != NULL && submission != NULL);
+    open_dispatch();
+}
+
+static void close_dispatch(void)
+{
+    dispatch_free(d);
+    ring_free(ring);
+    member = NULL;
+}
+
+MAYBE void tear_down(void)
+{
+    close_dispatch();
+    submission_free(submission);
+    catalog_free(writer);
+    harness_fini(&h);
+}
+
+/* Durable and on the ring; the dispatch has not read it yet. */
+static void put_on_ring(bool merge)
+{
+    struct store_span span = { .at = h.buffer, .len = h.len };
+    struct store_commit *slot = ring_claim(ring);
+
+    cr_assert_eq(merge
+                     ? store_append_merge(h.store, &span, wall_us, slot, &h.err)
+                     : store_append(h.store, &span, 1, wall_us, slot, &h.err),
+                 STATUS_OK, "%s", h.err.text);
+    cr_assert_eq(span.taken, h.len);
+    cr_assert_eq(store_sync(h.store, &h.err), STATUS_OK);
+    cr_assert_eq(store_apply(h.store, slot), STATUS_OK);
+    h.len = 0;
+    ring_publish(ring);
+}
+
+MAYBE void read_ring(void)
+{
+    while (ring_available(ring, 0) > 0) {
+        dispatch_commit(d, ring_entry(ring, 0, 0));
+        ring_consumed(ring, 0, 1);
+    }
+}
+
+static void put_record(enum record_kind kind, struct bytes *body)
+{
+    const struct record record = {
+        .kind = kind, .body = slice_of(bytes_begin(body), bytes_len(body))
+    };
+    uint8_t *at = h.buffer + h.len;
+
+    memcpy(at + RECORD_HEADER_LEN, record.body.at, record.body.len);
+    record_finish(at, &record);
+    h.len += record_size(record.body.len);
+    bytes_fini(body);
+}
+
+MAYBE void trim(uint64_t first_seq, uint64_t floor_seq)
+{
+    const struct record_trim t = { TOPIC, first_seq, floor_seq };
+    struct bytes body = { 0 };
+
+    cr_assert_eq(record_trim_write(&body, &t), STATUS_OK);
+    put_record(RECORD_TRIM, &body);
+    put_on_ring(true);
+}
+
+MAYBE void change(struct catalog_request *request)
+{
+    const struct catalog_context context = { .random =
+                                                 (const uint8_t[64]) { 0 },
+                                             .last_seq = no_seq,
+                                             .floor_seq = no_seq };
+    struct bytes body = { 0 };
+    struct record_fact fact;
+    char secret[SECRET_LEN_MAX + 1];
+    struct refusal refusal;
+
+    cr_assert_eq(
+        catalog_decide(writer, request, &context, &body, secret, &refusal),
+        STATUS_OK, "%s", refusal.text);
+    cr_assert_eq(
+        fact_read(slice_of(bytes_begin(&body), bytes_len(&body)), &fact),
+        STATUS_OK);
+    cr_assert_eq(catalog_apply(writer, &fact), STATUS_OK);
+    put_record(RECORD_CATALOG, &body);
+    put_on_ring(false);
+    catalog_request_fini(request);
+}
+
+MAYBE void make_topic(void)
+{
+    struct catalog_request request = { .op = CATALOG_CREATE,
+                                       .class = CATALOG_TOPIC,
+                                       .name = "t" };
+
+    change(&request);
+}
+
+/* With these of its options. */
+MAYBE void make_group_with(struct group_options options, unsigned given)
+{
+    struct catalog_request request = { .op = CATALOG_CREATE,
+                                       .class = CATALOG_GROUP,
+                                       .name = "g",
+                                       .from = FROM_EARLIEST,
+                                       .options = options,
+                                       .given = given };
+    struct refusal refusal;
+
+    cr_assert_eq(patterns_add(&request.topics, slice_text("t"), &refusal),
+                 STATUS_OK);
+    change(&request);
+}
+
+MAYBE void make_group(void)
+{
+    make_group_with((struct group_options) { 0 }, 0);
+}
+
+MAYBE void change_group(struct group_options options, unsigned given)
+{
+    struct catalog_request request = { .op = CATALOG_UPDATE,
+                                       .class = CATALOG_GROUP,
+                                       .name = "g",
+                                       .options = options,
+                                       .given = given };
+
+    change(&request);
+    read_ring();
+}
+
+MAYBE void publish(unsigned count)
+{
+    char text[64];
+
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(text, sizeof text, "message number %u", i + 1);
+        add_message(&h, TOPIC, text);
+    }
+    put_on_ring(false);
+}
+
+static const struct group_fact *group(void)
+{
+    return catalog_group_by_id(dispatch_catalog(d), GROUP);
+}
+
+/* A member that takes all it can have. */
+MAYBE void join(void)
+{
+    read_ring();
+    cr_assert_eq(dispatch_join(d, group(), 7, 1000, 1 << 20, &h, &member),
+                 STATUS_OK);
+}
+
+/* What it is given in a turn. */
+MAYBE const char *pump(void)
+{
+    out[0] = '\0';
+    dispatch_pump(d, now_us);
+    return out;
+}
+
+/* One message, encoded, as a publish would store it. */
+MAYBE void publish_message(const struct wire_message *message)
+{
+    struct bytes body = { 0 };
+    bool timed = message->delay_ms > 0 || message->deliver_at_ms > 0
+                 || message->ttl_ms > 0;
+    struct record record = { .kind = RECORD_MESSAGE,
+                             .flags = timed ? RECORD_TIMED : 0,
+                             .topic = TOPIC,
+                             .app = 1 };
+
+    cr_assert_eq(codec_message_write(&body, message), STATUS_OK);
+    record.body = slice_of(bytes_begin(&body), bytes_len(&body));
+    memcpy(h.buffer + h.len + RECORD_HEADER_LEN, record.body.at,
+           record.body.len);
+    record_finish(h.buffer + h.len, &record);
+    h.len += record_size(record.body.len);
+    bytes_fini(&body);
+    put_on_ring(false);
+    read_ring();
+}
+
+MAYBE struct topic *topic(void)
+{
+    return catalog_topic_by_id(dispatch_catalog(d), TOPIC);
+}
+
+static void add_outcome(void *arg, const struct wire_settled_range *range)
+{
+    (void)arg;
+    say("%s%lu-%lu ", outcome_word(range->outcome), (unsigned long)range->first,
+        (unsigned long)range->last);
+}
+
+/* What the member is told. */
+MAYBE const char *settle(enum settle_action action, uint64_t first,
+                         uint64_t last, const char *reason)
+{
+    const struct settlement settlement = { .lease = 7,
+                                           .topic = TOPIC,
+                                           .action = action,
+                                           .range = { first, last },
+                                           .reason = slice_text(reason) };
+
+    out[0] = '\0';
+    cr_assert_eq(
+        dispatch_settle(d, group(), &settlement, now_us, add_outcome, NULL),
+        STATUS_OK);
+    return out;
+}
+
+/* What the dispatch has to tell the log is durable and was read. */
+MAYBE void log_all(void)
+{
+    uint8_t *at;
+    size_t len;
+
+    cr_assert(dispatch_log(d, submission, now_us, wall_us));
+    (void)submission_publish(submission);
+    len = submission_peek(submission, &at);
+    if (len == 0) {
+        return;
+    }
+    memcpy(h.buffer, at, len);
+    h.len = len;
+    submission_take(submission, len);
+    submission_settle(submission);
+    put_on_ring(false);
+    read_ring();
+    dispatch_durable(d, submission_durable(submission));
+    submission_release(submission, submission_durable(submission));
+}
+
+MAYBE void pass(uint64_t us)
+{
+    now_us += us;
+    wall_us += us;
+    out[0] = '\0';
+    dispatch_tick(d, now_us);
+}
+
+/* A new start on the same store. */
+MAYBE void open_again(void)
+{
+    close_dispatch();
+    harness_reopen(&h);
+    ring = ring_new(sizeof(struct store_commit), 64, 1);
+    now_us = 500000; /* another machine's uptime */
+    open_dispatch();
+}
+
+MAYBE struct lane_books books(void)
+{
+    struct lane_books b = { 0 };
+
+    cr_assert(dispatch_books(
+        group(), catalog_topic_by_id(dispatch_catalog(d), TOPIC), &b));
+    cr_assert(lane_books_balance(&b));
+    return b;
+}
+
+#endif

@@ -1,0 +1,458 @@
+/* links: godwit_server godwit_delivery godwit_storage godwit_proto */
+/* with: test/storage/harness.c test/lib/tmpdir.c */
+#include "test/lib/dispatch_bed.h"
+
+/* Dead letters, seeks and explanations: what the dispatch does with a group,
+ * what the log has of it, and what a start makes of that. */
+
+TestSuite(dispatch_dead, .init = set_up, .fini = tear_down, .timeout = 60);
+
+enum { ROOM = 64 };
+
+static const struct group_options two_attempts = { .attempts_max = 2 };
+
+/* The dead as "t:2 t:5", from the first on. */
+static const char *dead(void)
+{
+    struct dispatch_dead list[ROOM];
+    const struct topic *from = NULL;
+    uint64_t seq = 1;
+    size_t count = dispatch_dead(d, group(), &from, &seq, false, list, ROOM);
+
+    cr_assert(from == NULL);
+    out[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        say("%s:%lu ", list[i].topic->name, (unsigned long)list[i].seq);
+    }
+    return out;
+}
+
+static void start(unsigned count)
+{
+    make_topic();
+    make_group_with(two_attempts, OPTION_ATTEMPTS);
+    publish(count);
+    join();
+}
+
+/* All of 1..count die, each rejected with a reason. */
+static void kill_all(unsigned count)
+{
+    start(count);
+    pump();
+    settle(SETTLE_REJECT, 1, count, "no use");
+    log_all();
+}
+
+static struct redrive_state redriven(void)
+{
+    struct redrive_state state;
+
+    cr_assert(dispatch_redrive_state(group(), &state));
+    return state;
+}
+
+static void redrive(const struct redrive_order *order)
+{
+    cr_assert_eq(dispatch_redrive(d, group(), order, now_us), STATUS_OK);
+}
+
+static struct dispatch_explanation explained(uint64_t seq)
+{
+    struct dispatch_explanation e;
+
+    cr_assert_eq(dispatch_explain(d, group(), topic(), seq, now_us, &e),
+                 STATUS_OK);
+    return e;
+}
+
+static const char *gate_of(uint64_t seq)
+{
+    return gate_word(explained(seq).standing.gate);
+}
+
+/* ---- dying ---- */
+
+Test(dispatch_dead, rejected_ones_are_dead_and_listed)
+{
+    start(4);
+    cr_assert_str_eq(pump(), "1 2 3 4 ");
+    cr_assert_str_eq(settle(SETTLE_REJECT, 2, 3, "bad"), "accepted2-3 ");
+    cr_assert_str_eq(dead(), "t:2 t:3 ");
+    cr_assert_eq(books().dead, 2);
+    log_all();
+    cr_assert_eq(metrics.died_messages, 2);
+}
+
+Test(dispatch_dead, the_last_attempt_kills)
+{
+    start(1);
+    cr_assert_str_eq(pump(), "1 ");
+    settle(SETTLE_NACK, 1, 1, "first");
+    pass(10000000);
+    cr_assert_str_eq(pump(), "1 ");
+    settle(SETTLE_NACK, 1, 1, "second");
+    log_all();
+    cr_assert_str_eq(dead(), "t:1 ");
+    cr_assert_str_eq(pump(), "");
+}
+
+Test(dispatch_dead, a_start_knows_the_dead)
+{
+    kill_all(3);
+    open_again();
+    cr_assert_eq(books().dead, 3);
+    join();
+    cr_assert_str_eq(pump(), "");
+    cr_assert_str_eq(dead(), "t:1 t:2 t:3 ");
+}
+
+Test(dispatch_dead, a_list_goes_on_where_it_ended)
+{
+    struct dispatch_dead list[2];
+    const struct topic *from = NULL;
+    uint64_t seq = 1;
+
+    kill_all(5);
+    cr_assert_eq(dispatch_dead(d, group(), &from, &seq, false, list, 2), 2);
+    cr_assert(from == topic() && seq == 3);
+    cr_assert_eq(dispatch_dead(d, group(), &from, &seq, false, list, 2), 2);
+    cr_assert(from == topic() && seq == 5);
+    cr_assert_eq(dispatch_dead(d, group(), &from, &seq, true, list, 2), 1);
+    cr_assert(from == NULL);
+    cr_assert_eq(list[0].seq, 5);
+    cr_assert_str_eq(list[0].last.reason, "no use");
+    cr_assert_eq(list[0].last.cause, CAUSE_REJECT);
+}
+
+/* ---- history ---- */
+
+Test(dispatch_dead, failures_are_remembered_before_a_checkpoint_has_them)
+{
+    struct dispatch_explanation e;
+
+    start(1);
+    pump();
+    settle(SETTLE_NACK, 1, 1, "first");
+    log_all();
+    pass(10000000);
+    pump();
+    settle(SETTLE_NACK, 1, 1, "second");
+    log_all();
+    e = explained(1);
+    cr_assert_str_eq(gate_word(e.standing.gate), "dead");
+    cr_assert_eq(e.history_count, 2);
+    cr_assert_str_eq(e.history[0].reason, "first");
+    cr_assert_eq(e.history[0].attempt, 1);
+    cr_assert_not(e.history[0].dead);
+    cr_assert_str_eq(e.history[1].reason, "second");
+    cr_assert(e.history[1].dead);
+    cr_assert_eq(e.history[1].holder, 7);
+    cr_assert_eq(e.history[1].time_us, wall_us);
+}
+
+/* ---- redrive ---- */
+
+Test(dispatch_dead, redriven_ones_come_again)
+{
+    kill_all(3);
+    redrive(&(struct redrive_order) { .cap = 0 });
+    cr_assert_eq(redriven().redriven, 3);
+    cr_assert_not(redriven().running);
+    pass(20000);
+    cr_assert_str_eq(pump(), "1 2 3 ");
+    cr_assert_eq(books().dead, 0);
+    log_all();
+    cr_assert_eq(metrics.redriven_messages, 3);
+    cr_assert_str_eq(settle(SETTLE_ACK, 1, 3, ""), "accepted1-3 ");
+    log_all();
+    open_again();
+    cr_assert_eq(books().acked, 3);
+}
+
+Test(dispatch_dead, a_dry_run_changes_nothing)
+{
+    kill_all(3);
+    redrive(&(struct redrive_order) { .dry_run = true });
+    cr_assert_eq(redriven().matched, 3);
+    cr_assert_eq(redriven().redriven, 0);
+    cr_assert_eq(books().dead, 3);
+}
+
+Test(dispatch_dead, a_redrive_of_some_ranges_with_a_cap)
+{
+    struct redrive_order order = { .topic = NULL, .cap = 2 };
+
+    kill_all(8);
+    order.topic = topic();
+    cr_assert_eq(seqset_add(&order.ranges, 2, 3, NULL), STATUS_OK);
+    cr_assert_eq(seqset_add(&order.ranges, 6, 9, NULL), STATUS_OK);
+    redrive(&order);
+    cr_assert_eq(redriven().redriven, 2);
+    cr_assert_str_eq(dead(), "t:1 t:4 t:5 t:6 t:7 t:8 ");
+    order = (struct redrive_order) { .topic = topic() };
+    cr_assert_eq(seqset_add(&order.ranges, 6, 9, NULL), STATUS_OK);
+    redrive(&order);
+    cr_assert_str_eq(dead(), "t:1 t:4 t:5 ");
+}
+
+Test(dispatch_dead, a_rate_is_kept)
+{
+    kill_all(10);
+    redrive(&(struct redrive_order) { .rate = 4 });
+    cr_assert_eq(redriven().redriven, 1);
+    for (unsigned i = 0; i < 8; i++) {
+        pass(125000);
+    }
+    cr_assert_eq(redriven().redriven, 5);
+    cr_assert(redriven().running);
+    cr_assert_eq(dispatch_redrive(d, group(),
+                                  &(struct redrive_order) { .cap = 1 }, now_us),
+                 STATUS_BUSY);
+    dispatch_redrive_stop(d, group());
+    pass(10000000);
+    cr_assert_eq(redriven().redriven, 5);
+    cr_assert(redriven().stopped);
+}
+
+Test(dispatch_dead, a_redrive_by_cause)
+{
+    start(2);
+    pump();
+    settle(SETTLE_REJECT, 1, 1, "");
+    settle(SETTLE_NACK, 2, 2, "");
+    log_all();
+    pass(10000000);
+    pump();
+    settle(SETTLE_NACK, 2, 2, "");
+    log_all();
+    redrive(&(struct redrive_order) { .cause = CAUSE_NACK });
+    cr_assert_str_eq(dead(), "t:1 ");
+}
+
+Test(dispatch_dead, a_redrive_by_filter)
+{
+    struct refusal refusal;
+    struct redrive_order order = { .cap = 0 };
+
+    make_topic();
+    make_group_with(two_attempts, OPTION_ATTEMPTS);
+    publish_message(&(struct wire_message) { .tag = slice_text("a") });
+    publish_message(&(struct wire_message) { .tag = slice_text("b") });
+    publish_message(&(struct wire_message) { .tag = slice_text("a") });
+    join();
+    pump();
+    settle(SETTLE_REJECT, 1, 3, "");
+    cr_assert_eq(
+        filter_compile(&order.filter, slice_text("tag == \"a\""), &refusal),
+        STATUS_OK, "%s", refusal.text);
+    redrive(&order);
+    cr_assert_eq(redriven().matched, 2);
+    cr_assert_str_eq(dead(), "t:2 ");
+}
+
+Test(dispatch_dead, what_nobody_was_given_since_can_be_undone)
+{
+    uint64_t undone = 0;
+
+    kill_all(4);
+    cr_assert_eq(dispatch_redrive_undo(d, group(), &undone), STATUS_NOT_FOUND);
+    redrive(&(struct redrive_order) { .cap = 3 });
+    log_all();
+    cr_assert_eq(dispatch_redrive_undo(d, group(), &undone), STATUS_OK);
+    cr_assert_eq(undone, 3);
+    cr_assert_str_eq(dead(), "t:1 t:2 t:3 t:4 ");
+    log_all();
+    open_again();
+    cr_assert_eq(books().dead, 4);
+}
+
+Test(dispatch_dead, what_was_given_is_not_undone)
+{
+    uint64_t undone = 7;
+
+    kill_all(2);
+    redrive(&(struct redrive_order) { .cap = 0 });
+    pass(20000);
+    cr_assert_str_eq(pump(), "1 2 ");
+    cr_assert_eq(dispatch_redrive_undo(d, group(), &undone), STATUS_OK);
+    cr_assert_eq(undone, 0);
+    cr_assert_eq(books().in_flight, 2);
+}
+
+Test(dispatch_dead, discarded_ones_are_gone_for_good)
+{
+    uint64_t count = 0;
+
+    kill_all(4);
+    cr_assert_eq(dispatch_discard(d, group(), topic(),
+                                  (struct seq_range) { 2, 3 }, &count),
+                 STATUS_OK);
+    cr_assert_eq(count, 2);
+    cr_assert_str_eq(dead(), "t:1 t:4 ");
+    cr_assert_eq(books().deleted, 2);
+    log_all();
+    open_again();
+    cr_assert_eq(books().deleted, 2);
+    cr_assert_eq(books().dead, 2);
+}
+
+/* ---- seek ---- */
+
+static uint64_t sought(uint64_t seq)
+{
+    uint64_t begins = 0;
+
+    cr_assert_eq(dispatch_seek(d, group(), topic(), seq, &begins), STATUS_OK);
+    return begins;
+}
+
+Test(dispatch_dead, a_seek_back_gives_all_again)
+{
+    start(4);
+    cr_assert_str_eq(pump(), "1 2 3 4 ");
+    settle(SETTLE_ACK, 1, 4, "");
+    cr_assert_eq(sought(3), 3);
+    cr_assert_str_eq(pump(), "3 4 ");
+    log_all();
+    open_again();
+    join();
+    cr_assert_str_eq(pump(), "3 4 ");
+}
+
+Test(dispatch_dead, a_seek_to_the_very_beginning_survives_a_start)
+{
+    start(2);
+    pump();
+    settle(SETTLE_ACK, 1, 2, "");
+    log_all();
+    cr_assert_eq(sought(1), 1);
+    log_all();
+    open_again();
+    join();
+    cr_assert_str_eq(pump(), "1 2 ");
+}
+
+Test(dispatch_dead, a_seek_before_the_first_kept_begins_there)
+{
+    start(6);
+    trim(2, 4);
+    read_ring();
+    cr_assert_eq(sought(1), 4);
+    cr_assert_str_eq(pump(), "4 5 6 ");
+}
+
+Test(dispatch_dead, a_seek_to_the_end_and_beyond)
+{
+    uint64_t begins = 0;
+
+    start(3);
+    cr_assert_eq(sought(4), 4);
+    cr_assert_str_eq(pump(), "");
+    cr_assert_eq(dispatch_seek(d, group(), topic(), 5, &begins),
+                 STATUS_INVALID);
+    publish(1);
+    read_ring();
+    cr_assert_str_eq(pump(), "4 ");
+}
+
+Test(dispatch_dead, a_seek_leaves_the_dead_below_and_frees_those_above)
+{
+    kill_all(4);
+    cr_assert_eq(sought(3), 3);
+    cr_assert_str_eq(dead(), "t:1 t:2 ");
+    cr_assert_str_eq(pump(), "3 4 ");
+    log_all();
+    open_again();
+    cr_assert_eq(books().dead, 2);
+    join();
+    cr_assert_str_eq(pump(), "3 4 ");
+}
+
+/* The keeper heard of the seek too late: what it deleted is no damage. */
+Test(dispatch_dead, a_trim_that_meets_a_seek)
+{
+    make_topic();
+    add_ack(&h, GROUP + 7, TOPIC, 1, 4);
+    put_on_ring(false);
+    open_again();
+    make_group_with(two_attempts, OPTION_ATTEMPTS);
+    publish(2); /* 5 and 6: 1 to 4 are gone, as a trim leaves it */
+    join();
+    cr_assert_eq(sought(2), 2);
+    trim(1, 5);
+    read_ring();
+    cr_assert_str_eq(pump(), "5 6 ");
+    cr_assert_eq(books().gap, 0);
+}
+
+Test(dispatch_dead, what_is_missing_long_after_a_seek_is_lost)
+{
+    make_topic();
+    add_ack(&h, GROUP + 7, TOPIC, 1, 4);
+    put_on_ring(false);
+    open_again();
+    make_group_with(two_attempts, OPTION_ATTEMPTS);
+    publish(2);
+    join();
+    cr_assert_eq(sought(2), 2);
+    log_all();
+    trim(1, 5);
+    read_ring();
+    cr_assert_str_eq(pump(), "gap2-4 5 6 ");
+}
+
+/* ---- explain ---- */
+
+Test(dispatch_dead, each_gate_has_its_word)
+{
+    start(4);
+    cr_assert_str_eq(pump(), "1 2 3 4 ");
+    settle(SETTLE_ACK, 1, 1, "");
+    settle(SETTLE_NACK, 2, 2, "");
+    settle(SETTLE_REJECT, 3, 3, "");
+    cr_assert_str_eq(gate_of(1), "acked");
+    cr_assert_str_eq(gate_of(2), "backoff");
+    cr_assert_str_eq(gate_of(3), "dead");
+    cr_assert_str_eq(gate_of(4), "leased");
+    cr_assert_eq(explained(4).standing.holder, 7);
+    cr_assert_eq(explained(4).standing.until_us, wall_us + 30 * 1000000);
+    cr_assert_str_eq(gate_of(5), "not_durable");
+    trim(2, 2);
+    read_ring();
+    cr_assert_str_eq(gate_of(1), "deleted");
+}
+
+Test(dispatch_dead, nobody_is_there)
+{
+    make_topic();
+    make_group();
+    publish(1);
+    read_ring();
+    cr_assert_str_eq(gate_of(1), "no_subscriber");
+}
+
+Test(dispatch_dead, a_paused_group)
+{
+    struct standing standing;
+
+    make_topic();
+    make_group_with((struct group_options) { .paused = true }, OPTION_PAUSED);
+    publish(1);
+    join();
+    cr_assert_str_eq(pump(), "");
+    cr_assert_str_eq(gate_of(1), "paused");
+    cr_assert(dispatch_held_by(d, group(), now_us, &standing));
+    cr_assert_eq(standing.gate, GATE_PAUSED);
+    change_group((struct group_options) { .paused = false }, OPTION_PAUSED);
+    cr_assert_str_eq(pump(), "1 ");
+}
+
+Test(dispatch_dead, a_message_that_never_was)
+{
+    struct dispatch_explanation e;
+
+    start(1);
+    cr_assert_eq(dispatch_explain(d, group(), topic(), 0, now_us, &e),
+                 STATUS_NOT_FOUND);
+}
