@@ -138,21 +138,35 @@ static void count_rest(struct lane *lane)
     lane->count[LANE_READY] = lane->published - others;
 }
 
-static uint64_t count_dead_below(const struct lane *lane)
+/* The dead that a seek left behind, and those of them that were redriven. */
+static uint64_t count_not_settled_below(const struct lane *lane)
 {
-    struct seqset above = lane->dead; /* a view */
+    uint64_t count = 0;
+    uint64_t seq = 1;
 
-    while (above.begin < above.end
-           && above.ranges[above.begin].last <= lane->after) {
-        above.begin++;
+    while (seq <= lane->after) {
+        uint64_t next = seqset_next_absent(&lane->settled, seq);
+        if (next > lane->after) {
+            break;
+        }
+        seq = next;
+        while (seq <= lane->after && !seqset_has(&lane->settled, seq)) {
+            seq++;
+            count++;
+        }
     }
-    if (above.begin < above.end
-        && above.ranges[above.begin].first <= lane->after) {
-        const struct seq_range *range = &above.ranges[above.begin];
-        return seqset_count(&lane->dead) - seqset_count(&above) + lane->after
-               - range->first + 1;
+    return count;
+}
+
+/* What lies up to `after` is no longer, or never was, the lane's. */
+static enum status settle_below(struct lane *lane, bool sought)
+{
+    uint64_t last = smaller(lane->after, lane->first - 1);
+
+    if (!sought) {
+        return settle_through(&lane->settled, &lane->dead, lane->after);
     }
-    return seqset_count(&lane->dead) - seqset_count(&above);
+    return last == 0 ? STATUS_OK : seqset_add(&lane->settled, 1, last, NULL);
 }
 
 static enum status delete_below_first(struct lane *lane)
@@ -184,8 +198,8 @@ static enum status count_all(struct lane *lane, const struct lane_start *start)
     left -= count[LANE_DELETED];
     count[LANE_ACKED] = left;
     count[LANE_DEAD] = seqset_count(&lane->dead);
-    lane->published = lane->end - lane->after + count_dead_below(lane);
-    status = settle_through(&lane->settled, &lane->dead, lane->after);
+    status = settle_below(lane, start->sought);
+    lane->published = lane->end - lane->after + count_not_settled_below(lane);
     if (status == STATUS_OK) {
         status = delete_below_first(lane);
     }
