@@ -146,6 +146,9 @@ bool sim_run(struct sim *s, const struct sim_options *options)
         sim_close_group(s);
     }
     for (size_t i = 0; i < LANES_MAX; i++) {
+        for (size_t seq = 0; seq <= LANE_END_MAX; seq++) {
+            free(s->lanes[i].msgs[seq].owed);
+        }
         free(s->lanes[i].msgs);
     }
     free(s->log);

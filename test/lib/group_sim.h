@@ -31,7 +31,8 @@ enum {
     MEMBERS_MAX = 6,
     LEASES_KEPT = 12,
     KEYS = 6,
-    TEXT_LEN = 320
+    TEXT_LEN = 320,
+    OWED_MAX = 24
 };
 #define SECOND UINT64_C(1000000)
 #define HOUR   (3600 * SECOND)
@@ -96,6 +97,17 @@ struct written {
     uint64_t due;
 };
 
+/* A failure that the log must be told of. */
+struct owed {
+    enum failure_cause cause;
+    bool dead;
+    uint32_t attempts;
+    uint64_t holder;
+    uint64_t due_min;
+    uint64_t due_max;
+    char reason[24];
+};
+
 struct msg {
     /* as published */
     uint32_t bytes;
@@ -111,6 +123,7 @@ struct msg {
     uint64_t due_max;
     bool given;     /* delivered since it was last fresh */
     bool redriven;  /* and not delivered since */
+    bool has_key;   /* of an ordered group, until it is settled or dead */
     bool stray;     /* it is not in line with its key: it was open before the
                      * group was ordered, is not due yet, or was dead */
     bool revived;   /* a retry of before the restart that was not looked at */
@@ -121,12 +134,8 @@ struct msg {
     bool noticed;
     bool old_rules; /* they changed since its lease began */
 
-    /* the log must be told that it failed */
-    bool owed;
-    enum failure_cause cause;
-    bool owed_dead;
-    uint64_t owed_holder;
-    char reason[24];
+    struct owed *owed; /* failures that the log must be told of, in order */
+    size_t owed_count;
 
     struct written told; /* the group said so */
     struct written kept; /* and a restart would find it */
@@ -137,7 +146,10 @@ struct lane {
     uint64_t end;
     uint64_t after;      /* it began behind this one */
     uint64_t kept_after; /* as the log has it */
+    bool sought;         /* by a seek that the log has */
     uint64_t first;      /* below it all are deleted, settled or in flight */
+    bool in_turn;        /* restarted in order: what came back then, and what
+                          * is redriven, comes in its turn */
     uint64_t floor;      /* all up to it are settled */
     uint64_t count[STATES];
     struct msg *msgs; /* LANE_END_MAX + 1 */

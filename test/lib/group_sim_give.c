@@ -23,6 +23,7 @@ static bool is_held_back(struct sim *s)
 
     group_held_by(s->group, s->now, &held);
     sim_hear(s, held.gate, held.since_us, held.until_us);
+    sim_trace(s, "nothing comes: %s", gate_word(held.gate));
     s->broken += held.gate == GATE_BREAKER;
     if (held.gate == GATE_BREAKER) {
         EXPECT(s, held.until_us <= s->now + BREAKER_TRIAL_US + TICK,
@@ -170,13 +171,14 @@ static void check_share(struct sim *s, const struct msg *m)
 
     if (sim_total(s, FRESH) == 0 || open >= s->rules.in_flight_max) {
         s->again_run = 0;
-    } else if (m->state != FRESH) {
+    } else if (m->state != FRESH && m->given && !m->revived) {
         s->again_run++;
     } else if (s->again_run > 0) {
         s->again_run--;
     }
     EXPECT(s, s->again_run <= BREAKER_BURST + 2,
-           "redeliveries alone, and fresh messages wait");
+           "redeliveries alone, and %lu fresh messages wait, %lu of %zu open",
+           sim_total(s, FRESH), open, s->rules.in_flight_max);
 }
 
 /* ---- what became of it ---- */
@@ -199,11 +201,8 @@ static void on_delivered(struct sim *s, struct lane *lane, struct msg *m,
     m->noticed = false;
     m->old_rules = false;
     m->given = true;
-    if (s->rules.mode != MODE_ORDERED) {
-        m->stray = true; /* should the group be ordered from now on */
-    } else if (m->key != 0 && sim_before_it(s, lane, m) == NULL) {
-        m->stray = false;
-    }
+    m->has_key = m->has_key || (s->rules.mode == MODE_ORDERED && m->key != 0);
+    m->stray = !m->has_key; /* should the group be ordered from now on */
     sim_become(lane, m, IN_FLIGHT);
 }
 

@@ -23,6 +23,7 @@ static void write_seek(struct lane *lane, uint64_t after, bool kept)
         }
     }
     if (kept) {
+        lane->sought = true;
         lane->kept_after = after;
     }
 }
@@ -97,28 +98,25 @@ void sim_sync_log(struct sim *s, size_t count)
 
 /* ---- effects ---- */
 
-static void expect_owed(struct sim *s, const struct lane *lane,
-                        const struct failure *f)
+static void expect_owed(struct sim *s, const struct failure *f,
+                        const struct owed *owed)
 {
-    const struct msg *m;
-
-    EXPECT(s, f->seq >= 1 && f->seq <= lane->end,
-           "a failure of no message: topic %u seq %lu", lane->topic, f->seq);
-    if (s->failed) {
-        return;
-    }
-    m = &lane->msgs[f->seq];
-    EXPECT(s, m->owed, "topic %u: a failure of seq %lu that was none",
-           lane->topic, f->seq);
-    EXPECT(s, f->dead == m->owed_dead, "seq %lu: dead %d after %u attempts",
+    EXPECT(s, f->dead == owed->dead, "seq %lu: dead %d after %u attempts",
            f->seq, (int)f->dead, f->attempts);
-    EXPECT(s, f->cause == (uint8_t)m->cause, "seq %lu: cause %d, not %d",
-           f->seq, (int)f->cause, (int)m->cause);
-    EXPECT(s, f->holder == m->owed_holder, "seq %lu: holder %lu, not %lu",
-           f->seq, f->holder, m->owed_holder);
-    EXPECT(s, slice_equal(f->reason, slice_text(m->reason)),
+    EXPECT(s, f->attempts == owed->attempts, "seq %lu: attempts %u, not %u",
+           f->seq, f->attempts, owed->attempts);
+    EXPECT(s, f->cause == (uint8_t)owed->cause, "seq %lu: cause %d, not %d",
+           f->seq, (int)f->cause, (int)owed->cause);
+    EXPECT(s, f->holder == owed->holder, "seq %lu: holder %lu, not %lu", f->seq,
+           f->holder, owed->holder);
+    EXPECT(s, slice_equal(f->reason, slice_text(owed->reason)),
            "seq %lu: the reason '%.*s', not '%s'", f->seq, (int)f->reason.len,
-           (const char *)f->reason.at, m->reason);
+           (const char *)f->reason.at, owed->reason);
+    EXPECT(s,
+           f->dead
+               || (f->due_us >= owed->due_min && f->due_us <= owed->due_max),
+           "seq %lu: due %lu, not in %lu..%lu", f->seq, f->due_us,
+           owed->due_min, owed->due_max);
 }
 
 static void take_failure(struct sim *s, struct lane *lane,
@@ -126,22 +124,17 @@ static void take_failure(struct sim *s, struct lane *lane,
 {
     struct msg *m = &lane->msgs[f->seq];
 
-    expect_owed(s, lane, f);
+    EXPECT(s, f->seq >= 1 && f->seq <= lane->end && m->owed_count > 0,
+           "topic %u: a failure of seq %lu that was none", lane->topic, f->seq);
     if (s->failed) {
         return;
     }
-    m->owed = false;
-    EXPECT(
-        s,
-        f->attempts
-            == (m->state == IN_FLIGHT || m->state == WAITING || m->state == DEAD
-                    ? m->attempts
-                    : f->attempts),
-        "seq %lu: attempts %u, not %u", f->seq, f->attempts, m->attempts);
-    if (!f->dead && m->state == WAITING) {
-        EXPECT(s, f->due_us >= m->due_min && f->due_us <= m->due_max,
-               "seq %lu: due %lu, not in %lu..%lu", f->seq, f->due_us,
-               m->due_min, m->due_max);
+    sim_hear(s, f->seq, f->due_us, f->attempts);
+    expect_owed(s, f, &m->owed[0]);
+    m->owed_count--;
+    memmove(m->owed, m->owed + 1, m->owed_count * sizeof *m->owed);
+    if (m->owed_count == 0 && m->state == WAITING && !m->redriven
+        && m->attempts == f->attempts && m->due_max != 0) {
         m->due_min = f->due_us;
         m->due_max = f->due_us;
     }
@@ -307,7 +300,8 @@ static void revive(struct sim *s, struct lane *lane, struct msg *m)
     struct written w = m->kept;
 
     m->told = w;
-    m->owed = false;
+    m->owed_count = 0;
+    m->has_key = false;
     m->given = false;
     m->redriven = false;
     m->stray = false;
@@ -325,7 +319,7 @@ static void revive(struct sim *s, struct lane *lane, struct msg *m)
     } else if (w.state == FRESH && w.attempts > 0) {
         m->state = WAITING;
         m->given = true;
-        m->revived = s->rules.mode == MODE_ORDERED;
+        m->revived = lane->in_turn;
     }
     m->counted = seq > lane->kept_after || m->state == DEAD
                  || m->state == WAITING || m->state == FRESH;
@@ -398,6 +392,7 @@ static void restart_lane(struct sim *s, struct lane *lane)
     struct lane_start start = { .topic = lane->topic,
                                 .end = lane->end,
                                 .after = lane->kept_after,
+                                .sought = lane->sought,
                                 .first_seq = lane->first,
                                 .settled = &f.settled,
                                 .gaps = &f.gaps,
@@ -407,6 +402,7 @@ static void restart_lane(struct sim *s, struct lane *lane)
                                 .user = lane };
 
     lane->after = lane->kept_after;
+    lane->in_turn = s->rules.mode == MODE_ORDERED;
     if (lane->first > 1 && sim_plant(s, PLANT_FORGOTTEN_TRIM, 1)) {
         start.first_seq = 0;
     }
@@ -437,6 +433,7 @@ void sim_restart(struct sim *s)
     sim_close_group(s);
     sim_open_group(s);
     s->ticked = s->now - 1;
+    s->again_run = 0;
     for (size_t i = 0; i < LANES_MAX; i++) {
         if (s->lanes[i].topic != 0) {
             restart_lane(s, &s->lanes[i]);

@@ -142,8 +142,9 @@ void sim_become(struct lane *lane, struct msg *m, enum state state)
     if (state != WAITING) {
         m->redriven = false;
     }
-    if (state == FRESH || sim_is_settled(m)) {
+    if (state == FRESH || state == DEAD || sim_is_settled(m)) {
         m->stray = false;
+        m->has_key = false;
     }
     raise_floor(lane);
 }
@@ -166,6 +167,7 @@ void sim_publish_one(struct sim *s, struct lane *lane)
 {
     struct msg *m = &lane->msgs[++lane->end];
 
+    free(m->owed);
     *m = (struct msg) { .bytes = (uint32_t)sim_rnd(s, 400), .counted = true };
     if (!sim_chance(s, 3)) {
         m->key = 1 + (uint32_t)sim_rnd(s, KEYS);
@@ -229,12 +231,15 @@ static bool is_open(const struct msg *m)
     return !sim_is_settled(m) && m->state != DEAD;
 }
 
-/* Nobody overtakes a message of the same key that is not settled, and while one
- * is held no other is, whichever comes first. */
+/* While one is held or waits for another attempt no other is, whichever comes
+ * first; and nobody overtakes one of the same key that is not settled. */
 static bool goes_before(const struct msg *other, const struct msg *m)
 {
-    return other->key == m->key && other != m
-           && (other->state == IN_FLIGHT || (other < m && is_open(other)));
+    if (other->key != m->key || other == m) {
+        return false;
+    }
+    return other->state == IN_FLIGHT || other->has_key
+           || (!m->has_key && other < m && is_open(other));
 }
 
 const struct msg *sim_before_it(const struct sim *s, const struct lane *lane,
@@ -362,28 +367,56 @@ static uint64_t backoff(const struct sim *s, uint32_t failures)
     return us < most ? us : most;
 }
 
-static void wait_for(struct sim *s, struct msg *m, const struct fault *fault)
+static void wait_for(struct sim *s, struct owed *owed,
+                     const struct fault *fault)
 {
-    uint64_t us = backoff(s, m->attempts);
+    uint64_t us = backoff(s, owed->attempts);
 
-    m->due_min = s->now + us - us / 5;
-    m->due_max = s->now + us + us / 5 + 1;
+    owed->due_min = s->now + us - us / 5;
+    owed->due_max = s->now + us + us / 5 + 1;
     if (fault->delay > 0) {
-        m->due_min = s->now + fault->delay;
-        m->due_max = m->due_min;
+        owed->due_min = s->now + fault->delay;
+        owed->due_max = owed->due_min;
     }
     if (fault->at_once || fault->maybe) {
-        m->due_min = 0;
+        owed->due_min = 0;
     }
     if (fault->at_once) {
-        m->due_max = 0;
+        owed->due_max = 0;
     }
+}
+
+/* The log has to be told. */
+static struct owed *owe(struct sim *s, struct msg *m, const struct fault *fault)
+{
+    uint32_t most = s->rules.attempts_max;
+    struct owed *owed;
+
+    if (m->owed == NULL) {
+        m->owed = calloc(OWED_MAX, sizeof *m->owed);
+        CHECK(m->owed != NULL);
+    }
+    CHECK(m->owed_count < OWED_MAX);
+    owed = &m->owed[m->owed_count++];
+    *owed = (struct owed) { .cause = fault->cause,
+                            .attempts = m->attempts,
+                            .holder = m->lease };
+    owed->dead = fault->fatal || (most > 0 && m->attempts >= most);
+    (void)snprintf(owed->reason, sizeof owed->reason, "%s",
+                   fault->why == NULL ? "" : fault->why);
+    if (!owed->dead) {
+        wait_for(s, owed, fault);
+    }
+    if (m->owed_count + 2 > OWED_MAX) {
+        s->deaf = false;
+    }
+    return owed;
 }
 
 void sim_fail_attempt(struct sim *s, struct lane *lane, struct msg *m,
                       const struct fault *fault)
 {
-    uint32_t most = s->rules.attempts_max;
+    const struct owed *owed;
 
     if (sim_is_lost(lane, m)) {
         sim_become(lane, m, DELETED);
@@ -391,18 +424,13 @@ void sim_fail_attempt(struct sim *s, struct lane *lane, struct msg *m,
     }
     m->attempts++;
     m->ends += fault->cause == CAUSE_LEASE || fault->cause == CAUSE_GONE;
-    m->owed = true;
-    m->cause = fault->cause;
-    m->owed_holder = m->lease;
-    (void)snprintf(m->reason, sizeof m->reason, "%s",
-                   fault->why == NULL ? "" : fault->why);
-    m->owed_dead = fault->fatal || (most > 0 && m->attempts >= most);
-    if (m->owed_dead) {
-        m->stray = false;
+    owed = owe(s, m, fault);
+    if (owed->dead) {
         s->died++;
         sim_become(lane, m, DEAD);
         return;
     }
-    wait_for(s, m, fault);
+    m->due_min = owed->due_min;
+    m->due_max = owed->due_max;
     sim_become(lane, m, WAITING);
 }

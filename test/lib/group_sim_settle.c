@@ -119,6 +119,8 @@ static void on_outcome(void *arg, const struct wire_settled_range *range)
     uint64_t end = g->lane == NULL ? 0 : g->lane->end;
 
     sim_hear(s, range->first, range->last, range->outcome + range->holder);
+    sim_trace(s, "  %lu..%lu: %s, holder %lu", range->first, range->last,
+              outcome_word(range->outcome), range->holder);
     EXPECT(s, range->first == g->next && range->last >= range->first,
            "outcome from %lu, not %lu", range->first, g->next);
     EXPECT(s,

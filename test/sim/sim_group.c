@@ -5,10 +5,10 @@
 /* with: test/lib/group_sim_steps.c test/lib/tmpdir.c */
 /* Groups against a model of them, by seed; see test/lib/group_sim.h.
  *
- *   sim_group                       the short form: some seeds, every plant,
- * tiers sim_group --long                more of each sim_group --seed N
- * [--steps N] [--tiers WORD] [--plant WORD] [--trace] one run; with --trace it
- * says each step
+ *   sim_group            the short form: some seeds, every plant, tiers
+ *   sim_group --long     more of each
+ *   sim_group --seed N   one run; also --steps N, --tiers WORD, --plant WORD
+ *             --trace    and what happens in each step
  *
  * A run that fails prints the command that makes it again. */
 #include "test/lib/group_sim.h"
