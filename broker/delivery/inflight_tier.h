@@ -90,7 +90,8 @@ static inline uint32_t tier_link(const struct inflight_tier *tier,
 static inline bool tier_has(const struct inflight_tier *tier,
                             const struct entry *entry)
 {
-    return entry >= tier->entries && entry < tier->entries + tier->touched;
+    return (uintptr_t)entry - (uintptr_t)tier->entries
+           < tier->touched * sizeof *entry;
 }
 
 #endif

@@ -9,6 +9,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,6 +183,34 @@ Test(inflight_limits, a_budget_for_less_than_one_is_none)
     }
     cr_assert(begin(4) == STATUS_AGAIN);
     check_found(1, 3);
+}
+
+Test(inflight_limits, ten_thousand_idle_groups_cost_two_megabytes)
+{
+    enum { IDLE = 10000 };
+    static struct inflight_group *idle[IDLE];
+    size_t before = mallinfo2().uordblks;
+    size_t after;
+
+    open_table(4 * MIB, 4 * MIB, 0);
+    for (uint32_t i = 0; i < IDLE; i++) {
+        struct transaction t = { .group = GROUP + 1 + i,
+                                 .topic = 1,
+                                 .seq = 1,
+                                 .due_us = START + SECOND,
+                                 .state = TRANSACTION_DELAYED };
+        idle[i] = inflight_group_new(table, t.group);
+        cr_assert(idle[i] != NULL);
+        cr_assert(inflight_begin(idle[i], &t, NULL, now_us) == STATUS_OK);
+    }
+    for (uint32_t i = 0; i < IDLE; i++) { /* idle again */
+        inflight_end(idle[i], inflight_find(idle[i], 1, 1), NULL, now_us);
+    }
+    after = mallinfo2().uordblks;
+    cr_assert(after - before < IDLE * 200 + 512 * KIB, "%zu", after - before);
+    for (uint32_t i = 0; i < IDLE; i++) {
+        inflight_group_free(idle[i]);
+    }
 }
 
 /* ---- who lies where ---- */
