@@ -481,8 +481,7 @@ static enum take deliver(const struct taking *k)
 static enum take take_turn(const struct taking *k)
 {
     /* Of before a start, and its delay is not over. */
-    if (k->source == SOURCE_CURSOR && k->t != NULL
-        && k->t->due_us > k->group->now_us) {
+    if (k->t != NULL && k->t->due_us > k->group->now_us) {
         return wait_until(k, k->t->due_us);
     }
     return deliver(k);

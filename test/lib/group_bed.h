@@ -1,5 +1,6 @@
 /* A group with one lane, topic 1, and time in our hands: for the tests of
- * groups. Every step through it counts the books twice. */
+ * groups. Every step through it counts the books twice. A test with facts of
+ * its own about messages defines OWN_FACTS and facts_of(). */
 #ifndef GODWIT_TEST_LIB_GROUP_BED_H
 #define GODWIT_TEST_LIB_GROUP_BED_H
 
@@ -169,6 +170,19 @@ static inline struct standing standing_of(uint64_t seq)
     struct standing out;
     group_explain(group, TOPIC, seq, 0, now, &out);
     return out;
+}
+
+static inline struct lane_books books(void)
+{
+    struct lane_books b;
+    cr_assert(group_books(group, TOPIC, &b));
+    return b;
+}
+
+static inline void expect_gate(uint64_t seq, enum gate gate)
+{
+    cr_assert_eq(standing_of(seq).gate, gate, "seq %lu: %s, not %s", seq,
+                 gate_word(standing_of(seq).gate), gate_word(gate));
 }
 
 /* When the delay of what failed is over. */
