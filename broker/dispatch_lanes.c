@@ -424,6 +424,7 @@ static void load_lane(void *arg, const struct store_lane *stored)
         .expired = stored->expired,
         .filtered = stored->filtered,
         .discarded = stored->discarded,
+        .sought = stored->sought,
         .dead = stored->dead,
         .retry_count = stored->retry_count,
     };
