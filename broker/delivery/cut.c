@@ -196,10 +196,14 @@ enum status group_seek(struct group *group, uint32_t topic, uint64_t after)
     if (status != STATUS_OK) {
         return status;
     }
+    status = untold_seek(&lane->untold, after);
+    if (status != STATUS_OK) {
+        seqset_fini(&plan.settled);
+        seqset_fini(&plan.dead);
+        return status;
+    }
     group_end_all(group, lane);
-    group_forget_untold(group, lane);
     lane_begin_anew(lane, &plan);
-    untold_seek(&lane->untold, after);
     group_mark_effects(group, lane);
     group_mark_fresh(group, lane);
     return STATUS_OK;

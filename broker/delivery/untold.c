@@ -6,6 +6,8 @@
 enum { FAILURE_CAPACITY_MIN = 16 };
 
 struct batch {
+    bool seek; /* before the rest of it */
+    uint64_t seek_after;
     struct seqset sets[EFFECT_SETS];
     struct failure *failures; /* begin..count are still to tell */
     size_t failure_begin;
@@ -44,13 +46,6 @@ void untold_fini(struct untold *untold)
     *untold = (struct untold) { 0 };
 }
 
-void untold_seek(struct untold *untold, uint64_t after)
-{
-    untold_fini(untold);
-    untold->seek = true;
-    untold->seek_after = after;
-}
-
 /* ---- more to tell ---- */
 
 static struct batch *begin_batch(struct untold *untold)
@@ -72,6 +67,31 @@ static struct batch *begin_batch(struct untold *untold)
 static struct batch *current(struct untold *untold)
 {
     return untold->last != NULL ? untold->last : begin_batch(untold);
+}
+
+static bool batch_is_empty(const struct batch *batch)
+{
+    for (size_t i = 0; i < EFFECT_SETS; i++) {
+        if (seqset_range_count(&batch->sets[i]) > 0) {
+            return false;
+        }
+    }
+    return !batch->seek && batch->failure_count == batch->failure_begin;
+}
+
+enum status untold_seek(struct untold *untold, uint64_t after)
+{
+    struct batch *batch = untold->last;
+
+    if (batch == NULL || !batch_is_empty(batch)) {
+        batch = begin_batch(untold);
+    }
+    if (batch == NULL) {
+        return STATUS_NOMEM;
+    }
+    batch->seek = true;
+    batch->seek_after = after;
+    return STATUS_OK;
 }
 
 enum status untold_add(struct untold *untold, enum effect_set set,
@@ -150,22 +170,10 @@ void untold_note(struct untold *untold, const struct failure *failure)
 
 /* ---- telling ---- */
 
-static bool batch_is_empty(const struct batch *batch)
-{
-    for (size_t i = 0; i < EFFECT_SETS; i++) {
-        if (seqset_range_count(&batch->sets[i]) > 0) {
-            return false;
-        }
-    }
-    return batch->failure_count == batch->failure_begin;
-}
-
 bool untold_is_empty(const struct untold *untold)
 {
-    return !untold->seek
-           && (untold->first == NULL
-               || (untold->first->next == NULL
-                   && batch_is_empty(untold->first)));
+    return untold->first == NULL
+           || (untold->first->next == NULL && batch_is_empty(untold->first));
 }
 
 /* True: that is all of it. */
@@ -223,10 +231,14 @@ static void view_batch(const struct batch *batch, struct untold_part *out)
 
 void untold_first(const struct untold *untold, struct untold_part *out)
 {
-    *out = (struct untold_part) { .effects.seek = untold->seek,
-                                  .effects.seek_after = untold->seek_after };
-    if (!untold->seek && untold->first != NULL) {
-        view_batch(untold->first, out);
+    const struct batch *batch = untold->first;
+
+    *out = (struct untold_part) { 0 };
+    if (batch != NULL && batch->seek) {
+        out->effects.seek = true;
+        out->effects.seek_after = batch->seek_after;
+    } else if (batch != NULL) {
+        view_batch(batch, out);
     }
     for (size_t i = 0; i < EFFECT_SETS; i++) {
         out->effects.sets[i] = &out->sets[i];
@@ -245,11 +257,8 @@ void untold_told(struct untold *untold, const struct untold_part *part)
     struct batch *batch = untold->first;
     size_t count = part->effects.failure_count;
 
-    if (untold->seek) {
-        untold->seek = false;
-        return;
-    }
     CHECK(batch != NULL);
+    batch->seek = false;
     for (size_t i = 0; i < EFFECT_SETS; i++) {
         drop_told(&batch->sets[i], &part->sets[i]);
     }

@@ -10,8 +10,6 @@ struct batch;
 
 /* Zero-initialised is empty. */
 struct untold {
-    bool seek; /* before all batches */
-    uint64_t seek_after;
     struct batch *first; /* kept when it is empty: the usual one */
     struct batch *last;
     size_t failure_count;
@@ -19,8 +17,9 @@ struct untold {
 };
 
 void untold_fini(struct untold *untold);
-/* All of it is forgotten, and the lane begins anew. */
-void untold_seek(struct untold *untold, uint64_t after);
+/* The lane begins anew, behind all that is untold: of that the log has to know
+ * who died. STATUS_NOMEM: nothing changed. */
+MUST_CHECK enum status untold_seek(struct untold *untold, uint64_t after);
 
 /* STATUS_NOMEM: nothing changed. */
 MUST_CHECK enum status untold_add(struct untold *untold, enum effect_set set,

@@ -150,13 +150,17 @@ Test(untold, a_redrive_is_told_after_a_burial_and_before_the_next)
     cr_assert(untold_is_empty(&untold));
 }
 
-Test(untold, a_seek_is_told_alone_and_instead_of_all_before)
+Test(untold, a_seek_is_told_alone_and_behind_all_before)
 {
     fail(1, "gone");
     add(EFFECT_ACKED, 2, 3);
-    untold_seek(&untold, 7);
-    cr_assert_eq(untold.failure_count + untold.reason_bytes, 0);
+    cr_assert(untold_seek(&untold, 7) == STATUS_OK);
     add(EFFECT_ACKED, 8, 8);
+    next_part();
+    cr_assert_not(part.effects.seek);
+    cr_assert_eq(part.effects.failure_count, 1);
+    cr_assert_eq(count_of(EFFECT_ACKED), 2);
+    told();
     next_part();
     cr_assert(part.effects.seek);
     cr_assert_eq(part.effects.seek_after, 7);
