@@ -146,11 +146,12 @@ struct lane {
     uint64_t end;
     uint64_t after;      /* it began behind this one */
     uint64_t kept_after; /* as the log has it */
-    bool sought;         /* by a seek that the log has */
-    uint64_t first;      /* below it all are deleted, settled or in flight */
-    bool in_turn;        /* restarted in order: what came back then, and what
-                          * is redriven, comes in its turn */
-    uint64_t floor;      /* all up to it are settled */
+    size_t untold_seeks;
+    bool sought;    /* by a seek that the log has */
+    uint64_t first; /* below it all are deleted, settled or in flight */
+    bool in_turn;   /* restarted in order: what came back then, and what
+                     * is redriven, comes in its turn */
+    uint64_t floor; /* all up to it are settled */
     uint64_t count[STATES];
     struct msg *msgs; /* LANE_END_MAX + 1 */
 };
@@ -196,6 +197,7 @@ struct sim {
     uint64_t now;
     uint64_t ticked; /* all that was due then is done */
     struct group_rules rules;
+    uint64_t lease_least; /* of all rules so far */
     struct inflight *inflight;
     struct group *group;
     bool roomy; /* the table has places for everything */

@@ -239,7 +239,9 @@ static void check_group_standing(struct sim *s)
         EXPECT(s, w.gate == GATE_NO_SUBSCRIBER, "a lonely group is %s",
                gate_word(w.gate));
     } else if (!sim_any_able(s)) {
-        EXPECT(s, w.gate == GATE_NO_CREDIT || w.gate == GATE_QUOTA,
+        EXPECT(s,
+               w.gate == GATE_NO_CREDIT || w.gate == GATE_QUOTA
+                   || w.gate == GATE_BREAKER,
                "a group of the unable is %s", gate_word(w.gate));
     } else {
         EXPECT(s,

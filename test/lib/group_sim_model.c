@@ -288,7 +288,9 @@ static struct holding held_by(const struct sim *s, uint64_t lease)
     for (size_t i = 0; i < LANES_MAX; i++) {
         const struct lane *lane = &s->lanes[i];
         for (uint64_t seq = lane->floor + 1;
-             lane->count[IN_FLIGHT] > 0 && seq <= lane->end; seq++) {
+             lane->topic != 0 && lane->count[IN_FLIGHT] > 0
+             && seq <= lane->end;
+             seq++) {
             const struct msg *m = &lane->msgs[seq];
             if (m->state == IN_FLIGHT && m->lease == lease) {
                 h.count++;

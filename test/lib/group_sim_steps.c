@@ -237,6 +237,9 @@ static void some_rules(struct sim *s)
         r->mode = modes[sim_rnd(s, COUNT_OF(modes))];
     }
     r->lease_us = 100000 + sim_rnd(s, 30 * SECOND);
+    if (s->lease_least == 0 || r->lease_us < s->lease_least) {
+        s->lease_least = r->lease_us;
+    }
     r->attempts_max = sim_chance(s, 3) ? 0 : 1 + (uint32_t)sim_rnd(s, 6);
     r->backoff_count = sim_chance(s, 2) ? 0 : 1 + sim_rnd(s, BACKOFF_COUNT_MAX);
     for (size_t i = 0; i < r->backoff_count; i++) {
@@ -286,7 +289,6 @@ static void forget(struct lane *lane, uint64_t after)
     for (uint64_t seq = 1; seq <= lane->end; seq++) {
         struct msg *m = &lane->msgs[seq];
         bool dead_below = seq <= after && m->state == DEAD;
-        m->owed_count = dead_below ? m->owed_count : 0;
         if (dead_below) {
             m->counted = true;
             continue;
@@ -331,6 +333,7 @@ void sim_do_seek(struct sim *s)
     EXPECT(s, group_seek(s->group, lane->topic, after + off) == STATUS_OK,
            "seek");
     s->seeks++;
+    lane->untold_seeks++;
     forget(lane, after);
 }
 
