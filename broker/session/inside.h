@@ -78,8 +78,8 @@ void session_pending_done(struct session *session); /* may free the session */
 void session_deliver(void *member, const char *topic,
                      const struct wire_delivery *deliveries, size_t count);
 void session_gap(void *member, const char *topic, struct seq_range range);
-void session_notice(void *member, const char *topic, uint64_t seq,
-                    uint64_t ends_in_us);
+void session_notice(void *member, const char *topic, struct seq_range range,
+                    uint64_t ends_in_ms);
 bool session_congested(void *member);
 void session_evicted(void *member, enum status why);
 bool session_is_of_app(const void *member, uint32_t app);

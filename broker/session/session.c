@@ -648,13 +648,11 @@ void session_gap(void *member, const char *topic, struct seq_range range)
     s->door->gap(s, topic, range);
 }
 
-void session_notice(void *member, const char *topic, uint64_t seq,
-                    uint64_t ends_in_us)
+void session_notice(void *member, const char *topic, struct seq_range range,
+                    uint64_t ends_in_ms)
 {
     struct session *s = member;
-    const struct wire_notice notice = { slice_text(topic),
-                                        { seq, seq },
-                                        ends_in_us / 1000 };
+    const struct wire_notice notice = { slice_text(topic), range, ends_in_ms };
 
     if (s->door->notice != NULL) {
         s->door->notice(s, &notice);
