@@ -159,7 +159,9 @@ static bool take_back(struct group *group, struct lane *lane,
         return false;
     }
     group_disarm_lease(group, t);
-    inflight_change(group->inflight, t, &next, NULL, NULL, group->now_us);
+    inflight_change(group->inflight, t, &next,
+                    inflight_list_of(group->inflight, t->holder), NULL,
+                    group->now_us);
     lane_move(lane, LANE_IN_FLIGHT, LANE_READY, 1);
     group_push_ready(group, lane, &next);
     return true;

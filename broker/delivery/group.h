@@ -283,7 +283,7 @@ enum effect_set {
 };
 enum { EFFECT_SETS = EFFECT_DISCARDED + 1 };
 
-/* Write them in this order: `seek` alone first (nothing else with it), then
+/* Write them in this order: `seek` alone (nothing else with it), then
  * redriven, failures, buried, then the sets that settle. */
 struct effects {
     uint32_t topic;

@@ -608,6 +608,12 @@ const struct transaction *inflight_first(const struct inflight_group *part,
 
 /* ---- time ---- */
 
+struct inflight_list *inflight_list_of(const struct inflight_group *part,
+                                       uint64_t holder)
+{
+    return hash_get(&part->table->lists, holder, part->group);
+}
+
 const struct transaction *inflight_due(struct inflight_group *part,
                                        uint64_t now_us)
 {

@@ -138,6 +138,10 @@ void inflight_end(struct inflight_group *part, const struct transaction *t,
 /* Any one of a holder's; NULL: it holds nothing. */
 const struct transaction *inflight_first(const struct inflight_group *part,
                                          const struct inflight_list *list);
+/* Where this holder's are listed; NULL: it has none, or the table had no memory
+ * to note it. For repairs. */
+struct inflight_list *inflight_list_of(const struct inflight_group *part,
+                                       uint64_t holder);
 /* Any one whose time is over at now_us (a lease that ended, a delay), up to
  * INFLIGHT_TICK_US late; it stays until it is changed or ended. NULL: none, or
  * the wheel is still being turned (then inflight_due_us() says: at once). The

@@ -1,4 +1,5 @@
 /* links: godwit_delivery -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc */
+#define OWN_FACTS
 #include "test/lib/group_bed.h"
 
 #include <stdlib.h>
@@ -227,6 +228,200 @@ Test(group_memory, a_trim_without_memory_is_finished_when_asked_again)
     }
     cr_assert(fired_count >= 2);
 }
+
+/* ---- the dead ---- */
+
+/* Every other one of COUNT is dead, so that each is a range of its own; the
+ * others are fresh, or held by 7. */
+static struct member *kill_half(void)
+{
+    struct member *m = join(7, 0);
+
+    deliver_some(m);
+    for (uint64_t seq = 2; seq <= COUNT; seq += 2) {
+        cr_assert(try_settle(SETTLE_REJECT, seq, seq) == STATUS_OK);
+    }
+    cr_assert_eq(books().dead, COUNT / 2);
+    return m;
+}
+
+static const struct seq_range everything = { 1, UINT64_MAX };
+
+static enum status redrive_all(uint64_t *count)
+{
+    uint64_t next;
+    return group_redrive(group, TOPIC, everything, now, count, &next);
+}
+
+static enum status bury_all(uint64_t *count)
+{
+    return group_bury(group, TOPIC, everything, count);
+}
+
+static enum status discard_all(uint64_t *count)
+{
+    return group_discard(group, TOPIC, everything, count);
+}
+
+static enum status ack_all_dead(uint64_t *count)
+{
+    enum status status = STATUS_OK;
+
+    for (*count = 0; *count < COUNT / 2 && status == STATUS_OK;) {
+        uint64_t seq = 2 * (*count + 1);
+        struct settlement s = { .topic = TOPIC,
+                                .action = SETTLE_ACK,
+                                .range = { seq, seq } };
+        status = group_settle(group, &s, now, NULL, NULL);
+        *count += status == STATUS_OK;
+    }
+    return status;
+}
+
+static enum status seek_middle(uint64_t *count)
+{
+    *count = 0;
+    return group_seek(group, TOPIC, COUNT / 2 + 1);
+}
+
+/* What an operator asks for is done, or done in part and can be asked again. */
+static void sweep_operation(enum status (*prepare)(uint64_t *count),
+                            enum status (*fn)(uint64_t *count))
+{
+    bool fired = true;
+
+    for (size_t nth = 0; fired; nth++) {
+        struct member *m;
+        enum status status;
+        uint64_t count = 0;
+        cr_assert(nth < 1000);
+        tear_down();
+        set_up();
+        m = kill_half();
+        cr_assert(prepare == NULL || prepare(&count) == STATUS_OK);
+        count = 0;
+        arm(nth);
+        status = fn(&count);
+        fired = disarm();
+        audit();
+        cr_assert_eq(status == STATUS_OK, !fired || status == STATUS_OK);
+        cr_assert(status == STATUS_OK || fired);
+        cr_assert(fn(&count) == STATUS_OK);
+        audit();
+        group_retire(group, m);
+    }
+    cr_assert(fired_count >= 2);
+}
+
+Test(group_memory, a_redrive_without_memory_is_finished_when_asked_again)
+{
+    sweep_operation(NULL, redrive_all);
+}
+
+Test(group_memory, a_burial_without_memory_is_finished_when_asked_again)
+{
+    sweep_operation(redrive_all, bury_all);
+}
+
+Test(group_memory, a_discard_without_memory_is_finished_when_asked_again)
+{
+    sweep_operation(NULL, discard_all);
+}
+
+Test(group_memory, an_ack_of_the_dead_without_memory_can_be_given_again)
+{
+    sweep_operation(NULL, ack_all_dead);
+}
+
+Test(group_memory, a_seek_without_memory_changes_nothing)
+{
+    sweep_operation(NULL, seek_middle);
+}
+
+Test(group_memory, a_rejection_without_memory_is_refused_and_changes_nothing)
+{
+    bool fired = true;
+
+    for (size_t nth = 0; fired; nth++) {
+        struct member *m;
+        cr_assert(nth < 1000);
+        tear_down();
+        set_up();
+        m = join(7, 0);
+        deliver_some(m);
+        settle_until_memory_ends(SETTLE_REJECT, nth);
+        fired = disarm();
+        group_retire(group, m);
+    }
+    expect_swept();
+}
+
+/* ---- taking ---- */
+
+static uint64_t due_us;
+static uint64_t key_count;
+
+static struct message_facts facts_of(const struct offer *offer)
+{
+    return (struct message_facts) {
+        .bytes = BYTES,
+        .key_hash = key_count == 0 ? 0 : 1 + offer->seq % key_count,
+        .due_us = offer->seq % 3 == 0 ? due_us : 0,
+        .filtered = due_us != 0 && offer->seq % 7 == 0
+    };
+}
+
+/* Whatever is refused for want of memory is offered again. */
+static void sweep_taking(enum group_mode mode, uint64_t key_count_then)
+{
+    bool fired = true;
+
+    for (size_t nth = 0; fired; nth++) {
+        struct member *m;
+        uint64_t settled;
+        cr_assert(nth < 1000);
+        tear_down();
+        set_up();
+        rules.mode = mode;
+        group_set_rules(group, &rules);
+        key_count = key_count_then;
+        due_us = now + SECOND;
+        m = join(7, COUNT);
+        group_extend(group, TOPIC, COUNT);
+        arm(nth);
+        while (deliver() != 0) {
+        }
+        fired = disarm();
+        audit();
+        for (int round = 0; round < 1000 && books().acked < COUNT; round++) {
+            pass_until(now + SECOND);
+            while (deliver() != 0) {
+            }
+            (void)try_settle(SETTLE_ACK, 1, COUNT);
+            settled = books().acked + books().filtered;
+            if (settled == COUNT) {
+                break;
+            }
+        }
+        cr_assert_eq(books().acked + books().filtered, COUNT);
+        group_leave(group, m, now);
+        key_count = 0;
+        due_us = 0;
+    }
+    cr_assert(fired_count >= 2);
+}
+
+Test(group_memory, what_cannot_be_taken_is_offered_again)
+{
+    sweep_taking(MODE_SHARED, 0);
+}
+
+Test(group_memory, what_has_no_room_behind_its_key_is_offered_again)
+{
+    sweep_taking(MODE_ORDERED, 5);
+}
+
+/* ---- beginnings ---- */
 
 Test(group_memory, a_lane_or_a_member_without_memory_is_refused_whole)
 {

@@ -1,4 +1,5 @@
 /* links: godwit_delivery godwit_proto */
+#include "broker/delivery/group_impl.h"
 #include "test/lib/group_bed.h"
 
 /* Redeliveries' share, the breaker, what is set aside. */
@@ -318,4 +319,38 @@ Test(group_storm, nothing_is_an_orphan)
     cr_assert_eq(deliver(), 0);
     cr_assert_eq(group_sweep(group, TOPIC, now), 0);
     cr_assert_eq(figures().orphans, 0);
+}
+
+/* Such a thing only a fault can make: here it is planted. */
+Test(group_storm, an_orphan_is_an_alarm_and_taken_back)
+{
+    struct member *m = join(7, 5);
+    struct inflight_list nobodys = { 0 };
+    const struct transaction *t;
+    struct transaction next;
+
+    cr_assert_eq(deliver(), 1);
+    cr_assert_eq(deliver(), 2);
+    t = inflight_find(group->inflight, TOPIC, 1);
+    next = *t;
+    next.holder = 99;
+    inflight_change(group->inflight, t, &next, &m->held, &nobodys, now);
+    m->held_bytes -= BYTES;
+    cr_assert_not(group_audit(group, TOPIC));
+    cr_assert_eq(group_sweep(group, TOPIC, now), 1);
+    audit();
+    cr_assert_eq(figures().orphans, 1);
+    expect_offer(1, 1);
+    group_leave(group, m, now);
+}
+
+Test(group_storm, a_credit_that_is_not_what_is_held_is_an_alarm)
+{
+    struct member *m = join(7, 5);
+
+    cr_assert_eq(deliver(), 1);
+    m->held_bytes++;
+    cr_assert_not(group_audit(group, TOPIC));
+    m->held_bytes--;
+    group_leave(group, m, now);
 }
