@@ -201,6 +201,9 @@ static struct member *pick_next(struct group *group, struct pick *out,
     bool any_aside = !link_is_alone(&group->aside);
     struct member *member = NULL;
 
+    if (!any_aside) {
+        members_reserve(&group->members, NULL);
+    }
     if (any_aside && group->aside_wait == 0) {
         member = pick_aside(group, out);
         if (member != NULL) {
@@ -208,6 +211,14 @@ static struct member *pick_next(struct group *group, struct pick *out,
         }
     }
     member = members_turn(&group->members);
+    if (member == NULL && any_aside) {
+        /* Perhaps only because it is kept free. */
+        member = pick_aside(group, out);
+        if (member != NULL) {
+            return member;
+        }
+        member = members_turn(&group->members);
+    }
     if (member == NULL) {
         *gate = group->members.joined_count == 0 ? GATE_NO_SUBSCRIBER
                                                  : GATE_NO_CREDIT;
