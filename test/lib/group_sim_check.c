@@ -232,12 +232,18 @@ static void check_group_standing(struct sim *s)
     uint64_t in_flight = sim_total(s, IN_FLIGHT);
 
     group_held_by(s->group, s->now, &w);
+    if (w.gate == GATE_NO_CREDIT && sim_any_able(s)) {
+        /* Who is kept free is looked at with the next offer. */
+        struct offer offer;
+        (void)group_next(s->group, s->now, &offer);
+        group_held_by(s->group, s->now, &w);
+    }
     if (s->rules.paused) {
         EXPECT(s, w.gate == GATE_PAUSED, "a paused group is %s",
                gate_word(w.gate));
     } else if (sim_joined(s) == 0) {
-        EXPECT(s, w.gate == GATE_NO_SUBSCRIBER, "a lonely group is %s",
-               gate_word(w.gate));
+        EXPECT(s, w.gate == GATE_NO_SUBSCRIBER || w.gate == GATE_QUOTA,
+               "a lonely group is %s", gate_word(w.gate));
     } else if (!sim_any_able(s)) {
         EXPECT(s,
                w.gate == GATE_NO_CREDIT || w.gate == GATE_QUOTA

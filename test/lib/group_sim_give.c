@@ -174,6 +174,8 @@ static void check_share(struct sim *s, const struct msg *m)
 
     if (sim_total(s, FRESH) == 0 || open >= s->rules.in_flight_max) {
         s->again_run = 0;
+    } else if (sim_is_aside(m)) {
+        return;
     } else if (m->state != FRESH && m->given && !m->revived) {
         s->again_run++;
     } else if (s->again_run > 0) {
@@ -189,8 +191,9 @@ static void check_share(struct sim *s, const struct msg *m)
 static void on_delivered(struct sim *s, struct lane *lane, struct msg *m,
                          const struct offer *o)
 {
-    const struct person *p = member_user(o->member);
+    struct person *p = member_user(o->member);
 
+    p->alone = (p->alone && sim_holds_any(s, p->lease)) || sim_is_aside(m);
     check_delivery(s, lane, m);
     check_share(s, m);
     check_aside(s, m, p->lease);
@@ -228,6 +231,7 @@ static void on_behind(struct lane *lane, struct msg *m)
         m->due_max = 0;
     }
     m->stray = false;
+    m->ends = 0; /* its key says when it comes, and to whom */
     sim_become(lane, m, WAITING);
     m->redriven = redriven;
 }
@@ -243,14 +247,16 @@ static void on_passed(struct sim *s, struct lane *lane, struct msg *m)
     } else if (m->due_facts > s->now) {
         on_not_due(lane, m);
     } else if (s->rules.mode == MODE_ORDERED && sim_is_blocked(s, lane, m)
-               && (!m->revived || sim_before_it(s, lane, m) != NULL)) {
+               && (m->due_min <= s->now || sim_before_it(s, lane, m) != NULL)) {
         on_behind(lane, m);
     } else if (m->revived && m->due_min > s->now) {
         m->revived = false; /* it waits for its time now, and has its key */
         m->has_key = s->rules.mode == MODE_ORDERED && m->key != 0;
     } else {
-        sim_fail(s, "topic %u seq %lu is passed by for no reason", lane->topic,
-                 sim_seq(lane, m));
+        struct standing w;
+        sim_explain(s, lane, sim_seq(lane, m), &w);
+        sim_fail(s, "topic %u seq %lu is passed by for no reason: %s %lu",
+                 lane->topic, sim_seq(lane, m), gate_word(w.gate), w.other_seq);
     }
 }
 
@@ -323,8 +329,10 @@ static enum take take(struct sim *s, const struct offer *o, const struct msg *m)
     plant_facts(s, &facts);
     answer = group_take(s->group, o, &facts, s->now);
     sim_hear(s, (uint64_t)o->topic << 32 | o->attempt, o->seq, answer);
-    sim_trace(s, "offer of %u/%lu attempt %u key %u: %s", o->topic, o->seq,
-              o->attempt, m->key, take_word(answer));
+    sim_trace(s, "offer of %u/%lu attempt %u key %u to %lu%s: %s", o->topic,
+              o->seq, o->attempt, m->key,
+              ((const struct person *)member_user(o->member))->lease,
+              sim_is_aside(m) ? ", set aside" : "", take_word(answer));
     return answer;
 }
 

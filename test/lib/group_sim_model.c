@@ -288,8 +288,7 @@ static struct holding held_by(const struct sim *s, uint64_t lease)
     for (size_t i = 0; i < LANES_MAX; i++) {
         const struct lane *lane = &s->lanes[i];
         for (uint64_t seq = lane->floor + 1;
-             lane->topic != 0 && lane->count[IN_FLIGHT] > 0
-             && seq <= lane->end;
+             lane->topic != 0 && lane->count[IN_FLIGHT] > 0 && seq <= lane->end;
              seq++) {
             const struct msg *m = &lane->msgs[seq];
             if (m->state == IN_FLIGHT && m->lease == lease) {
@@ -301,6 +300,11 @@ static struct holding held_by(const struct sim *s, uint64_t lease)
     return h;
 }
 
+bool sim_holds_any(const struct sim *s, uint64_t lease)
+{
+    return held_by(s, lease).count > 0;
+}
+
 bool sim_is_able(const struct sim *s, const struct person *p)
 {
     struct holding h;
@@ -309,7 +313,8 @@ bool sim_is_able(const struct sim *s, const struct person *p)
         return false;
     }
     h = held_by(s, p->lease);
-    return h.count < p->credit && h.bytes < p->credit_bytes;
+    return !(p->alone && h.count > 0) && h.count < p->credit
+           && h.bytes < p->credit_bytes;
 }
 
 size_t sim_joined(const struct sim *s)
