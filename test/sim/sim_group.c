@@ -27,8 +27,8 @@ struct amounts {
     uint64_t tier_seeds;
     uint64_t tier_steps;
 };
-static const struct amounts short_form = { 10, 30000, 3, 20000, 3, 6000 };
-static const struct amounts long_form = { 200, 200000, 20, 40000, 30, 40000 };
+static const struct amounts short_form = { 12, 100000, 3, 20000, 6, 20000 };
+static const struct amounts long_form = { 200, 400000, 20, 40000, 30, 60000 };
 
 static const char *program;
 
@@ -83,9 +83,10 @@ static void say(const struct sim *s)
 /* It must have been about something. */
 static bool was_busy(const struct sim *s)
 {
-    return s->delivered > s->step / 100 && s->redelivered > 0 && s->died > 0
-           && s->redriven > 0 && s->restarts > 0 && s->seeks > 0
-           && s->expired > 0 && s->noticed > 0;
+    return s->now / HOUR >= 1000 && s->delivered > s->step / 100
+           && s->redelivered > 0 && s->died > 0 && s->redriven > 0
+           && s->restarts > 0 && s->seeks > 0 && s->expired > 0
+           && s->noticed > 0;
 }
 
 static bool model_and_group_agree(const struct amounts *a)
