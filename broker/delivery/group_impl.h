@@ -42,6 +42,7 @@ struct group {
     struct link aside;   /* lanes that may have one set aside */
     struct link effects; /* lanes with something for the log */
     struct breaker breaker;
+    bool woken_turn;        /* those behind keys before those ready again */
     unsigned redo_share;    /* redeliveries above fresh ones lately */
     unsigned aside_wait;    /* others to be given before one set aside */
     uint64_t aside_by_us;   /* then a member need not be free for it */

@@ -1,7 +1,8 @@
 /* Who gets what. An offer is picked from, in this order:
  *
  *   set aside      for a member that holds nothing
- *   ready again    lanes in turn; in each the woken keys, then the ready heap
+ *   ready again    lanes in turn; in each the ready heap and the woken keys,
+ *                  by turns
  *   fresh          lanes in turn, at the cursor
  *
  * and what its reader knows of it decides what becomes of it. Lanes stay at the
@@ -56,15 +57,24 @@ static bool pick_woken(const struct group *group, struct lane *lane,
     return false;
 }
 
-/* Woken keys first: they give back what they take of the budget for keys. */
+static bool pick_from_lane(struct group *group, struct lane *lane,
+                           struct pick *out)
+{
+    if (group->woken_turn) {
+        return pick_woken(group, lane, out)
+               || pick_ready(group, lane, &lane->ready, out);
+    }
+    return pick_ready(group, lane, &lane->ready, out)
+           || pick_woken(group, lane, out);
+}
+
 static bool pick_redo(struct group *group, struct pick *out)
 {
     struct link *first;
 
     while ((first = list_first(&group->redo.head)) != NULL) {
         struct lane *lane = container_of(first, struct lane, redo_link);
-        if (pick_woken(group, lane, out)
-            || pick_ready(group, lane, &lane->ready, out)) {
+        if (pick_from_lane(group, lane, out)) {
             return true;
         }
         link_remove(first);
@@ -81,7 +91,9 @@ static bool pick_fresh(struct group *group, struct pick *out)
         uint64_t seq;
         if (lane_fresh(lane, &seq)) {
             const struct transaction *t =
-                lane->early_in_turn ? group_find_open(group, lane, seq) : NULL;
+                lane->early_in_turn && seqset_has(&lane->early, seq)
+                    ? group_find_open(group, lane, seq)
+                    : NULL;
             *out = (struct pick) { lane, seq, t == NULL ? 1 : t->attempt + 1 };
             return true;
         }
@@ -317,12 +329,14 @@ static void leave_source(const struct taking *k)
         count_burst(&k->group->fresh, lane);
         return;
     case SOURCE_KEYS:
+        k->group->woken_turn = false;
         if (!k->claims) {
             CHECK(keys_woken(lane->keys) == k->offer->seq);
             keys_pop_woken(lane->keys);
         }
         break;
     case SOURCE_READY:
+        k->group->woken_turn = true;
         pop_if_first(&lane->ready, k->offer->seq);
         break;
     case SOURCE_ASIDE:
@@ -336,7 +350,10 @@ static enum take find_no_room(struct group *group)
 {
     group->no_room = true;
     note_held_by(group, GATE_QUOTA);
-    list_rotate(&group->redo.head); /* another lane's may free room */
+    /* What waits behind a key gives back what it takes of the budget, and
+     * another lane's may free room. */
+    group->woken_turn = true;
+    list_rotate(&group->redo.head);
     group->redo.at = NULL;
     return TAKE_AGAIN;
 }

@@ -453,6 +453,44 @@ Test(group, members_take_turns)
     group_leave(group, b, now);
 }
 
+Test(group, a_million_members_come_and_go)
+{
+    for (uint64_t lease = 1; lease <= 1000000; lease++) {
+        struct member *m;
+        cr_assert(group_join(group, lease, 1, 1, NULL, &m) == STATUS_OK);
+        if (lease % 2 == 0) {
+            group_leave(group, m, now);
+        } else {
+            group_retire(group, m);
+        }
+    }
+    audit();
+}
+
+/* A member that attaches a thousand times has a thousand turns, and all that it
+ * holds comes back. */
+Test(group, a_thousand_members_share_what_there_is)
+{
+    enum { MEMBERS = 1000 };
+    static struct member *members[MEMBERS];
+
+    group_extend(group, TOPIC, MEMBERS);
+    for (uint64_t i = 0; i < MEMBERS; i++) {
+        members[i] = join(i + 1, 10);
+    }
+    for (uint64_t i = 0; i < MEMBERS; i++) {
+        struct offer offer;
+        cr_assert(group_next(group, now, &offer));
+        cr_assert(offer.member == members[i]);
+        cr_assert(take(&offer) == TAKE_DELIVERED);
+    }
+    for (uint64_t i = 0; i < MEMBERS; i++) {
+        group_leave(group, members[i], now);
+    }
+    expect_books(0, 0, MEMBERS, 0, 0);
+    audit();
+}
+
 Test(group, an_offer_not_taken_changes_nothing)
 {
     struct member *m = join(7, 1);

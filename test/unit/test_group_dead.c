@@ -153,8 +153,10 @@ static bool see(void *arg, const struct effects *e)
     }
     for (size_t i = 0; i < e->failure_count; i++) {
         s->failures[s->count] = e->failures[i];
-        memcpy(s->reason[s->count], e->failures[i].reason.at,
-               e->failures[i].reason.len);
+        if (e->failures[i].reason.len > 0) {
+            memcpy(s->reason[s->count], e->failures[i].reason.at,
+                   e->failures[i].reason.len);
+        }
         s->count++;
     }
     if (e->seek) {
@@ -209,6 +211,90 @@ Test(group_dead, the_log_is_told_why)
     cr_assert_eq(seen.failures[3].cause, CAUSE_REJECT);
     cr_assert(seen.failures[3].dead);
     cr_assert_eq(seen.failures[3].attempts, 1);
+    group_leave(group, m, now);
+}
+
+/* With so many ranges of dead ones nothing dies any more. */
+Test(group_dead, at_the_bound_of_the_dead_attempts_go_on)
+{
+    struct seqset dead = { 0 };
+    struct lane_start start = { .topic = TOPIC,
+                                .end = 2 * (uint64_t)DEAD_COUNT_MAX + 10,
+                                .dead = &dead };
+    struct member *m;
+    struct settlement s = {
+        .lease = 7, .topic = TOPIC, .action = SETTLE_REJECT, .range = { 1, 1 }
+    };
+    struct offer offer;
+    uint64_t count;
+
+    for (uint64_t i = 1; i <= DEAD_COUNT_MAX; i++) {
+        cr_assert(seqset_add(&dead, 2 * i, 2 * i, NULL) == STATUS_OK);
+    }
+    group_drop_lane(group, TOPIC);
+    cr_assert(group_add_lane(group, &start) == STATUS_OK);
+    m = join(7, 1);
+    cr_assert(group_next(group, now, &offer));
+    cr_assert(take(&offer) == TAKE_DELIVERED);
+    cr_assert(group_settle(group, &s, now, NULL, NULL) == STATUS_OK);
+    cr_assert_eq(books().dead, DEAD_COUNT_MAX);
+    cr_assert(ge(u64, due_of(1) - now, (uint64_t)BACKOFF_MS_MAX * 800));
+    cr_assert(group_discard(group, TOPIC, (struct seq_range) { 4, 4 }, &count)
+              == STATUS_OK);
+    now = due_of(1) + TICK;
+    (void)group_tick(group, now, 16, NULL, NULL);
+    cr_assert(group_next(group, now, &offer));
+    cr_assert_eq(offer.seq, 1);
+    cr_assert(take(&offer) == TAKE_DELIVERED);
+    cr_assert(group_settle(group, &s, now, NULL, NULL) == STATUS_OK);
+    expect_gate(1, GATE_DEAD);
+    cr_assert_eq(books().dead, DEAD_COUNT_MAX);
+    group_leave(group, m, now);
+    seqset_fini(&dead);
+}
+
+static size_t reasons_told;
+
+static bool count_reasons(void *arg, const struct effects *e)
+{
+    (void)arg;
+    for (size_t i = 0; i < e->failure_count; i++) {
+        reasons_told += e->failures[i].reason.len > 0;
+    }
+    return true;
+}
+
+/* A log that takes nothing must not let reasons fill the memory. */
+Test(group_dead, at_the_bound_of_reasons_none_is_kept_and_nothing_given)
+{
+    enum { REASONS = REASONS_BYTES_MAX / REASON_LEN_MAX };
+    uint8_t reason[REASON_LEN_MAX] = { 'x' };
+    struct settlement s = { .lease = 7,
+                            .topic = TOPIC,
+                            .action = SETTLE_NACK,
+                            .delay_us = 60 * SECOND,
+                            .reason = { reason, sizeof reason } };
+    struct member *m;
+    struct offer offer;
+
+    tear_down();
+    open_with_rules(64 * 1024 * 1024);
+    add_lane(TOPIC, REASONS + 20);
+    m = join(7, UINT64_MAX);
+    for (uint64_t seq = 1; seq <= REASONS + 10; seq++) {
+        cr_assert(group_next(group, now, &offer));
+        cr_assert(take(&offer) == TAKE_DELIVERED);
+    }
+    for (uint64_t seq = 1; seq <= REASONS + 10; seq++) {
+        s.range = (struct seq_range) { seq, seq };
+        cr_assert(group_settle(group, &s, now, NULL, NULL) == STATUS_OK);
+        cr_assert_eq(group_next(group, now, &offer), seq < REASONS);
+    }
+    expect_gate(REASONS + 11, GATE_QUOTA);
+    group_take_effects(group, count_reasons, NULL);
+    cr_assert_eq(reasons_told, REASONS);
+    cr_assert(group_next(group, now, &offer));
+    audit();
     group_leave(group, m, now);
 }
 

@@ -350,6 +350,30 @@ Test(group_order, at_the_bound_of_what_may_wait_the_lane_waits)
     group_leave(group, (struct member *)offer.member, now);
 }
 
+/* Those ready again must not wait for all that wait behind keys. */
+Test(group_order, redeliveries_and_woken_keys_take_turns)
+{
+    struct member *m = join(7, 100);
+    struct offer offer;
+    bool came = false;
+
+    keys_are_seq_modulo = 5;
+    keyless = 1;
+    group_extend(group, TOPIC, 100);
+    while (deliver() != 0) {
+    }
+    settle_range(SETTLE_ACK, 7, 2, 100, 0);
+    member_set_credit(m, 2, UINT64_MAX);
+    (void)settle(SETTLE_RELEASE, 7, 1);
+    for (int i = 0; i < 4 && !came; i++) {
+        uint64_t seq = deliver_to(&offer);
+        came = seq == 1;
+        (void)settle(SETTLE_ACK, 7, seq);
+    }
+    cr_assert(came);
+    group_leave(group, m, now);
+}
+
 /* Random everything against one promise: a key is never given out while an
  * earlier message of it, delivered since and not dead, is unsettled. */
 Test(group_order, no_message_overtakes_another_of_its_key)
