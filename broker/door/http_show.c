@@ -1,5 +1,7 @@
 #include "broker/door/http_show.h"
 
+#include "broker/session/operate.h"
+
 struct listing {
     struct session *session;
     struct json json;
@@ -205,31 +207,77 @@ static void put_lane(void *arg, const char *topic, const struct lane_books *b)
 {
     struct json *json = arg;
 
+    const struct {
+        const char *name;
+        uint64_t count;
+    } states[] = {
+        { "published", b->published }, { "acked", b->acked },
+        { "dead", b->dead },           { "expired", b->expired },
+        { "filtered", b->filtered },   { "gap", b->gap },
+        { "deleted", b->deleted },     { "ready", b->ready },
+        { "delayed", b->delayed },     { "in_flight", b->in_flight },
+    };
+
     json_begin_object(json, NULL);
     json_word(json, "topic", topic);
-    json_u64(json, "published", b->published);
-    json_u64(json, "acked", b->acked);
-    json_u64(json, "gap", b->gap);
-    json_u64(json, "deleted", b->deleted);
-    json_u64(json, "ready", b->ready);
-    json_u64(json, "delayed", b->delayed);
-    json_u64(json, "in_flight", b->in_flight);
+    for (size_t i = 0; i < COUNT_OF(states); i++) {
+        json_u64(json, states[i].name, states[i].count);
+    }
     json_bool(json, "balanced", lane_books_balance(b));
     json_end_object(json);
 }
 
+/* Since the broker's start. */
 static void put_figures(struct json *json, const struct group_figures *f,
                         size_t members)
 {
+    const struct {
+        const char *name;
+        uint64_t count;
+    } figures[] = {
+        { "delivered", f->delivered },
+        { "redelivered", f->redelivered },
+        { "acked", f->acked },
+        { "nacked", f->nacked },
+        { "released", f->released },
+        { "rejected", f->rejected },
+        { "leases_expired", f->expired_leases },
+        { "late", f->late },
+        { "died", f->died },
+        { "redriven", f->redriven },
+        { "expired", f->expired },
+        { "filtered", f->filtered },
+        { "deleted", f->deleted },
+        { "set_aside", f->set_aside },
+        { "breaker_opened", f->breaker_opened },
+    };
+
     json_number(json, "members", members);
-    json_u64(json, "delivered", f->delivered);
-    json_u64(json, "redelivered", f->redelivered);
-    json_u64(json, "acked", f->acked);
-    json_u64(json, "nacked", f->nacked);
-    json_u64(json, "released", f->released);
-    json_u64(json, "expired", f->expired);
-    json_u64(json, "late", f->late);
-    json_u64(json, "deleted", f->deleted);
+    for (size_t i = 0; i < COUNT_OF(figures); i++) {
+        json_u64(json, figures[i].name, figures[i].count);
+    }
+}
+
+/* Why it gives out nothing; left out when nothing holds it as a whole. */
+static void put_held_by(struct json *json, struct session *session,
+                        const char *name)
+{
+    struct standing standing;
+
+    if (!session_held_by(session, slice_text(name), &standing)
+        || standing.gate == GATE_NONE) {
+        return;
+    }
+    json_begin_object(json, "held_by");
+    json_word(json, "gate", gate_word(standing.gate));
+    if (standing.since_us > 0) {
+        json_u64(json, "since_us", standing.since_us);
+    }
+    if (standing.until_us > 0) {
+        json_u64(json, "until_us", standing.until_us);
+    }
+    json_word(json, "releases", gate_releases(standing.gate));
+    json_end_object(json);
 }
 
 enum status show_group(struct session *session, const char *name,
@@ -252,6 +300,7 @@ enum status show_group(struct session *session, const char *name,
         return STATUS_NOT_FOUND;
     }
     json_end_array(&json);
+    put_held_by(&json, session, name);
     put_figures(&json, &figures, members);
     json_end_object(&json);
     return json.status;

@@ -1,6 +1,7 @@
 #include "test/lib/fake_session.h"
 
 #include "broker/session/look.h"
+#include "broker/session/operate.h"
 #include "proto/codec.h"
 
 #include <inttypes.h>
@@ -462,8 +463,11 @@ bool session_group_view(struct session *session, struct slice group,
                         struct group_figures *figures, size_t *members,
                         lane_view_fn lane, void *arg)
 {
-    struct lane_books even = { .published = 13,
+    struct lane_books even = { .published = 28,
                                .acked = 4,
+                               .dead = 7,
+                               .expired = 5,
+                               .filtered = 3,
                                .gap = 1,
                                .deleted = 3,
                                .ready = 2,
@@ -480,6 +484,14 @@ bool session_group_view(struct session *session, struct slice group,
     lane(arg, "orders", &even);
     lane(arg, "other", &odd);
     return true;
+}
+
+bool session_held_by(struct session *session, struct slice group,
+                     struct standing *out)
+{
+    (void)group;
+    *out = session->held;
+    return session->known_group;
 }
 
 uint64_t session_topic_last_seq(const struct topic *topic)
@@ -527,4 +539,86 @@ void session_search(struct session *session, uint64_t id, struct slice topic,
          order->filter != NULL ? " filtered" : "", wait_ms);
     filter_free(order->filter);
     react(session);
+}
+
+/* ---- operate.h ---- */
+
+void operation_fini(struct operation *operation)
+{
+    seqset_fini(&operation->ranges);
+    filter_free(operation->filter);
+}
+
+void session_operate(struct session *session, uint64_t id, struct slice group,
+                     struct operation *o)
+{
+    const struct seq_range *ranges = seqset_ranges(&o->ranges);
+
+    note(session, "operate id=%" PRIu64 " group=%.*s kind=%d topic=%.*s", id,
+         (int)group.len, group.at, (int)o->kind, (int)o->topic.len,
+         o->topic.len > 0 ? (const char *)o->topic.at : "");
+    if (o->kind == OPERATION_SEEK) {
+        note(session, " to=%d %" PRIu64, (int)o->to, o->seek);
+    }
+    for (size_t i = 0; i < seqset_range_count(&o->ranges); i++) {
+        note(session, " %" PRIu64 "-%" PRIu64, ranges[i].first,
+             ranges[i].last);
+    }
+    if (o->kind == OPERATION_REDRIVE) {
+        note(session,
+             " cause=%d rate=%" PRIu64 " cap=%" PRIu64 "%s%s", (int)o->cause,
+             o->rate, o->cap, o->filter != NULL ? " filtered" : "",
+             o->dry_run ? " dry" : "");
+    }
+    note(session, "\n");
+    operation_fini(o);
+    react(session);
+}
+
+enum status session_explain(struct session *session, struct slice group,
+                            struct slice topic, uint64_t seq,
+                            struct dispatch_explanation *out,
+                            struct refusal *refusal)
+{
+    note(session, "explain %.*s %.*s %" PRIu64 "\n", (int)group.len, group.at,
+         (int)topic.len, topic.at, seq);
+    if (session->look_refusal.status != STATUS_OK) {
+        *refusal = session->look_refusal;
+        return refusal->status;
+    }
+    *out = session->explanation;
+    return STATUS_OK;
+}
+
+enum status session_dead(struct session *session, struct slice group,
+                         struct slice topic, uint64_t seq, bool one_topic,
+                         struct dispatch_dead *out, size_t room, size_t *count,
+                         const struct topic **next, uint64_t *next_seq,
+                         struct refusal *refusal)
+{
+    note(session, "dead %.*s %.*s %" PRIu64 "%s room=%zu\n", (int)group.len,
+         group.at, (int)topic.len, topic.len > 0 ? (const char *)topic.at : "",
+         seq, one_topic ? " only" : "", room);
+    if (session->look_refusal.status != STATUS_OK) {
+        *refusal = session->look_refusal;
+        return refusal->status;
+    }
+    *count = session->dead_count < room ? session->dead_count : room;
+    *next = NULL;
+    for (size_t i = 0; i < *count; i++) {
+        out[i] = session->dead[i];
+    }
+    if (*count < session->dead_count) {
+        *next = session->dead[*count].topic;
+        *next_seq = session->dead[*count].seq;
+    }
+    return STATUS_OK;
+}
+
+bool session_redrive_state(struct session *session, struct slice group,
+                           struct redrive_state *out)
+{
+    note(session, "redrive state %.*s\n", (int)group.len, group.at);
+    *out = session->redrive;
+    return session->redriven;
 }

@@ -5,6 +5,7 @@
 #define GODWIT_TEST_LIB_FAKE_SESSION_H
 
 #include "broker/door/doors.h"
+#include "broker/session/operate.h"
 
 struct session {
     const struct door *door;
@@ -19,6 +20,14 @@ struct session {
     bool authorized;        /* session_authorize() says yes */
     bool arrives;           /* session_go_to_group() arrives from within */
     bool known_group;       /* session_group_view() finds it */
+    /* what session_explain(), session_dead() and session_redrive_state() say */
+    struct dispatch_explanation explanation;
+    const struct dispatch_dead *dead;
+    size_t dead_count;
+    bool redriven;
+    struct redrive_state redrive;
+    struct refusal look_refusal; /* of the first two, if its status is set */
+    struct standing held;   /* session_held_by() */
     struct refusal refusal; /* of session_authorize(), if its status is set */
     void (*on_call)(struct session *session); /* after noting one; or NULL */
     /* what was sent */

@@ -200,6 +200,237 @@ def topics_join_a_pattern_by_themselves(env):
     wait_until(lambda: len(definition(http)["lanes"]) == 1, what="the lane to go")
 
 
+# --- what they do ---
+
+def order(body, **headers):
+    return {"body": body, "headers": headers}
+
+
+def take_all(http, group, settle="ack"):
+    """Pull until nothing comes; the bodies, settled."""
+    bodies = []
+    while True:
+        lease, messages, _ = http.pull(group, most=1000)
+        if not messages:
+            return bodies
+        bodies += [m["body"] for m in messages]
+        for topic in {m["topic"] for m in messages}:
+            http.settle(group, lease, topic, settle,
+                        seqs=[m["seq"] for m in messages if m["topic"] == topic])
+
+
+@case(short=True)
+def a_filter_takes_what_it_is_true_for(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("cn", "orders", filter="region == \"cn\" && amount > 100")
+    http.make_group("keys", "orders", filter="key like \"k*\" || tag in ('vip', 'staff')")
+    http.make_group("all", "orders")
+    http.make_group("none", "orders", filter="has(nothing)")
+    session.publish("orders", [
+        order("a", region="cn", amount="100.01"), order("b", region="cn", amount="100.00"),
+        order("c", region="eu", amount="1000"), order("d", region="cn", amount="1e9"),
+        {"body": "e", "key": "k1"}, {"body": "f", "key": "x", "tag": "vip"}, {"body": "g"}])
+    for name, want in (("cn", "a"), ("keys", "ef"), ("all", "abcdefg"), ("none", "")):
+        check_equal("".join(take_all(http, name)), want, name)
+        books = lane(http, name)
+        check_equal((books["acked"], books["filtered"], books["ready"]),
+                    (str(len(want)), str(7 - len(want)), "0"), f"books of {name}")
+    for how in ("kill", "restart"):
+        broker.kill() if how == "kill" else None
+        broker.restart()
+        http = broker.http()
+        for name, want in (("cn", "a"), ("keys", "ef"), ("none", "")):
+            check_equal(take_all(http, name), [], f"{name} after a {how}")
+            books = lane(http, name)
+            check_equal((books["acked"], books["filtered"]), (str(len(want)), str(7 - len(want))),
+                        f"books of {name} after a {how}")
+
+
+@case(short=True)
+def another_filter_is_for_what_comes(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("work", "orders", filter="region == 'eu'")
+    member = broker.session()
+    member.attach("work")
+    session.publish("orders", [order("a", region="eu"), order("b", region="us")])
+    check_equal(member.next().body, b"a", "before")
+    update(http, filter="region == 'us'")
+    session.publish("orders", [order("c", region="eu"), order("d", region="us")])
+    check_equal(member.next().body, b"d", "after")
+    update(http, filter=None)
+    session.publish("orders", [order("e", region="xx")])
+    check_equal(member.next().body, b"e", "without one")
+    check(member.none_comes(0.2), f"more: {member.deliveries}")
+    check_equal(member.settle("orders", "nack", seqs=[1], delay_ms="10")[0][2], "accepted", "nack")
+    check_equal(member.next().body, b"a", "what it had taken stays taken")
+    wait_until(lambda: lane(http)["filtered"] == "2", what="the books")
+
+
+@case(short=True)
+def a_paused_group_gives_nothing_out(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    member = broker.session()
+    member.attach("work")
+    session.publish("orders", ["a"])
+    check_equal(member.next().body, b"a", "before")
+    http.must(http.post("/v1/groups/work/pause"))
+    session.publish("orders", ["b"])
+    check(member.none_comes(0.3), "a delivery of a paused group")
+    check_equal(http.pull("work", wait=0)[1], [], "a pull of a paused group")
+    check_equal(definition(http)["held_by"]["gate"], "paused", "held by")
+    check_equal(member.ack("orders", 1)[0][2], "accepted", "an ack while it is paused")
+    broker.kill()
+    broker.start()
+    http = broker.http()
+    check_equal((definition(http)["paused"], definition(http)["held_by"]["gate"]),
+                (True, "paused"), "after a start")
+    member = broker.session()
+    member.attach("work")
+    check(member.none_comes(0.3), "a delivery of a paused group after a start")
+    http.must(http.post("/v1/groups/work/resume"))
+    check_equal(member.next().body, b"b", "resumed")
+    check_equal(member.ack("orders", 2)[0][2], "accepted", "the ack")
+
+
+@case(short=True)
+def another_lease_is_for_what_is_given_out_then(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("work", "orders", lease_ms=600000, backoff_ms=[1])
+    session.publish("orders", ["a", "b"])
+    _, messages, _ = http.pull("work", most=1)
+    check_equal(messages[0]["body"], "a", "the first")
+    update(http, lease_ms="200")
+    lease = http.must(http.post("/v1/groups/work/pull?max=1")).json
+    check_equal((lease["lease_ms"], lease["messages"][0]["body"]), ("200", "b"), "the second")
+    _, messages, _ = http.pull("work", wait=10)
+    check_equal([(m["body"], m["attempt"]) for m in messages], [("b", 2)], "what comes again")
+    check_equal(lane(http)["in_flight"], "2", "a has its old lease")
+
+
+@case(short=True)
+def attempts_and_backoff_are_the_groups(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("work", "orders", max_attempts=3, backoff_ms=[20, 50])
+    session.publish("orders", ["poison"])
+    for attempt in (1, 2, 3):
+        lease, messages, _ = http.pull("work", wait=10)
+        check_equal(messages[0]["attempt"], attempt, "attempt")
+        http.settle("work", lease, "orders", "nack", seqs=["1"], reason="no")
+    check_equal(http.pull("work", wait=0.3)[1], [], "after the last attempt")
+    books = lane(http)
+    check_equal((books["dead"], books["ready"], books["delayed"]), ("1", "0", "0"), "books")
+    update(http, max_attempts=0)
+    session.publish("orders", ["again"])
+    for attempt in range(1, 6):
+        lease, messages, _ = http.pull("work", wait=10)
+        check_equal((messages[0]["body"], messages[0]["attempt"]), ("again", attempt), "no end")
+        http.settle("work", lease, "orders", "nack", seqs=["2"])
+    broker.kill()
+    broker.start()
+    check_equal(lane(broker.http())["dead"], "1", "dead after a start")
+
+
+@case(short=True)
+def so_many_are_in_flight_at_most(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("work", "orders", max_in_flight=3)
+    session.publish("orders", ["x"] * 10)
+    lease, messages, _ = http.pull("work", most=100)
+    check_equal(len(messages), 3, "the first pull")
+    check_equal(http.pull("work")[1], [], "the second")
+    check_equal(definition(http)["held_by"]["gate"], "quota", "held by")
+    http.settle("work", lease, "orders", seqs=["1"])
+    check_equal(len(http.pull("work")[1]), 1, "after an ack")
+    update(http, max_in_flight=5)
+    check_equal(len(http.pull("work")[1]), 2, "with a larger bound")
+
+
+@case(short=True)
+def an_ordered_group_keeps_each_key_in_order(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("work", "orders", mode="ordered", backoff_ms=[50])
+    session.publish("orders", [{"body": key + str(i), "key": key}
+                               for i in range(3) for key in "ab"])
+    seen = []
+    failed = set()
+    while len(seen) < 6:
+        lease, messages, _ = http.pull("work", wait=10)
+        check(messages, "nothing comes")
+        keys = [m["key"] for m in messages]
+        check_equal(len(keys), len(set(keys)), f"one of a key at a time: {messages}")
+        for m in messages:
+            done = m["body"] in failed or m["body"][0] == "b"
+            failed.add(m["body"])
+            http.settle("work", lease, "orders", "ack" if done else "nack", seqs=[m["seq"]])
+            seen += [m["body"]] if done else []
+    for key in "ab":
+        check_equal([b for b in seen if b[0] == key], [key + str(i) for i in range(3)], "order")
+
+
+@case(short=True)
+def an_exclusive_group_has_one_member_at_work(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("work", "orders", mode="exclusive")
+    first, second = broker.session(), broker.session()
+    first.attach("work")
+    second.attach("work")
+    session.publish("orders", ["x"] * 20)
+    check_equal([d.seq for d in first.take(20)], list(range(1, 21)), "the first member")
+    check(second.none_comes(0.2), "the second stands by")
+    first.ack("orders", *range(1, 11))
+    first.close()
+    check_equal(sorted(d.seq for d in second.take(10)), list(range(11, 21)), "the second takes over")
+
+
+@case(short=True)
+def what_holds_a_group_is_said(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    session.publish("orders", ["x"] * 3)
+    held = definition(http)["held_by"]
+    check_equal(held["gate"], "no_subscriber", "without a member")
+    check(len(held["releases"]) > 10, f"what releases it: {held}")
+    member = broker.session()
+    member.attach("work", credit_messages=1)
+    member.next()
+    check_equal(definition(http)["held_by"]["gate"], "no_credit", "without credit")
+    shown = broker.godwit("group", "show", "work").stdout.decode()
+    check_in("no_credit", shown, "group show")
+    check_in("no_credit", broker.godwit("group", "list").stdout.decode(), "group list")
+    member.attach("work", credit_messages=100)
+    member.take(2)
+    member.ack("orders", 1, 2, 3)
+    check("held_by" not in definition(http), f"nothing holds it: {definition(http)}")
+
+
 # --- the command line ---
 
 @case(short=True)

@@ -187,3 +187,23 @@ Test(http_groups, all_options_are_shown)
                    "\"filter\":\"a == \\\"b\\\"\","
                    "\"created_us\":\"5\",\"app\":\"admin\"}]}");
 }
+
+Test(http_groups, what_holds_a_group_is_shown)
+{
+    ask("GET /v1/groups/billing", "");
+    cr_assert_null(strstr(body(), "held_by"));
+    session->held = (struct standing) { .gate = GATE_PAUSED, .since_us = 99 };
+    ask("GET /v1/groups/billing", "");
+    cr_assert_not_null(strstr(body(), "\"held_by\":{\"gate\":\"paused\","
+                                      "\"since_us\":\"99\",\"releases\":"
+                                      "\"resuming the group\"},"),
+                       "%s", body());
+    session->held =
+        (struct standing) { .gate = GATE_BREAKER, .until_us = 5000 };
+    ask("GET /v1/groups/billing", "");
+    cr_assert_not_null(strstr(body(), "\"gate\":\"breaker\","
+                                      "\"until_us\":\"5000\","),
+                       "%s", body());
+    cr_assert_not_null(strstr(body(), "\"died\":\"0\""));
+    cr_assert_not_null(strstr(body(), "\"leases_expired\":\"0\""));
+}

@@ -172,8 +172,9 @@ Test(http_show, a_group_is_shown_where_it_lives)
     session->door->arrived(session, 1);
     cr_assert_eq(session->code, 200);
     cr_assert_not_null(strstr(
-        body(), "\"lanes\":[{\"topic\":\"orders\",\"published\":\"13\","
-                "\"acked\":\"4\",\"gap\":\"1\",\"deleted\":\"3\","
+        body(), "\"lanes\":[{\"topic\":\"orders\",\"published\":\"28\","
+                "\"acked\":\"4\",\"dead\":\"7\",\"expired\":\"5\","
+                "\"filtered\":\"3\",\"gap\":\"1\",\"deleted\":\"3\","
                 "\"ready\":\"2\","
                 "\"delayed\":\"1\",\"in_flight\":\"2\",\"balanced\":true},"));
     cr_assert_not_null(strstr(body(), "\"topic\":\"other\""));

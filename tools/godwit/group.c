@@ -17,6 +17,8 @@ static const struct resource_column columns[] = {
     { { "READY", ALIGN_RIGHT }, "ready", AS_LANES },
     { { "DELAYED", ALIGN_RIGHT }, "delayed", AS_LANES },
     { { "IN FLIGHT", ALIGN_RIGHT }, "in_flight", AS_LANES },
+    { { "DEAD", ALIGN_RIGHT }, "dead", AS_LANES },
+    { { "HELD BY", ALIGN_LEFT }, "held_by", AS_HELD },
     { { "TOPICS", ALIGN_LEFT }, "topics", AS_TEXT },
 };
 
@@ -458,6 +460,7 @@ int cmd_group(int argc, char **argv)
         { "resume", "end a pause", resume_group },
         { "list", "all groups with what waits in them", list },
         { "show", "one group, topic by topic", show },
+        { "seek", "begin anew at a seq or a time", cmd_seek },
         { "delete", "delete a group and what it has acked", delete },
         { NULL, NULL, NULL },
     };

@@ -100,6 +100,9 @@ static void add_cell(struct table *table, const struct resource_column *column,
 
     if (column->as == AS_LANES) {
         add_sum(table, column->field, detail);
+    } else if (column->as == AS_HELD) {
+        value = json_get(json_get(detail, column->field), "gate");
+        table_add(table, json_text(value, NULL));
     } else if (column->as == AS_RETENTION) {
         add_retention(table, item);
     } else if (column->as == AS_TEXT || number == UINT64_MAX) {
@@ -116,7 +119,7 @@ static void add_cell(struct table *table, const struct resource_column *column,
 static bool wants_detail(const struct resource *r)
 {
     for (size_t c = 0; c < r->column_count; c++) {
-        if (r->columns[c].as == AS_LANES) {
+        if (r->columns[c].as == AS_LANES || r->columns[c].as == AS_HELD) {
             return true;
         }
     }
@@ -244,15 +247,38 @@ static char *readable_times(const struct json *list)
     return len > 0 ? strdup(text) : NULL;
 }
 
+/* "paused since 2026-..., until resuming the group"; NULL: it is no such. */
+static char *readable_standing(const struct json *held)
+{
+    const char *gate = json_text(json_get(held, "gate"), NULL);
+    uint64_t since = json_number(json_get(held, "since_us"), 0);
+    uint64_t until = json_number(json_get(held, "until_us"), 0);
+    char since_text[HUMAN_LEN] = "";
+    char until_text[HUMAN_LEN] = "";
+    char text[512];
+
+    if (gate == NULL) {
+        return NULL;
+    }
+    snprintf(text, sizeof text, "%s%s%s; released by %s%s%s", gate,
+             since > 0 ? " since " : "",
+             since > 0 ? human_time(since_text, since) : "",
+             json_text(json_get(held, "releases"), "-"),
+             until > 0 ? " at " : "",
+             until > 0 ? human_time(until_text, until) : "");
+    return strdup(text);
+}
+
 /* A value as people read it, by the unit in its name. The caller frees it. */
 static char *readable(const char *name, const struct json *value)
 {
     uint64_t number = json_number(value, UINT64_MAX);
     char text[HUMAN_LEN];
-    char *times = ends_with(name, "_ms") ? readable_times(value) : NULL;
+    char *made = ends_with(name, "_ms") ? readable_times(value)
+                                        : readable_standing(value);
 
-    if (times != NULL) {
-        return times;
+    if (made != NULL) {
+        return made;
     }
 
     if (number == UINT64_MAX) {

@@ -9,10 +9,10 @@
 struct resource_column {
     struct column shown;
     const char *field; /* of an item of the answer */
-    /* AS_LANES: the sum of the field over the lanes of the item itself, which
-     * is asked for one by one; AS_RETENTION: how a topic keeps its messages, of
-     * several fields */
-    enum { AS_TEXT, AS_COUNT, AS_MS, AS_LANES, AS_RETENTION } as;
+    /* Of the item itself, which is asked for one by one: AS_LANES the sum of
+     * the field over its lanes, AS_HELD the gate that holds it.
+     * AS_RETENTION: how a topic keeps its messages, of several fields. */
+    enum { AS_TEXT, AS_COUNT, AS_MS, AS_LANES, AS_HELD, AS_RETENTION } as;
 };
 
 struct resource {
