@@ -1,7 +1,8 @@
 /* The inside of a group, shared by its files:
  *
  *   group.c    making and ending, lanes, members, effects
- *   take.c     who gets what: the offer and what becomes of it
+ *   pick.c     who is offered what
+ *   take.c     what becomes of the offer
  *   open.c     one open message: how it comes back, how it ends
  *   settle.c   what members say
  *   dead.c     what operators say of dead ones
@@ -156,7 +157,10 @@ void group_disarm_lease(struct group *group, const struct transaction *t);
 uint64_t group_lease_end(const struct group *group,
                          const struct transaction *t);
 
-/* ---- take.c ---- */
+/* ---- pick.c ---- */
+
+/* Something holds the group as a whole, from now on. */
+void group_note_held_by(struct group *group, enum gate gate);
 
 /* What holds all of the group but for members and the breaker's next trial;
  * GATE_NONE: nothing. */
