@@ -7,7 +7,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
-from harness import case, check, check_equal, main
+from harness import case, check, check_equal, main, wait_until
 
 DAY_MS = 24 * 3600 * 1000
 ATOMIC_LEN_MAX = 2 << 20
@@ -227,6 +227,132 @@ def an_atomic_batch_sent_again_is_a_duplicate(env):
                     [(i + 1, turn == 1) for i in range(4)], f"turn {turn}")
         broker.restart()
     check_equal(last_seq(broker.http()), 4, "last seq")
+
+
+# ---- when it comes ----
+
+def balance(http, group="work"):
+    """The lane's books of orders, as numbers."""
+    lane = http.get(f"/v1/groups/{group}").json["lanes"][0]
+    return {k: int(v) for k, v in lane.items() if isinstance(v, str) and v.isdigit()}
+
+
+@case(short=True)
+def a_delay_is_a_lower_bound_and_holds_up_nobody(env):
+    broker, http = with_orders(env)
+    session = broker.session()
+    session.attach("work")
+    began = time.time()
+    at_ms = now_ms() + 1200
+    session.publish("orders", [{"delay_ms": 800, "body": "later"},
+                               {"deliver_at_ms": str(at_ms), "body": "last"}, {"body": "now"},
+                               {"deliver_at_ms": "1", "body": "past"}])
+    check_equal([session.next().body for _ in range(2)], [b"now", b"past"], "at once")
+    check(time.time() - began < 0.75 or env.sanitized, "held up by the delayed ones")
+    check_equal(balance(http)["delayed"], 2, "delayed in the books")
+    got = session.next()
+    check_equal((got.body, got.seq, got.attempt), (b"later", 1, 1), "the delayed one")
+    check(time.time() - began >= 0.8, "it came before its time")
+    check_equal(session.next().body, b"last", "the one with a time")
+    check(now_ms() >= at_ms, "it came before its time")
+
+
+@case(short=True)
+def a_delay_outlives_kill_9(env):
+    broker, http = with_orders(env)
+    http.must(batch(http, [{"delay_ms": 4000 if env.sanitized else 2000}, {"delay_ms": 1}]))
+    due = time.time() + (4 if env.sanitized else 2)
+    broker.kill()
+    broker.start()
+    session = broker.session()
+    session.attach("work")
+    check_equal([session.next().seq, session.next().seq], [2, 1], "order")
+    check(time.time() >= due - 0.1, "it came before its time")
+
+
+@case(short=True)
+def what_is_too_old_does_not_come(env):
+    broker, http = with_orders(env)
+    http.must(batch(http, [{"ttl_ms": 300, "body": "short"}, {"ttl_ms": 600000, "body": "long"},
+                           {"delay_ms": 200, "ttl_ms": 200, "body": "late and short"},
+                           {"delay_ms": 900, "ttl_ms": 600000, "body": "late and long"}]))
+    time.sleep(0.6)
+    session = broker.session()
+    session.attach("work")
+    check_equal([session.next().body for _ in range(2)], [b"long", b"late and long"], "delivered")
+    session.ack("orders", 2, 4)
+    wait_until(lambda: balance(http)["expired"] == 2, what="two expired in the books")
+    check(session.none_comes(0.3), "one more came")
+
+
+# ---- what a subscriber says ----
+
+@case(short=True)
+def rejected_is_dead_at_once(env):
+    broker, http = with_orders(env)
+    session = broker.session()
+    session.publish("orders", ["a", "b", "c"])
+    session.attach("work")
+    session.take(3)
+    check_equal(session.settle("orders", "reject", seqs=[1, 3], reason="no such customer"),
+                [(1, 1, "accepted", 0), (3, 3, "accepted", 0)], "reject")
+    check_equal(balance(http)["dead"], 2, "dead in the books")
+    check_equal(session.settle("orders", "nack", seqs=[1])[0][2], "late", "a nack of a dead one")
+    session.settle("orders", "nack", seqs=[2], delay_ms="1", reason="again")
+    check_equal((lambda d: (d.seq, d.attempt))(session.next()), (2, 2), "what was not rejected")
+    broker.kill()
+    broker.start()
+    session = broker.session()
+    session.attach("work")
+    check_equal(session.next().seq, 2, "after a restart")
+    check(session.none_comes(0.3), "a dead one came")
+    check_equal(balance(broker.http())["dead"], 2, "dead after a restart")
+
+
+@case(short=True)
+def rejected_over_http(env):
+    broker, http = with_orders(env)
+    http.publish("orders", "x")
+    lease, _, _ = http.pull("work", wait=5)
+    ranges = http.settle("work", lease, "orders", "reject", seqs=["1"], reason="r" * 256)
+    check_equal([(r["first"], r["outcome"]) for r in ranges], [("1", "accepted")], "reject")
+    check_equal(balance(http)["dead"], 1, "dead in the books")
+    answer = http.post("/v1/groups/work/settle", {"lease": lease, "topic": "orders",
+                                                  "action": "reject", "seqs": ["1"],
+                                                  "reason": "r" * 257})
+    check_equal((answer.code, answer.refused["limit"]), (413, "reason_len"), "a reason too long")
+
+
+@case(short=True)
+def a_notice_comes_before_a_lease_ends(env):
+    broker = env.broker()
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders", lease_ms=1500, notice_ms=1000)
+    session = broker.session()
+    session.publish("orders", ["a", "b"])
+    session.attach("work")
+    session.take(2)
+    session.ack("orders", 2)
+    seen = wait_for(session, "notice")
+    check_equal((seen["topic"], seen["first"], seen["last"]), ("orders", "1", "1"), "the notice")
+    check(0 < int(seen["ends_in_ms"]) <= 1000, f"{seen}")
+    session.settle("orders", "extend", seqs=[1], delay_ms="1500")
+    check_equal(wait_for(session, "notice")["first"], "1", "once a lease: the new one's")
+    check_equal([r[2] for r in session.ack("orders", 1)], ["accepted"], "ack in time")
+
+
+def wait_for(session, kind, timeout=10):
+    """The next reply of this type, wherever it is."""
+    deadline = time.monotonic() + timeout
+    while True:
+        for reply in session.others:
+            if reply["type"] == kind:
+                session.others.remove(reply)
+                return reply
+        reply = session.receive(max(0.01, deadline - time.monotonic()))
+        if reply is not None:
+            session.others.append(reply)
 
 
 # ---- the command line ----
