@@ -160,7 +160,31 @@ static void drop_retries(struct lane *lane, struct seq_range range)
     }
 }
 
-/* Those not settled yet, and in which way they are now. */
+/* In which way they are settled. What a seek left behind counts no more. */
+static enum status tell_apart(struct lane *lane, enum record_kind how,
+                              struct seq_range fresh)
+{
+    if (fresh.first <= lane->after) {
+        fresh.first = lane->after + 1;
+    }
+    if (fresh.first > fresh.last) {
+        return STATUS_OK;
+    }
+    if (how == RECORD_GAP) {
+        return seqset_add(&lane->gaps, fresh.first, fresh.last, NULL);
+    }
+    if (how == RECORD_EXPIRED) {
+        return seqset_add(&lane->expired, fresh.first, fresh.last, NULL);
+    }
+    if (how == RECORD_FILTERED) {
+        lane->filtered += fresh.last - fresh.first + 1;
+    } else if (how == RECORD_DISCARD) {
+        lane->discarded += fresh.last - fresh.first + 1;
+    }
+    return STATUS_OK;
+}
+
+/* Those not settled yet. */
 static enum status settle_new(struct lane *lane, enum record_kind how,
                               struct seq_range range)
 {
@@ -169,17 +193,10 @@ static enum status settle_new(struct lane *lane, enum record_kind how,
 
     while (status == STATUS_OK
            && set_stretch(&lane->acked, range, true, &fresh)) {
-        uint64_t added = 0;
-        if (how == RECORD_GAP) {
-            status = seqset_add(&lane->gaps, fresh.first, fresh.last, NULL);
-        } else if (how == RECORD_EXPIRED) {
-            status = seqset_add(&lane->expired, fresh.first, fresh.last, NULL);
-        }
+        status = tell_apart(lane, how, fresh);
         if (status == STATUS_OK) {
-            status = seqset_add(&lane->acked, fresh.first, fresh.last, &added);
+            status = seqset_add(&lane->acked, fresh.first, fresh.last, NULL);
         }
-        lane->filtered += how == RECORD_FILTERED ? added : 0;
-        lane->discarded += how == RECORD_DISCARD ? added : 0;
     }
     return status;
 }

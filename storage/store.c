@@ -441,17 +441,21 @@ struct lanes_walk {
     void *arg;
 };
 
-/* Retries of what was deleted since the lane was written are left out. */
+/* What was deleted since the lane was written is left out of the retries and
+ * the dead. The set's ranges are the walk's own, and gone after this. */
 static void give_lane(void *arg, const struct store_lane *lane)
 {
     const struct lanes_walk *walk = arg;
     uint64_t first_seq = keeper_first_seq(walk->keeper, lane->topic);
     struct store_lane kept = *lane;
+    struct seqset dead = *lane->dead;
 
     while (kept.retry_count > 0 && kept.retries->seq < first_seq) {
         kept.retries++;
         kept.retry_count--;
     }
+    seqset_drop_through(&dead, first_seq - 1);
+    kept.dead = &dead;
     walk->fn(walk->arg, &kept);
 }
 

@@ -114,16 +114,23 @@ static void add(struct harness *h, struct record record, const void *body,
     h->len += record_size(len);
 }
 
-void add_sent(struct harness *h, uint32_t topic, const char *body,
-              uint64_t producer, uint64_t producer_seq)
+void add_flagged(struct harness *h, uint32_t topic, const char *body,
+                 uint8_t flags, uint64_t producer, uint64_t producer_seq)
 {
     struct record record = { .kind = RECORD_MESSAGE,
+                             .flags = flags,
                              .topic = topic,
                              .app = 1,
                              .producer = producer,
                              .producer_seq = producer_seq };
 
     add(h, record, body, strlen(body));
+}
+
+void add_sent(struct harness *h, uint32_t topic, const char *body,
+              uint64_t producer, uint64_t producer_seq)
+{
+    add_flagged(h, topic, body, 0, producer, producer_seq);
 }
 
 void add_message(struct harness *h, uint32_t topic, const char *body)

@@ -36,6 +36,8 @@ void harness_delete_keydir(struct harness *h);
 void add_message(struct harness *h, uint32_t topic, const char *body);
 void add_sent(struct harness *h, uint32_t topic, const char *body,
               uint64_t producer, uint64_t producer_seq);
+void add_flagged(struct harness *h, uint32_t topic, const char *body,
+                 uint8_t flags, uint64_t producer, uint64_t producer_seq);
 void add_sized(struct harness *h, uint32_t topic, size_t len, uint8_t fill);
 void add_ack(struct harness *h, uint32_t group, uint32_t topic, uint64_t first,
              uint64_t last);

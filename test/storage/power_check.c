@@ -48,6 +48,7 @@ static const char *const bug_names[POWER_BUGS] = {
     [BUG_NO_SNAPSHOT] = "no-snapshot",
     [BUG_REUSE_UNCHECKED] = "reuse-unchecked",
     [BUG_CONFIRM_FAILED] = "confirm-failed",
+    [BUG_SPLIT_CHAIN] = "split-chain",
 };
 
 enum power_bug power_bug_named(const char *name)
@@ -143,6 +144,15 @@ static void apply_batch(struct model *model, const struct life *life,
     }
 }
 
+/* Would the log end within a chain if it ended with that many batches? */
+static bool splits_chain(const struct life *life, size_t batches)
+{
+    size_t stop = batches == 0 ? 0 : life->batches[batches - 1].event_stop;
+
+    return stop > 0 && stop < life->event_count && life->events[stop].chain != 0
+           && life->events[stop].chain == life->events[stop - 1].chain;
+}
+
 /* The store must be what some number of batches adds up to: at least those that
  * were confirmed, at most those that were tried. */
 static bool find_state(struct trial *t)
@@ -155,6 +165,9 @@ static bool find_state(struct trial *t)
     for (size_t i = t->confirmed;; i++) {
         model_text(&t->now, t->expected);
         if (strcmp(t->has, t->expected) == 0) {
+            if (splits_chain(t->life, i)) {
+                violated(t, "half of a chain is there");
+            }
             return true;
         }
         if (i >= t->tried) {
@@ -196,6 +209,11 @@ static void check_message(struct trial *t, struct store_cursor *cursor,
 
 static void check_messages(struct trial *t)
 {
+    const char *history = histories_differ(&t->h, &t->now);
+
+    if (history[0] != '\0') {
+        violated(t, "history of %s", history);
+    }
     for (uint32_t topic = 1; topic < MODEL_TOPICS; topic++) {
         struct store_cursor cursor = { 0 };
         uint64_t last = t->now.topics[topic].last;
@@ -304,20 +322,20 @@ static void send_again(struct trial *t, uint32_t producer)
         return;
     }
     (void)model_body(topic, event.first, event.salt, body);
-    add_sent(&t->h, topic, body, producer, event.number);
+    add_numbered(&t->h, topic, body, producer, event.number, false);
     if (!commit(t)) {
         return;
     }
-    if (record_flags_at(t->h.buffer) != RECORD_DUPLICATE
+    if ((record_flags_at(t->h.buffer) & RECORD_DUPLICATE) == 0
         || record_seq_at(t->h.buffer) != t->now.number_seqs[producer]) {
         violated(t, "number %" PRIu64 " of producer %u was stored twice",
                  event.number, producer);
         return;
     }
     event.number++;
-    add_sent(&t->h, topic, body, producer, event.number);
+    add_numbered(&t->h, topic, body, producer, event.number, false);
     if (commit(t)) {
-        if (record_flags_at(t->h.buffer) != 0
+        if ((record_flags_at(t->h.buffer) & RECORD_DUPLICATE) != 0
             || record_seq_at(t->h.buffer) != event.first) {
             violated(t, "topic %u goes on with seq %" PRIu64 ", not %" PRIu64,
                      topic, record_seq_at(t->h.buffer), event.first);
@@ -328,7 +346,8 @@ static void send_again(struct trial *t, uint32_t producer)
 
 static void settle_one(struct trial *t, uint32_t topic)
 {
-    struct event event = { .kind = EVENT_ACK,
+    struct event event = { .kind = EVENT_RANGE,
+                           .how = RECORD_ACK,
                            .topic = topic,
                            .group = 1,
                            .first = t->now.topics[topic].last,

@@ -88,6 +88,18 @@ static void note_event(struct life *life, const struct event *event)
     model_apply(&life->tried, event);
 }
 
+/* Of a chain all are refused or none is, and it is in one batch. */
+static void check_chain(struct life *life, const struct event *event,
+                        bool begins_batch, bool refused)
+{
+    if (event->chain != 0 && event->chain == life->last_chain) {
+        CHECK(refused == life->chain_refused);
+        CHECK(!begins_batch || life->bug == BUG_SPLIT_CHAIN);
+    }
+    life->last_chain = event->chain;
+    life->chain_refused = refused;
+}
+
 /* The records that this batch took: what became of each is as expected. */
 static void note_records(struct life *life, size_t len, size_t *done)
 {
@@ -96,20 +108,23 @@ static void note_records(struct life *life, size_t len, size_t *done)
         const struct event *event = &life->adding[*done];
         bool duplicate = life->expect_duplicate[(*done)++];
         uint8_t flags = record_flags_at(record);
-        if (life->faulty && flags == RECORD_REFUSED
+        if (life->faulty && (flags & RECORD_REFUSED) != 0
             && event->kind == EVENT_MESSAGE) {
             life->refused++;
+            check_chain(life, event, at == 0, true);
             continue;
         }
-        if (life->faulty && duplicate && flags == 0) {
+        if (life->faulty && duplicate && (flags & RECORD_DUPLICATE) == 0) {
             /* what was to be known is forgotten, for want of memory */
             CHECK(life->inside != NULL);
         } else {
-            CHECK(flags == (duplicate ? RECORD_DUPLICATE : 0));
+            CHECK(((flags & RECORD_DUPLICATE) != 0) == duplicate
+                  && (flags & RECORD_REFUSED) == 0);
         }
-        if (flags == RECORD_DUPLICATE) {
+        if ((flags & RECORD_DUPLICATE) != 0) {
             continue;
         }
+        check_chain(life, event, at == 0, false);
         CHECK(event->kind != EVENT_MESSAGE
               || record_seq_at(record) == event->first);
         note_event(life, event);
@@ -159,6 +174,10 @@ static void append(struct life *life)
         struct store_span span = { .at = h->buffer, .len = h->len };
         struct store_commit commit;
         size_t tried = life->trace.count;
+        if (life->bug == BUG_SPLIT_CHAIN) {
+            h->buffer[5] &= (uint8_t)~RECORD_MORE;
+            span.len = record_size_at(h->buffer);
+        }
         h->now_us += 1000;
         if (!went_well(
                 life, IN_STORE(life, store_append(h->store, &span, 1, h->now_us,
@@ -399,6 +418,12 @@ static void check_self(struct life *life)
     static char has[MODEL_TEXT_LEN];
     static char expected[MODEL_TEXT_LEN];
 
+    const char *history = histories_differ(&life->h, &life->tried);
+
+    if (history[0] != '\0') {
+        fprintf(stderr, "after a reopening: history of %s\n", history);
+        CHECK(!"the histories are as they were");
+    }
     store_text(&life->h, has);
     model_text(&life->tried, expected);
     if (strcmp(has, expected) != 0) {

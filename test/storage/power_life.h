@@ -20,6 +20,7 @@ enum power_bug {
     BUG_NO_SNAPSHOT,     /* segments go before there is one */
     BUG_REUSE_UNCHECKED, /* recycled bytes may pass as batches */
     BUG_CONFIRM_FAILED,  /* what a failed write was to store */
+    BUG_SPLIT_CHAIN,     /* over several batches */
     POWER_BUGS
 };
 
@@ -70,6 +71,8 @@ struct life {
     struct event adding[512];
     bool expect_duplicate[512];
     uint32_t salt;
+    uint32_t last_chain; /* of the last message taken, and ... */
+    bool chain_refused;  /* ... what became of it */
 };
 
 /* One thing a life can do; each ends with everything synced and applied. */

@@ -34,17 +34,103 @@ size_t model_body(uint32_t topic, uint64_t seq, uint32_t salt,
 
 static bool settled(const struct model_lane *lane, uint64_t seq)
 {
-    return lane->state[seq] != 0;
+    return lane->state[seq] >= MODEL_SETTLED;
 }
 
-static void settle(struct model *model, const struct event *event)
+static void settle_as(struct model_lane *lane, uint64_t seq,
+                      enum model_state state)
+{
+    if (!settled(lane, seq)) {
+        /* How it was settled counts for what is behind the last seek. */
+        bool counts = !lane->sought || seq > lane->after;
+        lane->state[seq] = (uint8_t)(counts ? state : MODEL_SETTLED);
+        lane->attempts[seq] = 0;
+        lane->due[seq] = 0;
+        lane->failures[seq] = 0;
+    }
+}
+
+static void do_range(struct model_lane *lane, enum record_kind how,
+                     uint64_t seq)
+{
+    bool dead = lane->state[seq] == MODEL_DEAD;
+
+    switch (how) {
+    case RECORD_ACK:
+        settle_as(lane, seq, MODEL_SETTLED);
+        break;
+    case RECORD_GAP:
+        settle_as(lane, seq, MODEL_GAP);
+        break;
+    case RECORD_EXPIRED:
+        settle_as(lane, seq, MODEL_EXPIRED);
+        break;
+    case RECORD_FILTERED:
+        settle_as(lane, seq, MODEL_FILTERED);
+        break;
+    case RECORD_DISCARD:
+        if (dead) {
+            settle_as(lane, seq, MODEL_DISCARDED);
+        }
+        break;
+    case RECORD_REDRIVE:
+        lane->state[seq] = dead ? MODEL_OPEN : lane->state[seq];
+        break;
+    case RECORD_BURY:
+        if (!settled(lane, seq)) {
+            lane->state[seq] = MODEL_DEAD;
+            lane->attempts[seq] = 0;
+            lane->due[seq] = 0;
+        }
+        break;
+    case RECORD_MESSAGE:
+    case RECORD_RETRY:
+    case RECORD_CATALOG:
+    case RECORD_TRIM:
+    case RECORD_FAILED:
+    case RECORD_SEEK:
+        CHECK(!"a range");
+    }
+}
+
+static void note_range(struct model *model, const struct event *event)
 {
     struct model_lane *lane = &model->lanes[event->group][event->topic];
 
     lane->known = true;
     for (uint64_t seq = event->first; seq <= event->last; seq++) {
-        if (lane->state[seq] == 0) {
-            lane->state[seq] = event->kind == EVENT_GAP ? 2 : 1;
+        do_range(lane, event->how, seq);
+    }
+}
+
+static void note_failed(struct model_lane *lane, const struct event *event)
+{
+    uint64_t seq = event->retry.seq;
+
+    lane->known = true;
+    if (settled(lane, seq)) {
+        return;
+    }
+    lane->state[seq] = event->dead ? MODEL_DEAD : MODEL_OPEN;
+    lane->attempts[seq] = event->dead ? 0 : event->retry.attempts;
+    lane->due[seq] = event->dead ? 0 : event->retry.due_us;
+    lane->last_attempts[seq] = event->retry.attempts;
+    lane->failures[seq] += lane->failures[seq] < HISTORY_MAX;
+}
+
+/* What was settled before may still have its history or not. */
+static void note_seek(struct model_lane *lane, uint64_t after)
+{
+    lane->known = true;
+    lane->sought = true;
+    lane->after = after;
+    for (uint64_t seq = 1; seq < MODEL_SEQS; seq++) {
+        bool dead = lane->state[seq] == MODEL_DEAD;
+        if (seq > after) {
+            lane->state[seq] = MODEL_OPEN;
+        } else if (!dead) {
+            lane->state[seq] = MODEL_SETTLED;
+            lane->failures[seq] = 0;
         }
         lane->attempts[seq] = 0;
         lane->due[seq] = 0;
@@ -100,16 +186,14 @@ void model_apply(struct model *model, const struct event *event)
     case EVENT_MESSAGE:
         note_message(model, event);
         return;
-    case EVENT_ACK:
-    case EVENT_GAP:
-        settle(model, event);
+    case EVENT_RANGE:
+        note_range(model, event);
         return;
-    case EVENT_RETRY:
-        lane->known = true;
-        if (!settled(lane, event->retry.seq)) {
-            lane->attempts[event->retry.seq] = event->retry.attempts;
-            lane->due[event->retry.seq] = event->retry.due_us;
-        }
+    case EVENT_FAILED:
+        note_failed(lane, event);
+        return;
+    case EVENT_SEEK:
+        note_seek(lane, event->first);
         return;
     case EVENT_FACT:
         note_fact(model, event);
@@ -139,9 +223,10 @@ bool model_may_go(const struct model *model, uint32_t topic, uint64_t seq)
         return false;
     }
     for (uint32_t group = 1; group < MODEL_GROUPS; group++) {
-        if (model->facts[CATALOG_GROUP][group] == FACT_LIVE
-            && seq > model->after[group][topic]
-            && !settled(&model->lanes[group][topic], seq)) {
+        const struct model_lane *lane = &model->lanes[group][topic];
+        uint64_t after = lane->sought ? 0 : model->after[group][topic];
+        if (model->facts[CATALOG_GROUP][group] == FACT_LIVE && seq > after
+            && !settled(lane, seq)) {
             return false;
         }
     }
@@ -204,14 +289,20 @@ static void end_lane(struct text *t)
     }
 }
 
+static bool is_as(const struct model_lane *lane, uint64_t seq,
+                  enum model_state state)
+{
+    return state == MODEL_SETTLED ? settled(lane, seq)
+                                  : lane->state[seq] == state;
+}
+
 static void say_states(struct text *t, const struct model_lane *lane,
-                       uint64_t from, const char *what, bool gaps)
+                       uint64_t from, const char *what, enum model_state state)
 {
     say(t, " %s", what);
     for (uint64_t seq = from; seq < MODEL_SEQS; seq++) {
         uint64_t first = seq;
-        while (seq < MODEL_SEQS
-               && (gaps ? lane->state[seq] == 2 : settled(lane, seq))) {
+        while (seq < MODEL_SEQS && is_as(lane, seq, state)) {
             seq++;
         }
         if (seq > first) {
@@ -220,12 +311,37 @@ static void say_states(struct text *t, const struct model_lane *lane,
     }
 }
 
+/* Of all its messages, deleted ones too. */
+static void say_count(struct text *t, const char *what, uint64_t count)
+{
+    if (count > 0) {
+        say(t, " %s %" PRIu64, what, count);
+        t->said++;
+    }
+}
+
+static uint64_t count_as(const struct model_lane *lane, enum model_state state)
+{
+    uint64_t count = 0;
+
+    for (uint64_t seq = 1; seq < MODEL_SEQS; seq++) {
+        count += lane->state[seq] == state;
+    }
+    return count;
+}
+
 static void say_lane(struct text *t, uint32_t group, uint32_t topic,
                      const struct model_lane *lane, uint64_t from)
 {
     begin_lane(t, group, topic);
-    say_states(t, lane, from, "acked", false);
-    say_states(t, lane, from, "gaps", true);
+    say_states(t, lane, from, "acked", MODEL_SETTLED);
+    say_states(t, lane, from, "gaps", MODEL_GAP);
+    say_states(t, lane, from, "expired", MODEL_EXPIRED);
+    say_states(t, lane, from, "dead", MODEL_DEAD);
+    say_count(t, "filtered", count_as(lane, MODEL_FILTERED));
+    if (lane->sought) {
+        say_count(t, "after", lane->after + 1);
+    }
     for (uint64_t seq = from; seq < MODEL_SEQS; seq++) {
         if (lane->attempts[seq] != 0) {
             const struct retry retry = { .seq = seq,
@@ -303,6 +419,12 @@ static void on_lane(void *arg, const struct store_lane *lane)
     begin_lane(t, lane->group, lane->topic);
     say_set(t, "acked", from, lane->acked);
     say_set(t, "gaps", from, lane->gaps);
+    say_set(t, "expired", from, lane->expired);
+    say_set(t, "dead", from, lane->dead);
+    say_count(t, "filtered", lane->filtered);
+    if (lane->sought) {
+        say_count(t, "after", lane->after + 1);
+    }
     for (size_t i = 0; i < lane->retry_count; i++) {
         if (lane->retries[i].seq >= from) {
             say_retry(t, &lane->retries[i]);
@@ -350,5 +472,60 @@ void store_text(struct harness *h, char text[MODEL_TEXT_LEN])
     }
     if (status != STATUS_OK) {
         say(&t, "failed: %s\n", status_word(status));
+    }
+}
+
+/* ---- histories ---- */
+
+static bool history_is(struct harness *h, uint32_t group, uint32_t topic,
+                       uint64_t seq, const struct model_lane *lane)
+{
+    struct store_failure failures[HISTORY_MAX];
+    size_t count;
+
+    return store_view_history(h->view, group, topic, seq, failures, HISTORY_MAX,
+                              &count)
+               == STATUS_OK
+           && count >= lane->failures[seq]
+           && (lane->failures[seq] == 0
+               || (failures[count - 1].attempts == lane->last_attempts[seq]
+                   && failures[count - 1].reason_len == seq % REASON_LEN_MAX));
+}
+
+const char *histories_differ(struct harness *h, const struct model *model)
+{
+    static char text[128];
+
+    text[0] = '\0';
+    for (uint32_t group = 1; group < MODEL_GROUPS; group++) {
+        for (uint32_t topic = 1; topic < MODEL_TOPICS; topic++) {
+            const struct model_lane *lane = &model->lanes[group][topic];
+            for (uint64_t seq = model->topics[topic].first;
+                 lane->known && seq <= model->topics[topic].last; seq++) {
+                if (!settled(lane, seq)
+                    && !history_is(h, group, topic, seq, lane)) {
+                    snprintf(text, sizeof text,
+                             "group %u topic %u seq %" PRIu64
+                             ": %u failures, the last one number %u",
+                             group, topic, seq, lane->failures[seq],
+                             lane->last_attempts[seq]);
+                    return text;
+                }
+            }
+        }
+    }
+    return text;
+}
+
+void add_numbered(struct harness *h, uint32_t topic, const char *body,
+                  uint32_t producer, uint64_t number, bool more)
+{
+    uint8_t flags = more ? RECORD_MORE : 0;
+
+    if (producer == MODEL_IDS_BY) { /* halves of a hash */
+        add_flagged(h, topic, body, flags | RECORD_ID,
+                    (number * UINT64_C(0x9e3779b97f4a7c15)) | 1, number);
+    } else {
+        add_flagged(h, topic, body, flags, producer, number);
     }
 }

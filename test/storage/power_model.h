@@ -12,15 +12,16 @@ enum {
     MODEL_SEQS = 1024,
     MODEL_IDS = 64, /* of facts */
     MODEL_PRODUCERS = 4,
+    MODEL_IDS_BY = 3, /* this producer's numbers are message ids */
     MODEL_TEXT_LEN = 65536,
     MODEL_BODY_LEN = 3072
 };
 
 enum event_kind {
     EVENT_MESSAGE,
-    EVENT_ACK,
-    EVENT_GAP,
-    EVENT_RETRY,
+    EVENT_RANGE, /* of a lane; `how` is the kind of the record */
+    EVENT_FAILED,
+    EVENT_SEEK,
     EVENT_FACT,
     EVENT_TRIM
 };
@@ -28,11 +29,14 @@ enum event_kind {
 struct event {
     enum event_kind kind;
     uint32_t topic, group;
-    uint64_t first, last; /* seq; of a trim first and floor */
+    enum record_kind how;
+    uint64_t first, last; /* seq; of a trim first and floor; of a seek after */
     uint32_t salt;        /* of a message: what its body is made of */
     uint32_t producer;    /* 0 none */
     uint64_t number;      /* the producer's */
-    struct retry retry;
+    uint32_t chain;       /* with others of this number, or 0 */
+    struct retry retry;   /* what failed, and */
+    bool dead;            /* for good */
     enum catalog_class class;
     uint32_t id, value;
     bool deleted;
@@ -44,11 +48,27 @@ struct model_topic {
     uint32_t salts[MODEL_SEQS];
 };
 
+/* What became of a message in a lane. */
+enum model_state {
+    MODEL_OPEN,
+    MODEL_DEAD,
+    MODEL_SETTLED, /* this and what comes behind it */
+    MODEL_GAP,
+    MODEL_EXPIRED,
+    MODEL_FILTERED,
+    MODEL_DISCARDED
+};
+
 struct model_lane {
     bool known;
-    uint8_t state[MODEL_SEQS]; /* 0 open, 1 acked, 2 gap */
+    uint8_t state[MODEL_SEQS]; /* enum model_state */
     uint32_t attempts[MODEL_SEQS];
     uint64_t due[MODEL_SEQS];
+    bool sought;
+    uint64_t after;
+    /* Of the failures since it was settled last: how many, and the newest. */
+    uint8_t failures[MODEL_SEQS];
+    uint32_t last_attempts[MODEL_SEQS];
 };
 
 enum fact_state { FACT_NONE, FACT_LIVE, FACT_DELETED };
@@ -72,6 +92,14 @@ void model_apply(struct model *model, const struct event *event);
 void model_text(const struct model *model, char text[MODEL_TEXT_LEN]);
 /* The same of an open store. */
 void store_text(struct harness *h, char text[MODEL_TEXT_LEN]);
+
+/* The first message whose history is not as it should be, as text; "" when all
+ * are. For a store that has just been opened. */
+const char *histories_differ(struct harness *h, const struct model *model);
+
+/* A producer's number as a message; and as what the record says. */
+void add_numbered(struct harness *h, uint32_t topic, const char *body,
+                  uint32_t producer, uint64_t number, bool more);
 
 /* May message `seq` be gone, because nobody is owed it any more? */
 bool model_may_go(const struct model *model, uint32_t topic, uint64_t seq);

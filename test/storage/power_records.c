@@ -1,6 +1,7 @@
 #include "test/storage/power_records.h"
 
 #include "proto/check.h"
+#include "proto/limits.h"
 
 #include <stdio.h>
 
@@ -56,7 +57,22 @@ void add_one(struct life *life, uint32_t topic, uint32_t producer, bool again)
     event->producer = producer;
     event->number = producer == 0 ? 0 : number - (again ? 1 : 0);
     (void)model_body(topic, seq, event->salt, body);
-    add_sent(&life->h, topic, body, producer, event->number);
+    add_numbered(&life->h, topic, body, producer, event->number, false);
+}
+
+/* Some messages in one chain, of any topics. */
+static void add_chain(struct life *life, unsigned count)
+{
+    uint32_t chain = ++life->salt;
+
+    for (unsigned i = 1; i <= count; i++) {
+        size_t at = life->h.len;
+        add_one(life, some_topic(life), 0, false);
+        life->adding[life->added - 1].chain = chain;
+        if (i < count) { /* not numbered yet, so no hash covers it */
+            life->h.buffer[at + 5] |= RECORD_MORE;
+        }
+    }
 }
 
 static bool topic_lives(const struct life *life, uint32_t topic)
@@ -86,6 +102,10 @@ static uint32_t some_group(struct life *life)
 
 void add_some_messages(struct life *life, unsigned count)
 {
+    if (count > 2 && life_draw(life, 3) == 0) {
+        add_chain(life, count - 1);
+        count = 1;
+    }
     for (unsigned i = 0; i < count; i++) {
         uint32_t producer =
             life_draw(life, 3) == 0
@@ -99,43 +119,105 @@ void add_some_messages(struct life *life, unsigned count)
     }
 }
 
+static void add_range(struct life *life, enum record_kind how, uint32_t group,
+                      uint32_t topic, struct seq_range range)
+{
+    struct event *event = adding(life, false);
+
+    *event = (struct event) { .kind = EVENT_RANGE,
+                              .how = how,
+                              .topic = topic,
+                              .group = group,
+                              .first = range.first,
+                              .last = range.last };
+    add_lane(&life->h, how, group, topic, range.first, range.last);
+}
+
+static void add_failure(struct life *life, uint32_t group, uint32_t topic,
+                        uint64_t seq)
+{
+    static const char reason[REASON_LEN_MAX];
+    struct event *event = adding(life, false);
+
+    *event = (struct event) {
+        .kind = EVENT_FAILED,
+        .topic = topic,
+        .group = group,
+        .retry = { .seq = seq,
+                   .attempts = ++life->salt, /* no two are the same */
+                   .due_us = 1000 + life_draw(life, 100000) },
+        .dead = life_draw(life, 3) == 0,
+    };
+    add_failed(
+        &life->h, group, topic,
+        (struct failure) { .seq = seq,
+                           .attempts = event->retry.attempts,
+                           .due_us = event->retry.due_us,
+                           .holder = life_draw(life, 100),
+                           .cause = CAUSE_NACK,
+                           .dead = event->dead,
+                           .reason = slice_of(reason, seq % sizeof reason) });
+}
+
+/* To anywhere that it may go. */
+static void add_some_seek(struct life *life, uint32_t group, uint32_t topic)
+{
+    const struct model_topic *t = &life->tried.topics[topic];
+    uint64_t least = t->floor - 1;
+    struct event *event = adding(life, false);
+
+    *event = (struct event) { .kind = EVENT_SEEK,
+                              .topic = topic,
+                              .group = group,
+                              .first = least
+                                       + life_draw(life, t->last - least + 1) };
+    add_seek(&life->h, group, topic, event->first);
+}
+
+/* What is said of these, one way or another. */
+static void settle_somehow(struct life *life, uint32_t group, uint32_t topic,
+                           struct seq_range range)
+{
+    static const enum record_kind kinds[] = { RECORD_ACK,      RECORD_ACK,
+                                              RECORD_ACK,      RECORD_EXPIRED,
+                                              RECORD_FILTERED, RECORD_REDRIVE,
+                                              RECORD_BURY,     RECORD_DISCARD };
+    const struct model_lane *lane = &life->tried.lanes[group][topic];
+    uint64_t kind = life_draw(life, 16);
+
+    if (kind < 8) {
+        add_range(life, kinds[kind], group, topic, range);
+    } else if (kind < 9 && lane->state[range.first] == MODEL_OPEN) {
+        range.last = range.first;
+        add_range(life, RECORD_GAP, group, topic, range);
+    } else if (kind < 10) {
+        add_some_seek(life, group, topic);
+    } else {
+        add_failure(life, group, topic, range.first);
+    }
+}
+
+/* Of messages that are not deleted: what is said of those the store has no
+ * need to remember. */
 void add_settling(struct life *life)
 {
     uint32_t topic = some_topic(life);
     uint32_t group = some_group(life);
     const struct model_lane *lane = &life->tried.lanes[group][topic];
     uint64_t last = life->tried.topics[topic].last;
-    uint64_t from = 1;
-    uint64_t kind = life_draw(life, 10);
-    struct event *event;
+    uint64_t from = life->tried.topics[topic].first;
+    struct seq_range range;
 
-    while (from <= last && lane->state[from] != 0) {
+    while (from <= last && lane->state[from] >= MODEL_SETTLED) {
         from++;
     }
     if (from > last) {
         return;
     }
-    event = adding(life, false);
-    event->topic = topic;
-    event->group = group;
-    event->first =
+    range.first =
         from + life_draw(life, last - from + 1) / (1 + life_draw(life, 4));
-    event->last = event->first + life_draw(life, last - event->first + 1);
-    if (kind < 6) {
-        event->kind = EVENT_ACK;
-        add_ack(&life->h, group, topic, event->first, event->last);
-    } else if (kind < 7 && lane->state[event->first] == 0) {
-        event->kind = EVENT_GAP;
-        event->last = event->first;
-        add_gap(&life->h, group, topic, event->first, event->last);
-    } else {
-        event->kind = EVENT_RETRY;
-        event->retry =
-            (struct retry) { .seq = event->first,
-                             .attempts = 1 + lane->attempts[event->first],
-                             .due_us = 1000 + life_draw(life, 100000) };
-        add_retry(&life->h, group, topic, event->retry);
-    }
+    range.last = range.first + life_draw(life, last - range.first + 1);
+    settle_somehow(life, group, topic, range);
 }
 
 void add_settling_of_all(struct life *life)
@@ -146,13 +228,8 @@ void add_settling_of_all(struct life *life)
 
     for (uint32_t group = 1; group < MODEL_GROUPS && last > kept; group++) {
         if (life->tried.facts[CATALOG_GROUP][group] == FACT_LIVE) {
-            struct event *event = adding(life, false);
-            *event = (struct event) { .kind = EVENT_ACK,
-                                      .topic = topic,
-                                      .group = group,
-                                      .first = 1,
-                                      .last = last - kept };
-            add_ack(&life->h, group, topic, 1, event->last);
+            add_range(life, RECORD_ACK, group, topic,
+                      (struct seq_range) { 1, last - kept });
         }
     }
 }

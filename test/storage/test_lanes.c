@@ -42,7 +42,8 @@ static void model_settle(struct model *m, enum became as, uint64_t seq)
         as == DISCARDED ? m->became[seq] == DEAD : is_open(m->became[seq]);
 
     if (fits && (seq >= m->first_seq || m->became[seq] == OWED)) {
-        m->became[seq] = as;
+        /* How it was settled counts for what is behind the last seek. */
+        m->became[seq] = m->sought && seq <= m->after ? SKIPPED : as;
         m->attempts[seq] = 0;
     }
 }

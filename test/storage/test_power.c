@@ -152,6 +152,11 @@ Test(power, what_rises_behind_a_hole_is_caught)
     caught(BUG_RESURRECT);
 }
 
+Test(power, half_of_a_chain_is_caught)
+{
+    caught(BUG_SPLIT_CHAIN);
+}
+
 Test(power, a_removal_without_a_snapshot_is_caught)
 {
     caught(BUG_NO_SNAPSHOT);
