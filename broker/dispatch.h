@@ -40,6 +40,7 @@ struct dispatch_config {
     size_t worker_count;  /* ... of these */
     size_t in_flight_bytes[TIER_COUNT]; /* the in-flight table's budgets */
     const char *in_flight_path;         /* of the last tier; NULL: none */
+    uint64_t in_flight_disk_min;        /* free on its disk, for others */
     uint64_t now_us;                    /* monotonic */
     uint64_t wall_us;                   /* for the due times the log holds */
     uint64_t seed;

@@ -488,8 +488,11 @@ static void init_lists(struct dispatch *d)
 
 static enum status open_parts(struct dispatch *d, struct error *err)
 {
-    struct inflight_config inflight = { .file_path = d->config.in_flight_path,
-                                        .now_us = d->config.now_us };
+    struct inflight_config inflight = {
+        .file_path = d->config.in_flight_path,
+        .disk_free_min = d->config.in_flight_disk_min,
+        .now_us = d->config.now_us,
+    };
     const struct catalog_watch watch = {
         .topic_added = on_topic_added,
         .topic_gone = on_topic_gone,

@@ -370,6 +370,15 @@ static const struct dispatch_out dispatch_out = {
     .is_of_app = session_is_of_app,
 };
 
+/* Ack transactions leave twice the disk space below which publishes are
+ * refused, or what that is by default: they never make the log stop. */
+static uint64_t disk_min(const struct config *c)
+{
+    uint64_t min = c->free_bytes_min;
+
+    return 2 * (min == FREE_BYTES_BY_DISK ? UINT64_C(64) << 20 : min);
+}
+
 static enum status open_dispatch(struct worker *w, struct error *err)
 {
     const struct config *c = w->all->config;
@@ -383,6 +392,7 @@ static enum status open_dispatch(struct worker *w, struct error *err)
                              (size_t)c->in_flight_direct_bytes,
                              (size_t)c->in_flight_file_bytes },
         .in_flight_path = c->in_flight_file_bytes > 0 ? path : NULL,
+        .in_flight_disk_min = disk_min(c),
         .now_us = clock_monotonic_us(),
         .wall_us = clock_wall_us(),
         .seed = clock_wall_us(),

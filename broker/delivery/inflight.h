@@ -56,6 +56,7 @@ struct inflight_config {
     size_t bytes[TIER_COUNT]; /* budgets; index and entries together. 0: no such
                                * tier */
     const char *file_path;    /* NULL: no file tier */
+    uint64_t disk_free_min;   /* left free on its disk: growing ends before */
     const struct vfs *vfs;    /* NULL: vfs_system() */
     uint64_t now_us;
 };

@@ -37,22 +37,32 @@ static enum status make_file(struct inflight_file *file, const char *path,
     return STATUS_OK;
 }
 
+static char *folder_of(const char *path)
+{
+    const char *end = strrchr(path, '/');
+
+    return end == NULL ? strdup(".") : strndup(path, (size_t)(end - path) + 1);
+}
+
 enum status inflight_file_open(struct inflight_file **out,
-                               const struct vfs *vfs, const char *path,
+                               const struct inflight_config *config,
                                size_t len_max, struct error *err)
 {
+    const char *path = config->file_path;
     struct inflight_file *file = calloc(1, sizeof *file);
     enum status status;
 
     if (file == NULL) {
         return error_set(err, STATUS_NOMEM, 0, "in-flight file");
     }
-    file->vfs = vfs;
+    file->vfs = config->vfs == NULL ? vfs_system() : config->vfs;
+    file->disk_free_min = config->disk_free_min;
     file->fd = -1;
     file->len_max = len_max;
     file->base = MAP_FAILED;
     file->touched = calloc(touched_words(len_max), sizeof *file->touched);
-    if (file->touched == NULL) {
+    file->folder = folder_of(path);
+    if (file->touched == NULL || file->folder == NULL) {
         status = error_set(err, STATUS_NOMEM, 0, "in-flight file");
         goto fail;
     }
@@ -89,7 +99,15 @@ void inflight_file_close(struct inflight_file *file)
         (void)file->vfs->close(file->vfs, file->fd);
     }
     free(file->touched);
+    free(file->folder);
     free(file);
+}
+
+static bool disk_has(const struct inflight_file *file, uint64_t more)
+{
+    uint64_t free_bytes = file->vfs->free_bytes(file->vfs, file->folder);
+
+    return free_bytes >= more && free_bytes - more >= file->disk_free_min;
 }
 
 bool inflight_file_reach(struct inflight_file *file, size_t len)
@@ -104,6 +122,9 @@ bool inflight_file_reach(struct inflight_file *file, size_t len)
         want += INFLIGHT_FILE_STEP;
     }
     want = want > file->len_max ? file->len_max : want;
+    if (!disk_has(file, want - file->len)) {
+        return false;
+    }
     do {
         result = file->vfs->allocate(file->vfs, file->fd, (off_t)want);
     } while (result != 0 && errno == EINTR);

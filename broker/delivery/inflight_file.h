@@ -7,9 +7,7 @@
 #ifndef GODWIT_BROKER_DELIVERY_INFLIGHT_FILE_H
 #define GODWIT_BROKER_DELIVERY_INFLIGHT_FILE_H
 
-#include "proto/error.h"
-#include "proto/status.h"
-#include "storage/vfs.h"
+#include "broker/delivery/inflight.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,6 +19,8 @@
 
 struct inflight_file {
     const struct vfs *vfs;
+    char *folder;
+    uint64_t disk_free_min;
     int fd;
     unsigned char *base; /* len_max bytes of addresses */
     size_t len_max;
@@ -29,14 +29,14 @@ struct inflight_file {
     size_t touched_count;
 };
 
-/* A file at `path` from before is replaced. STATUS_NOMEM, STATUS_IO,
+/* A file at the path from before is replaced. STATUS_NOMEM, STATUS_IO,
  * STATUS_NO_SPACE. */
 MUST_CHECK enum status inflight_file_open(struct inflight_file **out,
-                                          const struct vfs *vfs,
-                                          const char *path, size_t len_max,
-                                          struct error *err);
+                                          const struct inflight_config *config,
+                                          size_t len_max, struct error *err);
 void inflight_file_close(struct inflight_file *file); /* accepts NULL */
-/* The first `len` bytes have their space. False: the disk has none. */
+/* The first `len` bytes have their space. False: the disk has none, or what is
+ * left is for others. */
 bool inflight_file_reach(struct inflight_file *file, size_t len);
 /* Nothing in it is needed any more: its space goes back, and what is reached
  * anew is zero. False: all is as it was. */

@@ -115,15 +115,13 @@ static enum status init_lower(struct inflight_tier *tier,
                               const struct inflight_config *config,
                               struct error *err)
 {
-    const struct vfs *vfs = config->vfs == NULL ? vfs_system() : config->vfs;
     size_t index_bytes = index_len(tier->index_bits_max) * sizeof(uint64_t);
     size_t len = index_bytes + tier->count_planned * sizeof(struct entry);
     void *base = NULL;
     enum status status;
 
     if (tier->kind == TIER_FILE) {
-        status =
-            inflight_file_open(&tier->file, vfs, config->file_path, len, err);
+        status = inflight_file_open(&tier->file, config, len, err);
         base = status == STATUS_OK ? tier->file->base : NULL;
     } else {
         status = map_memory(tier, len, &base, err);

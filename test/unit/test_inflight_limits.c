@@ -461,6 +461,38 @@ Test(inflight_limits, a_full_disk_ends_the_file_tier_where_it_is)
     check_found(4, seq);
 }
 
+Test(inflight_limits, what_is_left_on_the_disk_is_for_others)
+{
+    uint64_t free_bytes = vfs_system()->free_bytes(vfs_system(), folder);
+    struct inflight_config config = { .bytes = { 4096, 0, 1 * MIB },
+                                      .file_path = path,
+                                      .vfs = &vfs.vfs,
+                                      .now_us = START };
+    uint64_t seq = 0;
+
+    now_us = START;
+    config.disk_free_min = free_bytes * 2;
+    cr_assert(inflight_new(&table, &config, NULL) == STATUS_OK);
+    part = inflight_group_new(table, GROUP);
+    faulty_vfs_arm(
+        &vfs, (struct faulty_plan) { .calls = FAULTY_ALLOCATE, .nth = 1000 });
+    while (begin(seq + 1) == STATUS_OK) {
+        seq++;
+    }
+    cr_assert_eq(seq, figures().tiers[TIER_HEAP].count_max);
+    cr_assert_eq(vfs.count, 0);
+    close_table();
+
+    config.disk_free_min = free_bytes / 2;
+    list = (struct inflight_list) { 0 };
+    cr_assert(inflight_new(&table, &config, NULL) == STATUS_OK);
+    part = inflight_group_new(table, GROUP);
+    for (uint64_t i = 1; i <= seq + 1; i++) {
+        cr_assert(begin(i) == STATUS_OK);
+    }
+    cr_assert_eq(vfs.count, 1);
+}
+
 Test(inflight_limits, without_disk_space_from_the_start_there_are_two_tiers)
 {
     uint64_t seq = 0;
