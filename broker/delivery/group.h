@@ -104,8 +104,9 @@ group_new(const struct group_config *config); /* NULL: no memory */
 void group_free(struct group *group); /* members must have left; accepts NULL */
 /* What is in flight keeps the lease it has, and its notice. A change of the
  * mode while messages are open takes effect message by message: to ordered,
- * those delivered from then on have keys; from ordered, those that wait behind
- * a key go when it is free. */
+ * those delivered from then on have keys, and what was open then (a retry of
+ * before a start among it) may come before fresh ones of its key; from ordered,
+ * those that wait behind a key go when it is free. */
 void group_set_rules(struct group *group, const struct group_rules *rules);
 
 /* ---- lanes ---- */

@@ -159,6 +159,9 @@ uint64_t group_lease_end(const struct group *group,
 
 /* ---- pick.c ---- */
 
+/* Does this number of lane->keys still wait? */
+bool group_waits_behind(const struct group *group, const struct lane *lane,
+                        uint64_t seq);
 /* Something holds the group as a whole, from now on. */
 void group_note_held_by(struct group *group, enum gate gate);
 

@@ -219,6 +219,21 @@ void keys_pop_woken(struct keys *keys)
     settle_down(keys, key);
 }
 
+void keys_drop_gone(struct keys *keys, uint64_t hash,
+                    bool (*waits)(void *arg, uint64_t seq), void *arg)
+{
+    struct key *key = find(keys, hash);
+
+    if (key == NULL || key->owner != 0) {
+        return;
+    }
+    while (key->waiting.count > 0
+           && !waits(arg, seqheap_first(&key->waiting))) {
+        pop(keys, key);
+    }
+    settle_down(keys, key);
+}
+
 void keys_trim(struct keys *keys, uint64_t first)
 {
     size_t at = 0;

@@ -49,6 +49,9 @@ bool keys_leave(struct keys *keys, uint64_t seq);
 /* The first that waits for a key that is nobody's; 0: none. */
 uint64_t keys_woken(const struct keys *keys);
 void keys_pop_woken(struct keys *keys);
+/* Those before all that `waits` says yes to, of a key that is nobody's, go. */
+void keys_drop_gone(struct keys *keys, uint64_t hash,
+                    bool (*waits)(void *arg, uint64_t seq), void *arg);
 /* Numbers below `first` wait no more. */
 void keys_trim(struct keys *keys, uint64_t first);
 

@@ -35,6 +35,15 @@ static bool pick_ready(const struct group *group, struct lane *lane,
     return false;
 }
 
+bool group_waits_behind(const struct group *group, const struct lane *lane,
+                        uint64_t seq)
+{
+    const struct transaction *t = group_find_open(group, lane, seq);
+
+    return t != NULL ? (t->flags & OPEN_BEHIND) != 0
+                     : lane_stretch(lane, seq, seq).kind == STRETCH_OPEN;
+}
+
 static bool pick_woken(const struct group *group, struct lane *lane,
                        struct pick *out)
 {
@@ -42,10 +51,7 @@ static bool pick_woken(const struct group *group, struct lane *lane,
 
     while (lane->keys != NULL && (seq = keys_woken(lane->keys)) != 0) {
         const struct transaction *t = group_find_open(group, lane, seq);
-        bool waits = t != NULL
-                         ? (t->flags & OPEN_BEHIND) != 0
-                         : lane_stretch(lane, seq, seq).kind == STRETCH_OPEN;
-        if (waits) {
+        if (group_waits_behind(group, lane, seq)) {
             *out = (struct pick) { lane, seq, t == NULL ? 1 : t->attempt + 1 };
             return true;
         }

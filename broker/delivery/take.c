@@ -248,6 +248,13 @@ static enum take take_turn(const struct taking *k)
     return deliver(k);
 }
 
+static bool waits(void *arg, uint64_t seq)
+{
+    const struct taking *k = arg;
+
+    return group_waits_behind(k->group, k->lane, seq);
+}
+
 /* With a key in an ordered group. */
 static enum take take_in_order(struct taking *k)
 {
@@ -258,6 +265,9 @@ static enum take take_in_order(struct taking *k)
 
     if (lane->keys == NULL) {
         lane->keys = keys_new(&k->group->keys);
+    }
+    if (lane->keys != NULL) {
+        keys_drop_gone(lane->keys, hash, waits, k);
     }
     if (lane->keys == NULL
         || keys_reserve(lane->keys, hash, seq) != STATUS_OK) {

@@ -66,6 +66,26 @@ Test(keys, who_has_it_may_come_again)
     cr_assert_eq(keys_owner(keys, 1), 10);
 }
 
+static bool is_even(void *arg, uint64_t seq)
+{
+    (void)arg;
+    return seq % 2 == 0;
+}
+
+Test(keys, what_is_settled_stands_in_nobodys_way)
+{
+    cr_assert(arrive(1, 10));
+    (void)arrive(1, 11);
+    (void)arrive(1, 13);
+    keys_drop_gone(keys, 1, is_even, NULL); /* it has an owner: as it is */
+    cr_assert(keys_leave(keys, 10));
+    cr_assert_eq(keys_woken(keys), 11);
+    keys_drop_gone(keys, 1, is_even, NULL);
+    keys_drop_gone(keys, 1, is_even, NULL); /* gone already */
+    cr_assert_eq(keys_woken(keys), 0);
+    cr_assert(arrive(1, 14));
+}
+
 Test(keys, what_is_trimmed_waits_no_more)
 {
     cr_assert(arrive(1, 10));
