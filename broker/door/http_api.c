@@ -53,6 +53,46 @@ static void show_arrived(struct session *session, struct exchange *exchange)
     http_respond_json(session, 200, status, &body);
 }
 
+static void arrived(struct session *session, struct exchange *exchange)
+{
+    switch (exchange->route.target) {
+    case TARGET_PULL:
+        http_pull_arrived(session, exchange);
+        break;
+    case TARGET_SETTLE:
+        http_settle_arrived(session, exchange);
+        break;
+    case TARGET_SEEK:
+    case TARGET_REDRIVE:
+    case TARGET_REDRIVE_STOP:
+    case TARGET_REDRIVE_UNDO:
+    case TARGET_DISCARD:
+        http_operate_arrived(session, exchange);
+        break;
+    case TARGET_DEAD:
+    case TARGET_EXPLAIN:
+        http_look_arrived(session, exchange);
+        break;
+    case TARGET_HEALTH:
+    case TARGET_METRICS:
+    case TARGET_STREAM:
+    case TARGET_STORE:
+    case TARGET_TOPICS:
+    case TARGET_TOPIC:
+    case TARGET_GROUPS:
+    case TARGET_GROUP:
+    case TARGET_PAUSE:
+    case TARGET_RESUME:
+    case TARGET_APPS:
+    case TARGET_APP:
+    case TARGET_MESSAGES:
+    case TARGET_MESSAGE:
+    case TARGET_BATCH:
+        show_arrived(session, exchange);
+        break;
+    }
+}
+
 static void on_arrived(struct session *session, uint64_t id)
 {
     struct exchange *exchange = http_exchange_of(session);
@@ -356,6 +396,11 @@ static bool takes_json(enum http_target target, enum http_method method)
     }
     switch (target) {
     case TARGET_TOPICS:
+    case TARGET_SEEK:
+    case TARGET_REDRIVE:
+    case TARGET_REDRIVE_STOP:
+    case TARGET_REDRIVE_UNDO:
+    case TARGET_DISCARD:
     case TARGET_TOPIC:
     case TARGET_GROUPS:
     case TARGET_GROUP:
@@ -449,6 +494,19 @@ static void dispatch(struct session *session, struct exchange *exchange,
         break;
     case TARGET_PULL:
         http_pull_begin(session, exchange, request);
+    case TARGET_SEEK:
+    case TARGET_REDRIVE:
+    case TARGET_REDRIVE_STOP:
+    case TARGET_REDRIVE_UNDO:
+    case TARGET_DISCARD:
+        http_operate_begin(session, exchange, request);
+        break;
+    case TARGET_DEAD:
+        http_dead_begin(session, exchange, request);
+        break;
+    case TARGET_EXPLAIN:
+        http_go_to_group(session, exchange);
+        break;
         break;
     case TARGET_SETTLE:
         http_settle_begin(session, exchange, request);
@@ -527,6 +585,7 @@ const struct door door_http = {
     .deliver = http_pull_deliver,
     .gap = http_pull_gap,
     .settled = http_settle_done,
+    .operated = http_operated,
     .pulled = http_pull_done,
     .changed = on_changed,
     .arrived = on_arrived,

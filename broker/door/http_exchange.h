@@ -1,6 +1,7 @@
 /* Inside the HTTP door: the request that is being answered, and the answers.
  * Shared by http_api.c (requests and the catalog), http_publish.c, http_group.c
- * (pull and settle) and http_messages.c (looking at topics).
+ * (pull and settle), http_messages.c (looking at topics), http_operate.c (seek,
+ * redrive, discard) and http_dead.c (the dead, explain).
  *
  * An answer may come from within a session call, or much later, and after
  * session_go_to_group() on another worker. So what a request still needs after
@@ -37,7 +38,8 @@ struct exchange {
     bool protobuf;      /* the answer's encoding */
     bool body_protobuf; /* the body's */
     struct bytes body;  /* of a settle, for when it has arrived */
-    uint64_t count_max; /* of a pull */
+    uint64_t count_max; /* of a pull, or of a list of the dead */
+    bool one_topic;     /* of that list */
     uint64_t wait_ms;
     /* what comes in pieces: a batch's results, a pull's messages and gaps */
     enum status status; /* STATUS_NOMEM once a piece was lost */
@@ -112,5 +114,20 @@ void http_search_begin(struct session *session, struct exchange *exchange,
                        const struct http_request *request);
 void http_looked(struct session *session, uint64_t id,
                  const struct search_result *result);
+
+/* ---- http_operate.c: seek, redrive, discard ---- */
+
+struct operation_done;
+
+void http_operate_begin(struct session *session, struct exchange *exchange,
+                        const struct http_request *request);
+void http_operate_arrived(struct session *session, struct exchange *exchange);
+void http_operated(struct session *session, const struct operation_done *done);
+
+/* ---- http_dead.c: the dead, and explain ---- */
+
+void http_dead_begin(struct session *session, struct exchange *exchange,
+                     const struct http_request *request);
+void http_look_arrived(struct session *session, struct exchange *exchange);
 
 #endif

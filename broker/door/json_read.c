@@ -657,19 +657,29 @@ static void read_array(struct fields *f, struct seq_range *ranges,
     }
 }
 
-static void field_ranges(struct fields *f, struct json_scratch *scratch,
-                         struct wire_settle *out)
+void field_seqs(struct fields *f, struct seq_range *ranges, size_t *count)
 {
     json_t *seqs = field(f, "seqs");
-    json_t *ranges = field(f, "ranges");
-    json_t *array = seqs != NULL ? seqs : ranges;
+    json_t *pairs = field(f, "ranges");
+    json_t *array = seqs != NULL ? seqs : pairs;
 
+    *count = 0;
     if (f->status != STATUS_OK) {
         return;
     }
-    if ((seqs != NULL) == (ranges != NULL) || json_array_size(array) == 0) {
+    if ((seqs != NULL && pairs != NULL)
+        || (array != NULL && json_array_size(array) == 0)) {
         fail(f, "ranges",
              "expected one array with something in it: seqs or ranges");
+        return;
+    }
+    read_array(f, ranges, array, pairs != NULL, count);
+}
+
+static void field_ranges(struct fields *f, struct json_scratch *scratch,
+                         struct wire_settle *out)
+{
+    if (f->status != STATUS_OK) {
         return;
     }
     scratch->ranges = calloc(RANGE_COUNT_MAX, sizeof scratch->ranges[0]);
@@ -677,7 +687,11 @@ static void field_ranges(struct fields *f, struct json_scratch *scratch,
         f->status = no_memory(f->refusal);
         return;
     }
-    read_array(f, scratch->ranges, array, ranges != NULL, &out->count);
+    field_seqs(f, scratch->ranges, &out->count);
+    if (f->status == STATUS_OK && out->count == 0) {
+        fail(f, "ranges",
+             "expected one array with something in it: seqs or ranges");
+    }
     out->ranges = scratch->ranges;
 }
 

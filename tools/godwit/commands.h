@@ -7,6 +7,9 @@
 int cmd_pub(int argc, char **argv);
 int cmd_sub(int argc, char **argv);
 int cmd_pull(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
+int cmd_dead(int argc, char **argv);
+int cmd_seek(int argc, char **argv); /* of group */
 int cmd_peek(int argc, char **argv);
 int cmd_search(int argc, char **argv);
 int cmd_tail(int argc, char **argv);

@@ -460,6 +460,7 @@ int cmd_group(int argc, char **argv)
         { "resume", "end a pause", resume_group },
         { "list", "all groups with what waits in them", list },
         { "show", "one group, topic by topic", show },
+        { "seek", "begin anew at a seq or a time", cmd_seek },
         { "delete", "delete a group and what it has acked", delete },
         { NULL, NULL, NULL },
     };

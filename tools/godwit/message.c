@@ -99,6 +99,24 @@ static bool put_shown(struct page *page, const char *text, size_t max)
     return true;
 }
 
+char *message_shown(const char *text)
+{
+    struct bytes to = { 0 };
+    struct page page = { &to, STATUS_OK, false };
+    char *shown = NULL;
+
+    if (text == NULL) {
+        return NULL;
+    }
+    (void)put_shown(&page, text, 0);
+    put(&page, "", 1);
+    if (page.status == STATUS_OK) {
+        shown = strdup((const char *)bytes_begin(&to));
+    }
+    bytes_fini(&to);
+    return shown;
+}
+
 /* ---- a line ---- */
 
 /* "key=o-1" and so on, a space before each but the first. */

@@ -26,6 +26,9 @@ MUST_CHECK enum status message_gap(struct bytes *to, const struct json *gap,
 /* Several lines, with all there is. */
 MUST_CHECK enum status
 message_card(struct bytes *to, const struct json *message, uint64_t now_us);
+/* A text of strangers in a cell: nothing in it does anything to a terminal. The
+ * caller frees it; NULL: none, or out of memory. */
+char *message_shown(const char *text);
 /* The bytes of the body, and nothing else. STATUS_INVALID: there are none. */
 MUST_CHECK enum status message_body(struct bytes *to,
                                     const struct json *message);
