@@ -101,13 +101,7 @@ static void on_arrived(struct session *session, uint64_t id)
     if (exchange == NULL) {
         return;
     }
-    if (exchange->route.target == TARGET_PULL) {
-        http_pull_arrived(session, exchange);
-    } else if (exchange->route.target == TARGET_SETTLE) {
-        http_settle_arrived(session, exchange);
-    } else {
-        show_arrived(session, exchange);
-    }
+    arrived(session, exchange);
 }
 
 static void handle_show_group(struct session *session,
@@ -396,17 +390,17 @@ static bool takes_json(enum http_target target, enum http_method method)
     }
     switch (target) {
     case TARGET_TOPICS:
-    case TARGET_SEEK:
-    case TARGET_REDRIVE:
-    case TARGET_REDRIVE_STOP:
-    case TARGET_REDRIVE_UNDO:
-    case TARGET_DISCARD:
     case TARGET_TOPIC:
     case TARGET_GROUPS:
     case TARGET_GROUP:
     case TARGET_APPS:
     case TARGET_BATCH:
     case TARGET_SETTLE:
+    case TARGET_SEEK:
+    case TARGET_REDRIVE:
+    case TARGET_REDRIVE_STOP:
+    case TARGET_REDRIVE_UNDO:
+    case TARGET_DISCARD:
         return true;
     case TARGET_HEALTH:
     case TARGET_METRICS:
@@ -418,6 +412,8 @@ static bool takes_json(enum http_target target, enum http_method method)
     case TARGET_MESSAGES:
     case TARGET_MESSAGE:
     case TARGET_PULL:
+    case TARGET_DEAD:
+    case TARGET_EXPLAIN:
         return false;
     }
     return false;
@@ -494,6 +490,10 @@ static void dispatch(struct session *session, struct exchange *exchange,
         break;
     case TARGET_PULL:
         http_pull_begin(session, exchange, request);
+        break;
+    case TARGET_SETTLE:
+        http_settle_begin(session, exchange, request);
+        break;
     case TARGET_SEEK:
     case TARGET_REDRIVE:
     case TARGET_REDRIVE_STOP:
@@ -506,10 +506,6 @@ static void dispatch(struct session *session, struct exchange *exchange,
         break;
     case TARGET_EXPLAIN:
         http_go_to_group(session, exchange);
-        break;
-        break;
-    case TARGET_SETTLE:
-        http_settle_begin(session, exchange, request);
         break;
     case TARGET_APPS:
         handle_apps(session, request);
@@ -527,7 +523,7 @@ static enum status check_query(const struct http_request *request,
     static const char *const none[] = { NULL };
     bool search = target == TARGET_MESSAGES && request->method != HTTP_POST;
 
-    return target == TARGET_PULL || search
+    return target == TARGET_PULL || target == TARGET_DEAD || search
                ? STATUS_OK
                : http_query_check(request, none, refusal);
 }
@@ -585,10 +581,10 @@ const struct door door_http = {
     .deliver = http_pull_deliver,
     .gap = http_pull_gap,
     .settled = http_settle_done,
-    .operated = http_operated,
     .pulled = http_pull_done,
     .changed = on_changed,
     .arrived = on_arrived,
     .looked = http_looked,
+    .operated = http_operated,
     .closed = http_exchange_free,
 };
