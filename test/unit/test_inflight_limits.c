@@ -474,8 +474,9 @@ Test(inflight_limits, what_is_left_on_the_disk_is_for_others)
     config.disk_free_min = free_bytes * 2;
     cr_assert(inflight_new(&table, &config, NULL) == STATUS_OK);
     part = inflight_group_new(table, GROUP);
-    faulty_vfs_arm(
-        &vfs, (struct faulty_plan) { .calls = FAULTY_ALLOCATE, .nth = 1000 });
+    faulty_vfs_arm(&vfs, (struct faulty_plan) { .calls = FAULTY_ALLOCATE,
+                                                .nth = 1000,
+                                                .error = EIO });
     while (begin(seq + 1) == STATUS_OK) {
         seq++;
     }
