@@ -383,9 +383,13 @@ static bool play_publish(struct fake_broker *b, struct turn *turn,
 {
     uint64_t first = request->publish.producer_seq;
     uint64_t last = first + request->publish.count - 1;
-    bool duplicate = last <= b->producer_seq;
+    bool numbered = first != 0; /* else they have ids, and are always new */
+    bool duplicate = numbered && last <= b->producer_seq;
 
-    if (first != b->producer_seq + 1 && !duplicate) {
+    /* What was stored as one is sent again as one. */
+    CHECK(!request->publish.atomic || duplicate
+          || first == b->producer_seq + 1);
+    if (numbered && first != b->producer_seq + 1 && !duplicate) {
         /* Partly stored: a real broker splits it, here it is as good to say
          * that the first ones are duplicates one by one. */
         for (uint64_t i = 0; first + i <= b->producer_seq; i++) {
@@ -411,7 +415,7 @@ static bool play_publish(struct fake_broker *b, struct turn *turn,
     turn->count += request->publish.count;
     if (!duplicate) {
         b->stored += request->publish.count;
-        b->producer_seq = last;
+        b->producer_seq = numbered ? last : b->producer_seq;
     }
     return true;
 }

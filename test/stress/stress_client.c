@@ -12,7 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PUBLISHER_COUNT_MAX = 8, DELIVERIES = 5000, BODY_LEN = 1024 };
+enum {
+    PUBLISHER_COUNT_MAX = 8,
+    DELIVERIES = 5000,
+    BODY_LEN = 1024,
+    BATCH_COUNT = 5
+};
 
 static _Atomic uint64_t completed;
 static _Atomic uint64_t wrong;
@@ -47,7 +52,23 @@ static enum godwit_verdict on_delivery(void *arg,
 struct publisher {
     struct godwit *client;
     uint64_t count;
+    bool mixed; /* some with ids, some in batches */
 };
+
+static void publish_batch(struct publisher *p,
+                          const struct godwit_message *message)
+{
+    struct godwit_message batch[BATCH_COUNT];
+
+    for (size_t i = 0; i < BATCH_COUNT; i++) {
+        batch[i] = *message;
+    }
+    if (godwit_publish_atomic(p->client, "topic", batch, BATCH_COUNT,
+                              on_confirm, NULL)
+        != GODWIT_OK) {
+        atomic_fetch_add(&wrong, 1);
+    }
+}
 
 static void *publish(void *arg)
 {
@@ -58,6 +79,12 @@ static void *publish(void *arg)
                                       .body_len = sizeof body };
 
     for (uint64_t i = 0; i < p->count; i++) {
+        message.id = p->mixed && i % 100 == 7 ? "id" : NULL;
+        if (p->mixed && i % 500 == 9 && i + BATCH_COUNT <= p->count) {
+            publish_batch(p, &message);
+            i += BATCH_COUNT - 1;
+            continue;
+        }
         if (godwit_publish(p->client, i % 50 == 0 ? "other" : "topic", &message,
                            on_confirm, NULL)
             != GODWIT_OK) {
@@ -92,13 +119,15 @@ static int fail(const char *what, struct godwit *client)
     return 1;
 }
 
-static int run(struct fake_broker *b, struct godwit *client, uint64_t count,
+static int run(struct fake_broker *b, const struct publisher *like,
                uint64_t publishers)
 {
+    struct godwit *client = like->client;
+    uint64_t count = like->count;
     struct godwit_subscription sub = { .group = "group",
                                        .handler = on_delivery,
                                        .arg = client };
-    struct publisher publisher = { client, count };
+    struct publisher publisher = *like;
     pthread_t threads[PUBLISHER_COUNT_MAX];
     struct godwit_figures figures;
     double began = now_s();
@@ -158,7 +187,9 @@ int main(int argc, char **argv)
     if (godwit_open(&client, &options, NULL) != GODWIT_OK) {
         return 1;
     }
-    result = run(&broker, client, count, publishers);
+    /* With arguments it measures, and all messages are of one kind. */
+    result = run(&broker, &(struct publisher) { client, count, argc == 1 },
+                 publishers);
     godwit_close(client);
     fake_broker_fini(&broker);
     return result;
