@@ -408,6 +408,29 @@ def an_exclusive_group_has_one_member_at_work(env):
 
 
 @case(short=True)
+def a_filter_bomb_harms_nobody_else(env):
+    broker = env.broker()
+    http = broker.http()
+    session = broker.session()
+    http.make_topic("orders")
+    names = "abcdefghijklmnopqrstuvwxyzABCDEF"
+    bomb = "||".join(f"{names[i % 32]} like'*aab*'" for i in range(64))
+    for i in range(8):
+        http.make_group(f"bomb-{i}", "orders", filter=bomb)
+    http.make_group("work", "orders")
+    member = broker.session()
+    member.attach("work", credit_bytes=64 << 20)
+    heavy = {"body": "x", "headers": {name: "a" * 4096 for name in names}}
+    for _ in range(10):
+        session.publish("orders", [heavy] * 20)
+    session.publish("orders", [order("last", a="aaaab")])
+    check_equal([d.seq for d in member.take(201)], list(range(1, 202)), "the others' deliveries")
+    for i in range(8):
+        check_equal(take_all(http, f"bomb-{i}"), ["last"], "what the filter is true for")
+        check_equal(lane(http, f"bomb-{i}")["filtered"], "200", "what it is not")
+
+
+@case(short=True)
 def what_holds_a_group_is_said(env):
     broker = env.broker()
     http = broker.http()
