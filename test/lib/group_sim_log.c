@@ -382,6 +382,7 @@ static void look_at_retries(struct sim *s, struct lane *lane)
         if (standing.attempts == 0) {
             s->refused++;
             m->attempts = 0;
+            m->told.attempts = 0;
             m->given = false;
             sim_become(lane, m, FRESH);
         }
