@@ -49,6 +49,12 @@ def wrong_files_are_explained(env):
             ("workers: 1\nworkers: 2\n", ("workers",)),
             ("limits: 5\n", ("limits",)),
             ("limits:\n  head_ms: 50\n", ("limits.head_ms", "100")),
+            ("limits:\n  in_flight_mib: 0\n", ("limits.in_flight_mib", "1", "1048576")),
+            ("limits:\n  in_flight_mib: 1048577\n", ("limits.in_flight_mib", "1048576")),
+            ("limits:\n  in_flight_direct_mib: 1048577\n",
+             ("limits.in_flight_direct_mib", "1048576")),
+            ("limits:\n  in_flight_file_mib: 1048577\n",
+             ("limits.in_flight_file_mib", "1048576")),
             ("store:\n  segment_mib: 15\n", ("store.segment_mib", "16", "1024")),
             ("store:\n  segment_mib: 1025\n", ("store.segment_mib", "1024")),
             ("store:\n  scrub_mib_s: 10001\n", ("store.scrub_mib_s", "10000")),
@@ -73,7 +79,11 @@ def the_bounds_themselves_are_taken(env):
     for text in ("workers: 1\n", "workers: 64\n", "store:\n  segment_mib: 16\n",
                  "store:\n  segment_mib: 1024\n", "store:\n  scrub_mib_s: 0\n  scrub_hours: 1\n",
                  "store:\n  scrub_mib_s: 10000\n  scrub_hours: 8760\n  free_mib_min: 0\n",
-                 "store:\n  free_mib_min: 1048576\n", "limits:\n  head_ms: 100\n"):
+                 "store:\n  free_mib_min: 1048576\n", "limits:\n  head_ms: 100\n",
+                 "limits:\n  in_flight_mib: 1\n  in_flight_direct_mib: 0\n"
+                 "  in_flight_file_mib: 0\n",
+                 "limits:\n  in_flight_mib: 1048576\n  in_flight_direct_mib: 1048576\n"
+                 "  in_flight_file_mib: 1048576\n"):
         code, said = checked(env, text)
         check_equal(code, 0, f"{text!r}: {said}; exit code")
 
