@@ -21,7 +21,7 @@ struct batch {
 static void drop_reason(struct untold *untold, const struct failure *failure)
 {
     untold->reason_bytes -= failure->reason.len;
-    free((void *)(uintptr_t)failure->reason.at);
+    free((void *)failure->reason.at);
 }
 
 static void batch_free(struct untold *untold, struct batch *batch)
