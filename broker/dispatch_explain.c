@@ -168,6 +168,28 @@ static void look_into(const struct message_facts *facts, uint64_t now_us,
     }
 }
 
+/* A group remembers that it settled a message, and its lane in the log how: as
+ * of the last checkpoint. */
+static enum gate settled_gate(struct dispatch *d, const struct group_run *run,
+                              const struct topic *topic, uint64_t seq,
+                              const struct message_facts *facts)
+{
+    enum store_settled how;
+
+    if (store_view_settled(d->view, run->fact->id, topic->id, seq, &how)
+        == STATUS_OK) {
+        switch (how) {
+        case SETTLED_AS_GAP:
+            return GATE_GAP;
+        case SETTLED_AS_EXPIRED:
+            return GATE_EXPIRED;
+        case SETTLED_PLAINLY:
+            break;
+        }
+    }
+    return facts->filtered ? GATE_FILTERED : GATE_ACKED;
+}
+
 static void explain(struct dispatch *d, struct group_run *run,
                     const struct topic *topic, uint64_t seq, uint64_t now_us,
                     struct standing *out)
@@ -184,8 +206,8 @@ static void explain(struct dispatch *d, struct group_run *run,
         dispatch_facts(d, run, &record, now_us, &facts);
     }
     group_explain(run->group, topic->id, seq, facts.key_hash, now_us, out);
-    if (out->gate == GATE_ACKED && facts.filtered) {
-        stand(out, GATE_FILTERED);
+    if (out->gate == GATE_ACKED) {
+        stand(out, settled_gate(d, run, topic, seq, &facts));
     } else if (!reader_knows_more(out->gate)) {
         return;
     } else if (status == STATUS_OK) {

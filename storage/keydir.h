@@ -175,6 +175,10 @@ void keydir_reader_reset(struct keydir_reader *reader);
 MUST_CHECK enum status keydir_find_history(struct keydir_reader *reader,
                                            const uint8_t *key,
                                            struct slice *value);
+/* The same of a lane's value. */
+MUST_CHECK enum status keydir_find_lane(struct keydir_reader *reader,
+                                        uint32_t group, uint32_t topic,
+                                        struct slice *value);
 /* The run that holds message `seq`. STATUS_NOT_FOUND: *next_seq is the first
  * message after it, 0 if none. STATUS_IO: what is there cannot be believed. */
 MUST_CHECK enum status keydir_find_run(struct keydir_reader *reader,

@@ -543,10 +543,10 @@ enum status keydir_find_run(struct keydir_reader *reader, uint32_t topic,
     return status;
 }
 
-enum status keydir_find_history(struct keydir_reader *reader,
-                                const uint8_t *key, struct slice *value)
+static enum status find_value(struct keydir_reader *reader,
+                              enum keydir_table table, MDB_val k,
+                              struct slice *value)
 {
-    MDB_val k = val_of(key, HISTORY_KEY_LEN);
     MDB_val v;
     int rc = make_live(reader);
 
@@ -556,11 +556,25 @@ enum status keydir_find_history(struct keydir_reader *reader,
     if (reader->apart != NULL) { /* of messages alone */
         return STATUS_NOT_FOUND;
     }
-    rc = mdb_get(reader->txn, reader->keydir->tables[HISTORIES], &k, &v);
+    rc = mdb_get(reader->txn, reader->keydir->tables[table], &k, &v);
     if (rc != 0) {
         return rc == MDB_NOTFOUND ? STATUS_NOT_FOUND : STATUS_IO;
     }
     *value = slice_of_val(v);
-    return seal_check(HISTORIES, slice_of_val(k), value) ? STATUS_OK
-                                                         : STATUS_IO;
+    return seal_check(table, slice_of_val(k), value) ? STATUS_OK : STATUS_IO;
+}
+
+enum status keydir_find_history(struct keydir_reader *reader,
+                                const uint8_t *key, struct slice *value)
+{
+    return find_value(reader, HISTORIES, val_of(key, HISTORY_KEY_LEN), value);
+}
+
+enum status keydir_find_lane(struct keydir_reader *reader, uint32_t group,
+                             uint32_t topic, struct slice *value)
+{
+    uint8_t key[LANE_KEY_LEN];
+
+    lane_key(key, group, topic);
+    return find_value(reader, LANES, val_of(key, LANE_KEY_LEN), value);
 }

@@ -388,6 +388,15 @@ MUST_CHECK enum status store_view_history(struct store_view *view,
                                           struct store_failure *out,
                                           size_t room, size_t *count);
 
+/* How a group settled a message that it has settled, as of the last checkpoint:
+ * one that the keydir does not know of yet is SETTLED_PLAINLY too. Costs a look
+ * at the whole lane: for people who ask. */
+enum store_settled { SETTLED_PLAINLY, SETTLED_AS_GAP, SETTLED_AS_EXPIRED };
+MUST_CHECK enum status store_view_settled(struct store_view *view,
+                                          uint32_t group, uint32_t topic,
+                                          uint64_t seq,
+                                          enum store_settled *out);
+
 /* ---- figures; any thread, each value by itself ---- */
 enum store_wait {
     STORE_WAIT_HOLD = 1, /* somebody holds the lock on DIR/store.hold */

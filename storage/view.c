@@ -665,3 +665,31 @@ enum status store_view_history(struct store_view *view, uint32_t group,
     }
     return status == STATUS_NOT_FOUND ? STATUS_OK : status;
 }
+
+enum status store_view_settled(struct store_view *view, uint32_t group,
+                               uint32_t topic, uint64_t seq,
+                               enum store_settled *out)
+{
+    struct lane lane = { 0 };
+    struct slice value;
+    enum status status;
+
+    *out = SETTLED_PLAINLY;
+    look_anew(view);
+    status = keydir_find_lane(view->reader, group, topic, &value);
+    if (status == STATUS_OK) {
+        status = lane_read(&lane, value);
+    }
+    keydir_reader_reset(view->reader);
+    if (status == STATUS_OK && seqset_has(&lane.gaps, seq)) {
+        *out = SETTLED_AS_GAP;
+    } else if (status == STATUS_OK && seqset_has(&lane.expired, seq)) {
+        *out = SETTLED_AS_EXPIRED;
+    }
+    lane_fini(&lane);
+    if (status == STATUS_IO || status == STATUS_CORRUPT) {
+        store_doubt(view->store);
+        status = STATUS_IO;
+    }
+    return status == STATUS_NOT_FOUND ? STATUS_OK : status;
+}
