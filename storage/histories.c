@@ -268,16 +268,20 @@ static enum status write_one(struct store *store, struct history *history,
     status = begin_history(store->keydir, history);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         const struct failure *f = &notes[i].failure;
-        add_entry(history, &(struct entry) {
-                               .time_us = notes[i].time_us,
-                               .holder = f->holder,
-                               .attempts = f->attempts,
-                               .cause = f->cause,
-                               .dead = f->dead,
-                               .reason = slice_of(bytes_begin(&h->reasons)
-                                                      + notes[i].reason_at,
-                                                  f->reason.len),
-                           });
+        const struct slice none = { 0 };
+        add_entry(history,
+                  &(struct entry) {
+                      .time_us = notes[i].time_us,
+                      .holder = f->holder,
+                      .attempts = f->attempts,
+                      .cause = f->cause,
+                      .dead = f->dead,
+                      .reason = f->reason.len == 0
+                                    ? none
+                                    : slice_of(bytes_begin(&h->reasons)
+                                                   + notes[i].reason_at,
+                                               f->reason.len),
+                  });
     }
     return status == STATUS_OK ? end_history(store->keydir, history) : status;
 }
