@@ -121,14 +121,15 @@ struct msg {
     uint32_t attempts; /* that failed */
     uint64_t due_min;  /* WAITING: due within */
     uint64_t due_max;
-    bool given;     /* delivered since it was last fresh */
-    bool redriven;  /* and not delivered since */
-    bool has_key;   /* of an ordered group, until it is settled or dead */
-    bool stray;     /* it is not in line with its key: it was open before the
-                     * group was ordered, is not due yet, or was dead */
-    bool revived;   /* a retry of before the restart that was not looked at */
-    uint32_t ends;  /* attempts that ended with a lease or a lost member */
-    uint64_t lease; /* IN_FLIGHT */
+    bool given;    /* delivered since it was last fresh */
+    bool redriven; /* and not delivered since */
+    bool has_key;  /* of an ordered group, until it is settled or dead */
+    bool stray;    /* it is not in line with its key: it was open before the
+                    * group was ordered, is not due yet, or was dead */
+    bool revived;  /* a retry of before the restart that was not looked at */
+    uint32_t ends; /* attempts that ended with a lease or a lost member, */
+    uint32_t ends_most; /* or that the group may have counted */
+    uint64_t lease;     /* IN_FLIGHT */
     uint64_t lease_end;
     uint64_t lease_began;
     bool noticed;

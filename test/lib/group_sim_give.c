@@ -221,6 +221,18 @@ static void on_not_due(struct lane *lane, struct msg *m)
     sim_become(lane, m, WAITING);
 }
 
+/* Somebody before it in its key's order was not looked at yet: it was open when
+ * the group became ordered. */
+static bool is_behind_fresh(const struct lane *lane, const struct msg *m)
+{
+    for (const struct msg *other = lane->msgs + 1; other < m; other++) {
+        if (other->key == m->key && other->state == FRESH) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Behind the one that has its key. */
 static void on_behind(struct lane *lane, struct msg *m)
 {
@@ -230,7 +242,7 @@ static void on_behind(struct lane *lane, struct msg *m)
         m->due_min = 0;
         m->due_max = 0;
     }
-    m->stray = false;
+    m->stray = m->stray && is_behind_fresh(lane, m);
     m->ends = 0; /* its key says when it comes, and to whom */
     sim_become(lane, m, WAITING);
     m->redriven = redriven;

@@ -309,6 +309,7 @@ static void revive(struct sim *s, struct lane *lane, struct msg *m)
     m->stray = false;
     m->revived = false;
     m->ends = 0;
+    m->ends_most = 0;
     m->noticed = false;
     m->attempts = w.attempts;
     m->due_min = w.due;

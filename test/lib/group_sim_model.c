@@ -218,7 +218,7 @@ uint64_t sim_count_aside(const struct sim *s, enum state state)
         for (uint64_t seq = lane->floor + 1;
              lane->topic != 0 && seq <= lane->end; seq++) {
             const struct msg *m = &lane->msgs[seq];
-            count += m->state == state && sim_is_aside(m);
+            count += m->state == state && m->ends_most >= ASIDE_ENDS;
         }
     }
     return count;
@@ -431,6 +431,7 @@ void sim_fail_attempt(struct sim *s, struct lane *lane, struct msg *m,
     }
     m->attempts++;
     m->ends += fault->cause == CAUSE_LEASE || fault->cause == CAUSE_GONE;
+    m->ends_most += fault->cause == CAUSE_LEASE || fault->cause == CAUSE_GONE;
     owed = owe(s, m, fault);
     if (owed->dead) {
         s->died++;

@@ -300,6 +300,7 @@ static void forget(struct lane *lane, uint64_t after)
         m->state = seq <= after ? ACKED : seq < lane->first ? DELETED : FRESH;
         m->attempts = 0;
         m->ends = 0;
+        m->ends_most = 0;
         m->given = false;
         m->revived = false;
     }
@@ -383,6 +384,7 @@ static void redrive_up_to(struct sim *s, struct lane *lane,
         sim_become(lane, m, WAITING);
         m->attempts = 0;
         m->ends = 0;
+        m->ends_most = 0;
         m->due_min = 0;
         m->due_max = 0;
         m->redriven = true;
