@@ -43,14 +43,16 @@ void group_held_by(const struct group *group, uint64_t now_us,
 
 static void explain_open(const struct group *group, const struct lane *lane,
                          const struct transaction *t, uint64_t key_hash,
-                         struct standing *out)
+                         uint64_t now_us, struct standing *out)
 {
+    uint64_t since_us = inflight_since_us(t, now_us);
     enum gate held_by = out->gate;
 
     out->attempts = t->attempt;
     switch ((enum transaction_state)t->state) {
     case TRANSACTION_HELD:
         *out = (struct standing) { .gate = GATE_LEASED,
+                                   .since_us = since_us,
                                    .until_us = group_lease_end(group, t),
                                    .holder = t->holder,
                                    .attempts = t->attempt - 1 };
@@ -59,6 +61,7 @@ static void explain_open(const struct group *group, const struct lane *lane,
         *out = (struct standing) { .gate = (t->flags & OPEN_NEVER) != 0
                                                ? GATE_NOT_DUE
                                                : GATE_BACKOFF,
+                                   .since_us = since_us,
                                    .until_us = t->due_us,
                                    .attempts = t->attempt };
         return;
@@ -67,6 +70,7 @@ static void explain_open(const struct group *group, const struct lane *lane,
     }
     if ((t->flags & OPEN_BEHIND) != 0) {
         *out = (struct standing) { .gate = GATE_KEY_BUSY,
+                                   .since_us = since_us,
                                    .attempts = t->attempt,
                                    .other_seq =
                                        lane->keys == NULL
@@ -143,7 +147,7 @@ void group_explain(const struct group *group, uint32_t topic, uint64_t seq,
     case STRETCH_OPEN:
         t = group_find_open(group, lane, seq);
         if (t != NULL) {
-            explain_open(group, lane, t, key_hash, out);
+            explain_open(group, lane, t, key_hash, now_us, out);
         } else {
             explain_behind(lane, key_hash, out);
         }

@@ -538,6 +538,13 @@ const struct transaction *inflight_find(const struct inflight_group *part,
     return NULL;
 }
 
+uint64_t inflight_since_us(const struct transaction *t, uint64_t now_us)
+{
+    uint64_t age = (uint64_t)((uint32_t)(now_us >> 10) - t->since) << 10;
+
+    return age < now_us ? now_us - age : 0;
+}
+
 void inflight_change(struct inflight_group *part, const struct transaction *t,
                      const struct transaction *next, struct inflight_list *from,
                      struct inflight_list *to, uint64_t now_us)

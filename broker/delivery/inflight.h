@@ -122,6 +122,9 @@ MUST_CHECK enum status inflight_begin(struct inflight_group *part,
 /* NULL: neither in flight nor waiting. */
 const struct transaction *inflight_find(const struct inflight_group *part,
                                         uint32_t topic, uint64_t seq);
+/* Since when it is held, or waits: to about a millisecond, of the last 49 days.
+ */
+uint64_t inflight_since_us(const struct transaction *t, uint64_t now_us);
 /* It becomes *next (same key): from held to waiting, from waiting to held,
  * another due time. Never fails. `from` and `to`: the lists of the old and the
  * new holder, NULL where there is none. */

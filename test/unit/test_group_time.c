@@ -400,6 +400,8 @@ Test(group_time, each_message_can_be_explained)
     cr_assert_eq(s.holder, 7);
     cr_assert_eq(s.attempts, 0);
     cr_assert_eq(s.until_us, now + LEASE);
+    cr_assert(ge(u64, s.since_us, now - 1024));
+    cr_assert(le(u64, s.since_us, now));
     expect_gate(5, GATE_NONE);
     s = standing_of(8);
     cr_assert_eq(s.gate, GATE_BEHIND);
@@ -412,6 +414,23 @@ Test(group_time, each_message_can_be_explained)
     cr_assert_eq(s.gate, GATE_NOT_TAKEN);
     group_leave(group, m, now);
     expect_gate(5, GATE_NO_SUBSCRIBER);
+}
+
+Test(group_time, since_when_it_is_held_or_waits_is_known)
+{
+    struct member *m = join(7, 1);
+
+    expect_offer(1, 1);
+    now += LEASE / 2;
+    (void)settle(SETTLE_EXTEND, 7, 1); /* the same lease, longer */
+    now += 4 * SECOND;
+    cr_assert(ge(u64, standing_of(1).since_us, START - 1024));
+    cr_assert(le(u64, standing_of(1).since_us, START + 1024));
+    settle_range(SETTLE_NACK, 7, 1, 1, 60 * SECOND);
+    now += SECOND;
+    cr_assert(ge(u64, standing_of(1).since_us, now - SECOND - 1024));
+    cr_assert(le(u64, standing_of(1).since_us, now - SECOND + 1024));
+    group_leave(group, m, now);
 }
 
 Test(group_time, what_holds_the_group_is_known_with_its_time)
