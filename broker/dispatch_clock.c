@@ -92,12 +92,13 @@ static void read_times(const struct dispatch *d, const struct record *record,
 
 bool dispatch_facts(const struct dispatch *d, const struct group_run *run,
                     const struct record *record, uint64_t now_us,
-                    struct message_facts *out)
+                    struct message_facts *out, size_t *filter_cost)
 {
     const struct group_fact *fact = run->fact;
     struct wire_message m;
     struct refusal refusal;
 
+    *filter_cost = 0;
     out->bytes = record->body.len;
     /* It was looked at before it was stored: what does not read was stored by
      * another version, and is given as it is. */
@@ -110,6 +111,7 @@ bool dispatch_facts(const struct dispatch *d, const struct group_run *run,
     if (fact->options.mode == MODE_ORDERED && m.key.len > 0) {
         out->key_hash = digest_key(m.key, d->config.seed);
     }
-    out->filtered = fact->filter != NULL && !filter_match(fact->filter, &m);
+    out->filtered = fact->filter != NULL
+                    && !filter_match_cost(fact->filter, &m, filter_cost);
     return true;
 }

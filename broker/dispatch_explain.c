@@ -199,11 +199,12 @@ static void explain(struct dispatch *d, struct group_run *run,
     struct message_facts facts = { 0 };
     struct record record;
     enum status status;
+    size_t cost;
 
     status =
         store_view_message(d->view, &cursor, topic->id, seq, &record, NULL);
     if (status == STATUS_OK) {
-        dispatch_facts(d, run, &record, now_us, &facts);
+        dispatch_facts(d, run, &record, now_us, &facts, &cost);
     }
     group_explain(run->group, topic->id, seq, facts.key_hash, now_us, out);
     if (out->gate == GATE_ACKED) {

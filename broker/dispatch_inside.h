@@ -140,11 +140,11 @@ void dispatch_count(struct dispatch *d, struct group_run *run);
 /* The present offset; a jump is noted. */
 void dispatch_clock_set(struct dispatch *d, uint64_t now_us, uint64_t wall_us);
 uint64_t dispatch_to_wall(const struct dispatch *d, uint64_t monotonic_us);
-/* What is asked of a stored message before it is given to this group. True:
- * *message has its parts. */
+/* What is asked of a stored message before it is given to this group, and how
+ * many bytes its filter looked at. False: it does not read. */
 bool dispatch_facts(const struct dispatch *d, const struct group_run *run,
                     const struct record *record, uint64_t now_us,
-                    struct message_facts *out);
+                    struct message_facts *out, size_t *filter_cost);
 
 /* ---- dispatch_explain.c ---- */
 /* For the history of a message, until a checkpoint has it. */

@@ -9,6 +9,7 @@
 enum {
     GATHER_BYTES = 56 * 1024,   /* so that a frame's header stays short */
     PUMP_GROUP_MESSAGES = 1024, /* one group's share of a turn */
+    PUMP_FILTER_BYTES = 64,     /* looked at by a filter count as a message */
     PUMP_ROUNDS = 8,            /* such shares in a turn: at most so many ... */
     PUMP_ROUNDS_NORMAL = 2,     /* ... of which these are kept for groups of */
     PUMP_ROUNDS_LOW = 1,        /* a lower priority that have something */
@@ -178,12 +179,15 @@ static void starve(struct dispatch *d, struct group_run *run)
 /* False: stop with this group for now. */
 static bool take(struct dispatch *d, struct group_run *run,
                  const struct offer *offer, const struct record *record,
-                 uint64_t now_us)
+                 uint64_t now_us, size_t *budget)
 {
     struct message_facts facts = { .bytes = record->body.len };
+    size_t cost = 0;
 
     if ((record->flags & RECORD_TIMED) != 0 || run->takes_apart) {
-        dispatch_facts(d, run, record, now_us, &facts);
+        dispatch_facts(d, run, record, now_us, &facts, &cost);
+        cost /= PUMP_FILTER_BYTES;
+        *budget -= cost < *budget ? cost : *budget;
     }
     switch (group_take(run->group, offer, &facts, now_us)) {
     case TAKE_DELIVERED:
@@ -221,7 +225,7 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
     status = store_view_message(d->view, &lane->cursor, offer->topic,
                                 offer->seq, &record, &next_seq);
     if (status == STATUS_OK) {
-        return take(d, run, offer, &record, now_us);
+        return take(d, run, offer, &record, now_us, budget);
     }
     if (is_lost(status)) {
         return miss(d, run, offer, status, next_seq, budget);

@@ -11,6 +11,7 @@
 enum {
     LOOKS = 1024,             /* messages, or places without any, in one bit */
     LOOKS_DEEP = 128,         /* of which the history or the message is read */
+    LOOK_FILTER_BYTES = 2048, /* that a filter looks at count as a message */
     RATE_BITS = 20,           /* a second, when there is a rate */
     NO_ROOM_WAIT_US = 100000, /* until there is room in the in-flight table */
 };
@@ -157,7 +158,8 @@ static bool is_deep(const struct redrive *r)
 }
 
 static bool passes(struct dispatch *d, const struct group_run *run,
-                   const struct redrive *r, uint32_t topic, uint64_t seq)
+                   const struct redrive *r, uint32_t topic, uint64_t seq,
+                   size_t *filter_cost)
 {
     struct dispatch_failure history[HISTORY_MAX];
     struct store_cursor cursor = { 0 };
@@ -177,7 +179,7 @@ static bool passes(struct dispatch *d, const struct group_run *run,
                    == STATUS_OK
                && codec_message_check(record.body, &message, &refusal)
                       == STATUS_OK
-               && filter_match(r->order.filter, &message));
+               && filter_match_cost(r->order.filter, &message, filter_cost));
 }
 
 /* ---- a bit of it ---- */
@@ -236,22 +238,25 @@ static bool at_its_end(const struct redrive *r)
 }
 
 /* Look at a stretch of dead ones: at one if it is looked into, else at as many
- * as are allowed. How many that were; 0: no room. */
+ * as are allowed. What that cost, in messages; 0: no room. */
 static uint64_t look_at(struct dispatch *d, struct group_run *run,
                         struct redrive *r, struct seq_range range,
                         uint64_t most, uint64_t now_us)
 {
+    size_t cost = 0;
+
     if (is_deep(r)) {
         range.last = range.first;
-        if (!passes(d, run, r, r->topics[r->topic_at], range.first)) {
+        if (!passes(d, run, r, r->topics[r->topic_at], range.first, &cost)) {
             r->seq = range.first + 1;
-            return 1;
+            return 1 + cost / LOOK_FILTER_BYTES;
         }
     } else if (range.last - range.first >= most) {
         range.last = range.first + most - 1;
     }
-    return redrive_range(run, r, range, now_us) ? range.last - range.first + 1
-                                                : 0;
+    return redrive_range(run, r, range, now_us)
+               ? range.last - range.first + 1 + cost / LOOK_FILTER_BYTES
+               : 0;
 }
 
 /* When to go on: the rate goes by how many were redriven, whatever it took to
@@ -288,7 +293,7 @@ void dispatch_redrive_go_on(struct dispatch *d, struct group_run *run,
             r->due_us = now_us + NO_ROOM_WAIT_US;
             return;
         }
-        looks -= looked;
+        looks -= looked < looks ? looked : looks;
     }
     r->due_us = next_due(r, before, now_us);
     if (at_its_end(r)) {
