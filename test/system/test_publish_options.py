@@ -298,6 +298,12 @@ def what_is_too_old_does_not_come(env):
 
 # ---- what a subscriber says ----
 
+def reasons(http, seq):
+    """(cause, reason) of each failed attempt at a message of orders."""
+    shown = http.must(http.get(f"/v1/groups/work/messages/orders/{seq}")).json
+    return [(h["cause"], h.get("reason", "")) for h in shown["history"]]
+
+
 @case(short=True)
 def rejected_is_dead_at_once(env):
     broker, http = with_orders(env)
@@ -311,13 +317,17 @@ def rejected_is_dead_at_once(env):
     check_equal(session.settle("orders", "nack", seqs=[1])[0][2], "late", "a nack of a dead one")
     session.settle("orders", "nack", seqs=[2], delay_ms="1", reason="again")
     check_equal((lambda d: (d.seq, d.attempt))(session.next()), (2, 2), "what was not rejected")
+    check_equal(reasons(http, 1), [("reject", "no such customer")], "history of 1")
+    check_equal(reasons(http, 2), [("nack", "again")], "history of 2")
     broker.kill()
     broker.start()
     session = broker.session()
     session.attach("work")
     check_equal(session.next().seq, 2, "after a restart")
     check(session.none_comes(0.3), "a dead one came")
-    check_equal(balance(broker.http())["dead"], 2, "dead after a restart")
+    http = broker.http()
+    check_equal(balance(http)["dead"], 2, "dead after a restart")
+    check_equal(reasons(http, 3), [("reject", "no such customer")], "history of 3")
 
 
 @case(short=True)
