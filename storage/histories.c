@@ -205,15 +205,19 @@ static enum status begin_history(struct keydir *keydir, struct history *history)
 static enum status end_history(struct keydir *keydir, struct history *history)
 {
     struct writer w = { &history->value, STATUS_OK };
+    struct slice value = { 0 };
 
     history->value.begin = history->value.end = 0;
     for (size_t i = 0; i < history->count; i++) {
         write_entry(&w, &history->entries[i]);
     }
+    if (bytes_len(&history->value) > 0) {
+        value =
+            slice_of(bytes_begin(&history->value), bytes_len(&history->value));
+    }
     if (w.status == STATUS_OK) {
-        keydir_put_raw(
-            keydir, HISTORIES, slice_of(history->key, HISTORY_KEY_LEN),
-            slice_of(bytes_begin(&history->value), bytes_len(&history->value)));
+        keydir_put_raw(keydir, HISTORIES,
+                       slice_of(history->key, HISTORY_KEY_LEN), value);
     }
     return w.status;
 }
