@@ -36,7 +36,8 @@ static const char *shown(show_fn show, const char *message,
     struct json *document = parse(message);
 
     cr_assert_eq(show(&to, document, style), STATUS_OK);
-    snprintf(text, sizeof text, "%.*s", (int)bytes_len(&to), bytes_begin(&to));
+    cr_assert_eq(bytes_append(&to, "", 1), STATUS_OK);
+    snprintf(text, sizeof text, "%s", bytes_begin(&to));
     bytes_fini(&to);
     json_free(document);
     return text;
