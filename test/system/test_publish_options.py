@@ -444,4 +444,18 @@ def the_command_line_nacks(env):
     check_equal([json.loads(line)["attempt"] for line in shown], [2, 2], "attempts")
 
 
+@case()
+def a_dump_shows_them(env):
+    broker, http = with_orders(env)
+    http.must(batch(http, [{"tag": "red", "id": "o-1", "delay_ms": 5, "body": "a"},
+                           {"id": "o-2", "ttl_ms": 60000}], atomic=True))
+    broker.stop()
+    done = broker.godwit("dump", broker.data_dir, "--topic", "orders", env=dict(os.environ))
+    shown = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    names = ("seq", "tag", "id", "delay_ms", "ttl_ms", "more", "producer")
+    check_equal([{k: m[k] for k in names if k in m} for m in shown if m["kind"] == "message"],
+                [{"seq": 1, "tag": "red", "id": "o-1", "delay_ms": 5, "more": True},
+                 {"seq": 2, "id": "o-2", "ttl_ms": 60000}], "the dump")
+
+
 main()

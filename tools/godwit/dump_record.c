@@ -108,6 +108,29 @@ static void put_headers(struct json_writer *w, const struct wire_message *m)
     json_end(w, '}');
 }
 
+/* What few messages have. */
+static void put_options(struct json_writer *w, const struct wire_message *m)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } times[] = { { "delay_ms", m->delay_ms },
+                  { "deliver_at_ms", m->deliver_at_ms },
+                  { "ttl_ms", m->ttl_ms } };
+
+    if (m->tag.len > 0) {
+        json_put_text(w, "tag", m->tag);
+    }
+    if (m->id.len > 0) {
+        json_put_text(w, "id", m->id);
+    }
+    for (size_t i = 0; i < COUNT_OF(times); i++) {
+        if (times[i].value > 0) {
+            json_put_number(w, times[i].name, times[i].value);
+        }
+    }
+}
+
 /* What is no Message is shown as it is. */
 static void put_content(struct json_writer *w, struct slice body)
 {
@@ -121,6 +144,7 @@ static void put_content(struct json_writer *w, struct slice body)
     if (message.key.len > 0) {
         json_put_text(w, "key", message.key);
     }
+    put_options(w, &message);
     if (message.header_count > 0) {
         put_headers(w, &message);
     }
@@ -134,9 +158,12 @@ static void put_message(struct json_writer *w, const struct inspect *inspect,
     put_topic(w, inspect, r->record.topic);
     json_put_number(w, "seq", r->record.seq);
     put_named(w, inspect, CATALOG_APP, r->record.app, "app", "app_id");
-    if (r->record.producer != 0) {
+    if (r->record.producer != 0 && (r->record.flags & RECORD_ID) == 0) {
         json_put_number(w, "producer", r->record.producer);
         json_put_number(w, "producer_seq", r->record.producer_seq);
+    }
+    if ((r->record.flags & RECORD_MORE) != 0) {
+        json_put_bool(w, "more", true); /* one with the next record */
     }
     if (r->moved) {
         json_put_bool(w, "moved", true);
