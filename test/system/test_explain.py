@@ -93,6 +93,33 @@ def what_holds_a_whole_group(env):
 
 
 @case(short=True)
+def when_nearly_all_fails(env):
+    """The breaker: what is due again waits for a trial, or for fresh messages."""
+    broker, http = with_orders(env, 0, max_attempts=1000)
+    session = broker.session()
+    session.publish("orders", [f"body {i}" for i in range(100)])
+    session.close()
+    session = broker.session()
+    session.attach("work", credit_messages=500)
+
+    def fail_all():
+        while not session.none_comes(0.05):
+            seqs = {session.next().seq}
+            seqs |= {session.deliveries.popleft().seq for _ in range(len(session.deliveries))}
+            session.settle("orders", "nack", seqs=sorted(seqs), delay_ms=1)
+            shown = [explain(http, "work", "orders", seq) for seq in (1, 50, 100)]
+            told = [one for one in shown if one["gate"] == "breaker"]
+            if told:
+                return told[0]
+        return None
+    told = wait_until(fail_all, what="the breaker")
+    check_in("breaker", told["releases"], "what releases it")
+    check(int(told["attempts"]) > 0, "it failed before")
+    held = http.get("/v1/groups/work").json["held_by"]
+    check_equal(held["gate"], "breaker", "the group")
+
+
+@case(short=True)
 def one_key_at_a_time(env):
     broker, http = with_orders(env, 0, mode="ordered")
     for body in ("first", "second"):
