@@ -1,9 +1,10 @@
 /* history-client publish|push|pull NAME LEDGER TOPIC|GROUP [RATE [BODY-MAX
- * [MISCHIEF]]]
+ * [MISCHIEF [REJECTS]]]]
  *
  * A client of the kill loop that writes down what it does and sees: each line
  * goes to the file before its act goes to the network. SIGTERM: finish and end.
- * SIGUSR1: no more mischief (nacks, releases, held messages). The broker is
+ * SIGUSR1: no more mischief (nacks, releases, held messages, and with
+ * REJECTS rejections). The broker is
  * GODWIT_URL, GODWIT_APP, GODWIT_SECRET. One thread; every wait is a poll().
  *
  * A body is "NAME COUNTER " and filler made from both, so that a delivery names
@@ -29,6 +30,10 @@ enum {
     CREDIT = 200,
     PULL_MAX = 100,
     LEASE_US = 1000000,
+    DELAY_MS_MIN = 500,
+    DELAY_MS_SPAN = 2000,
+    CLOCK_SLACK_MS =
+        300,       /* of the time that the broker stamps a message with */
     END_MS = 20000 /* to be answered at the end */
 };
 
@@ -49,6 +54,7 @@ struct writer {
     const char *name, *object; /* topics "a,b", or a group */
     int fd;
     unsigned rate, body_max, mischief; /* mischief: percent of deliveries */
+    bool rejects;
     uint64_t session;
     bool attached, ended;
     uint64_t counter; /* of publishes */
@@ -255,6 +261,7 @@ static bool publish_one(struct writer *w)
     char topic[200];
     char key[16];
     char number[24];
+    char due[32] = "";
     uint64_t counter = w->counter + 1;
     struct sent *sent = malloc(sizeof *sent);
     struct godwit_header header = { .name = "counter", .value = number };
@@ -273,6 +280,13 @@ static bool publish_one(struct writer *w)
     message.key = counter % 16 == 0 ? NULL : key;
     message.headers = &header;
     message.header_count = counter % 4 == 0 ? 1 : 0;
+    if (counter % 32 == 7) {
+        message.delay_ms = DELAY_MS_MIN + mix(counter) % DELAY_MS_SPAN;
+        (void)snprintf(
+            due, sizeof due, " %llu",
+            (unsigned long long)(now_us()
+                                 + (message.delay_ms - CLOCK_SLACK_MS) * 1000));
+    }
     if (godwit_publish(w->client, topic, &message, on_confirm, sent)
         != GODWIT_OK) {
         free(sent);
@@ -283,8 +297,8 @@ static bool publish_one(struct writer *w)
         hash = hash_more(hash, number, strlen(number));
     }
     /* Taken, and not yet sent: that is for the next step. */
-    note(w, "send %s %llu %s %s %llu", w->name, (unsigned long long)counter,
-         topic, message.key == NULL ? "-" : key, (unsigned long long)hash);
+    note(w, "send %s %llu %s %s %llu%s", w->name, (unsigned long long)counter,
+         topic, message.key == NULL ? "-" : key, (unsigned long long)hash, due);
     w->counter = counter;
     w->pending++;
     return true;
@@ -346,6 +360,21 @@ static unsigned dice_of(const struct writer *w, const struct godwit_delivery *d)
            + (draining || w->mischief == 0 ? 100 : 0);
 }
 
+static enum godwit_verdict nack(struct writer *w,
+                                const struct godwit_delivery *d)
+{
+    note_settle(w, "nack", d->topic, d->seq, d->seq);
+    if (d->seq % 2 == 0) {
+        return GODWIT_NACK;
+    }
+    if (godwit_settle(w->client, GODWIT_DO_NACK, d->topic, d->seq, d->seq,
+                      d->seq % 500, "does not like odd numbers")
+        != GODWIT_OK) {
+        die("nack");
+    }
+    return GODWIT_LATER;
+}
+
 static enum godwit_verdict on_delivery(void *arg,
                                        const struct godwit_delivery *d)
 {
@@ -356,6 +385,10 @@ static enum godwit_verdict on_delivery(void *arg,
     if (dice >= w->mischief) {
         note_settle(w, "ack", d->topic, d->seq, d->seq);
         return GODWIT_ACK;
+    }
+    if (w->rejects && dice % 3 == 0) {
+        note_settle(w, "reject", d->topic, d->seq, d->seq);
+        return GODWIT_REJECT;
     }
     switch (dice % 4) {
     case 0:
@@ -376,8 +409,7 @@ static enum godwit_verdict on_delivery(void *arg,
         }
         return GODWIT_LATER;
     default:
-        note_settle(w, "nack", d->topic, d->seq, d->seq);
-        return GODWIT_NACK;
+        return nack(w, d);
     }
 }
 
@@ -527,7 +559,7 @@ int main(int argc, char **argv)
     if (argc < 5) {
         (void)fprintf(stderr, "usage: history-client publish|push|pull NAME "
                               "LEDGER TOPICS|GROUP [RATE [BODY-MAX "
-                              "[MISCHIEF]]]\n");
+                              "[MISCHIEF [REJECTS]]]]\n");
         return 2;
     }
     w.name = argv[2];
@@ -535,6 +567,7 @@ int main(int argc, char **argv)
     w.rate = number(argc, argv, 5, 1000);
     w.body_max = number(argc, argv, 6, 1000);
     w.mischief = number(argc, argv, 7, 4);
+    w.rejects = number(argc, argv, 8, 0) != 0;
     if (w.body_max > BODY_LEN_MAX / 2) {
         w.body_max = BODY_LEN_MAX / 2;
     }
