@@ -24,7 +24,7 @@ struct look {
 
 /* ---- lists ---- */
 
-static void add_looking(struct looks *looks, struct look *look)
+static void add_last(struct looks *looks, struct look *look)
 {
     look->next = NULL;
     look->previous = looks->last;
@@ -34,6 +34,19 @@ static void add_looking(struct looks *looks, struct look *look)
         looks->last->next = look;
     }
     looks->last = look;
+    looks->count++;
+}
+
+static void add_first(struct looks *looks, struct look *look)
+{
+    look->previous = NULL;
+    look->next = looks->first;
+    if (looks->first == NULL) {
+        looks->last = look;
+    } else {
+        looks->first->previous = look;
+    }
+    looks->first = look;
     looks->count++;
 }
 
@@ -299,10 +312,10 @@ static void look_on(struct worker *w, struct look *look, uint64_t until_us)
     }
     search_result(look->search, w->dispatch, &result);
     if (state == SEARCH_GOES_ON) {
-        take_out(&w->looks, look); /* the next one's turn */
-        add_looking(&w->looks, look);
-    } else if (state == SEARCH_AT_END && look->tail && !look->over
-               && result.found == 0 && result.deleted.first == 0) {
+        return; /* in the next turn */
+    }
+    if (state == SEARCH_AT_END && look->tail && !look->over && result.found == 0
+        && result.deleted.first == 0) {
         wait_for_more(look);
     } else {
         answer(look);
@@ -330,7 +343,7 @@ static void look_over(struct worker *w, struct look *look)
     search_result(look->search, w->dispatch, &result);
     if (dispatch_last_seq(topic) >= result.next_seq) {
         take_out(&w->looks, look);
-        add_looking(&w->looks, look);
+        add_first(&w->looks, look);
     } else if (conn_peer_finished(s->conn)) {
         answer(look); /* who has hung up needs no place among the tails */
     }
@@ -432,7 +445,7 @@ static enum status begin(struct session *s, uint64_t id,
     look->tail = tail;
     s->look = look;
     s->worker->looks.tails += tail ? 1 : 0;
-    add_looking(&s->worker->looks, look);
+    add_last(&s->worker->looks, look);
     return STATUS_OK;
 }
 

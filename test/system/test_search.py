@@ -12,6 +12,7 @@ import urllib.parse
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from harness import case, check, check_equal, check_in, main, wait_until
+from http_api import code_of
 
 DAY_US = 24 * 3600 * 1000 * 1000
 
@@ -247,6 +248,33 @@ def tails_are_bounded_and_freed(env):
         sock.settimeout(20)
         check_in(b"200 OK", sock.recv(4096), "each is told")
         sock.close()
+
+
+@case()
+def searches_are_bounded(env):
+    """SEARCH_COUNT_MAX on a worker, more are told to come again."""
+    broker = env.broker(config={"workers": 1})
+    http = broker.http()
+    http.make_topic("orders")
+    session = broker.session()
+    for _ in range(10):
+        session.publish("orders", ["x" * 100] * 2000, timeout=60)
+    request = ("GET /v1/topics/orders/messages?key=nobody HTTP/1.1\r\nHost: x\r\n"
+               f"Authorization: {http.bearer}\r\nConnection: close\r\n\r\n").encode()
+    socks = [socket.create_connection((broker.host, broker.port)) for _ in range(100)]
+    for sock in socks:
+        sock.sendall(request)
+    answers = []
+    for sock in socks:
+        sock.settimeout(60)
+        answers.append(sock.makefile("rb").read())
+        sock.close()
+    codes = [code_of(answer) for answer in answers]
+    check(set(codes) == {200, 429}, f"codes {sorted(codes)}")
+    check(codes.count(200) >= 64, f"{codes.count(200)} were answered")
+    refused = answers[codes.index(429)]
+    check_in(b'"limit":"searches","used":"64","allowed":"64"', refused, "refused")
+    check_in(b"Retry-After: 1", refused, "refused")
 
 
 @case()
