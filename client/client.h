@@ -42,6 +42,8 @@ enum phase {
 
 enum attachment { DETACHED, ATTACHING, ATTACHED, DETACHING };
 
+struct publish_order; /* publish.c */
+
 struct figures {
     _Atomic uint64_t confirmed, duplicates, refused, resent;
     _Atomic uint64_t delivered, settled, connects;
@@ -66,7 +68,8 @@ struct godwit {
     pthread_mutex_t publish_lock;
     pthread_cond_t room;
     struct window window;
-    bool closed_to_publishers; /* under publish_lock */
+    bool closed_to_publishers;               /* under publish_lock, as is: */
+    const struct publish_order *batch_waits; /* others do not take its room */
     _Atomic uint32_t room_waiters;
 
     /* any thread, under the lock */

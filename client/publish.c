@@ -336,11 +336,38 @@ static bool await_room(struct godwit *c, uint64_t deadline_ms)
     return pthread_cond_timedwait(&c->room, &c->publish_lock, &deadline) == 0;
 }
 
+/* A batch needs much room at once: while one waits for it, nobody else takes
+ * what becomes free, or it would wait for ever. */
+static enum status append_in_turn(struct godwit *c,
+                                  const struct publish_order *order,
+                                  struct refusal *refusal)
+{
+    if (c->batch_waits != NULL && c->batch_waits != order) {
+        return STATUS_AGAIN;
+    }
+    return append(c, order, refusal);
+}
+
+static void begin_waiting(struct godwit *c, const struct publish_order *order)
+{
+    if (order->count > 1 && c->batch_waits == NULL) {
+        c->batch_waits = order;
+    }
+}
+
+static void end_waiting(struct godwit *c, const struct publish_order *order)
+{
+    if (c->batch_waits == order) {
+        c->batch_waits = NULL;
+        CHECK(pthread_cond_broadcast(&c->room) == 0);
+    }
+}
+
 static enum status append_or_wait(struct godwit *c,
                                   const struct publish_order *order,
                                   struct refusal *refusal)
 {
-    enum status status = append(c, order, refusal);
+    enum status status = append_in_turn(c, order, refusal);
     bool in_time = true;
 
     if (status != STATUS_AGAIN || order->deadline_ms == 0) {
@@ -350,14 +377,16 @@ static enum status append_or_wait(struct godwit *c,
      * announcement would not be told to us. */
     atomic_fetch_add(&c->room_waiters, 1);
     do {
-        status =
-            c->closed_to_publishers ? STATUS_CLOSED : append(c, order, refusal);
+        begin_waiting(c, order);
+        status = c->closed_to_publishers ? STATUS_CLOSED
+                                         : append_in_turn(c, order, refusal);
         if (status == STATUS_AGAIN && !in_time) {
             status = STATUS_TIMEOUT;
         } else if (status == STATUS_AGAIN) {
             in_time = await_room(c, order->deadline_ms);
         }
     } while (status == STATUS_AGAIN);
+    end_waiting(c, order);
     atomic_fetch_sub(&c->room_waiters, 1);
     return status;
 }

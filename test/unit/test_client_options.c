@@ -198,6 +198,66 @@ Test(client_options, a_batch_is_sent_again_as_one)
     cr_assert(told[2].duplicate);
 }
 
+static void *publish_four(void *arg)
+{
+    *(enum godwit_status *)arg = publish_batch(4, NULL);
+    return NULL;
+}
+
+static void *publish_single(void *arg)
+{
+    *(enum godwit_status *)arg = publish_id(NULL);
+    return NULL;
+}
+
+static pthread_t begin(void *(*fn)(void *), enum godwit_status *status,
+                       uint32_t waiters)
+{
+    struct timespec one = { .tv_nsec = 1000000 };
+    pthread_t thread;
+
+    cr_assert_eq(pthread_create(&thread, NULL, fn, status), 0);
+    for (int i = 0; i < 5000 && atomic_load(&client->room_waiters) < waiters;
+         i++) {
+        (void)nanosleep(&one, NULL);
+    }
+    cr_assert_eq(atomic_load(&client->room_waiters), waiters);
+    return thread;
+}
+
+/* Or others would always be there first when there is room for one. */
+Test(client_options, a_batch_that_waits_for_room_is_not_overtaken)
+{
+    enum godwit_status status[2] = { GODWIT_INTERNAL, GODWIT_INTERNAL };
+    struct wire_request request;
+    pthread_t threads[2];
+    uint64_t got = 0;
+
+    options.window = 4;
+    connect_client();
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(publish_id(NULL), GODWIT_OK);
+    }
+    while (got < 4) {
+        cr_assert(fake_broker_next(&broker, &request));
+        got += request.publish.count;
+    }
+    threads[0] = begin(publish_four, &status[0], 1);
+    threads[1] = begin(publish_single, &status[1], 2);
+    cr_assert(fake_broker_confirm(&broker, 1, 1, 1, false));
+    cr_assert(fake_broker_silent(&broker), "the room is the batch's");
+    cr_assert(fake_broker_confirm(&broker, 2, 3, 2, false));
+    expect_publish(&request, 5, 5, 4, true);
+    cr_assert(fake_broker_confirm(&broker, 5, 4, 5, false));
+    expect_publish(&request, 9, 9, 1, false);
+    cr_assert(fake_broker_confirm(&broker, 9, 1, 9, false));
+    for (size_t i = 0; i < 2; i++) {
+        cr_assert_eq(pthread_join(threads[i], NULL), 0);
+        cr_assert_eq(status[i], GODWIT_OK);
+    }
+    cr_assert(reaches(&told_count, 9));
+}
+
 Test(client_options, a_batch_that_cannot_go_together_is_refused_whole)
 {
     struct godwit_message one = { .body = "x", .body_len = 1 };
