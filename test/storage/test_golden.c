@@ -1,9 +1,10 @@
-/* links: godwit_offline godwit_storage godwit_proto */
+/* links: godwit_delivery godwit_offline godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c */
 
 /* Stores that released builds left behind: this one finds exactly what each is
  * said to hold, keeps it when it writes to the store, and can make the keydir
  * again from its log. test/data/golden/make.py says what the lines mean. */
+#include "broker/delivery/digest.h"
 #include "test/lib/tmpdir.h"
 #include "test/storage/harness.h"
 
@@ -19,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NAMES_MAX = 64, WORDS_MAX = 8, SEGMENT_LEN = 16 * 1024 * 1024 };
+enum { NAMES_MAX = 64, WORDS_MAX = 12, SEGMENT_LEN = 16 * 1024 * 1024 };
 
 struct name {
     enum catalog_class class;
@@ -259,6 +260,11 @@ struct lane_wanted {
     uint32_t group, topic;
     char settled[512];
     char retries[512];
+    char dead[512];
+    char expired[512];
+    char filtered[24];
+    char discarded[24];
+    char after[24];
 };
 
 static void print_range(char *to, size_t room, struct seq_range r)
@@ -269,6 +275,13 @@ static void print_range(char *to, size_t room, struct seq_range r)
              len == 0 ? "" : ",", (int)r.first, (int)r.last);
 }
 
+static void print_set(char *to, size_t room, const struct seqset *set)
+{
+    for (size_t i = 0; i < seqset_range_count(set); i++) {
+        print_range(to, room, seqset_ranges(set)[i]);
+    }
+}
+
 static void on_lane(void *arg, const struct store_lane *lane)
 {
     struct lane_wanted *w = arg;
@@ -276,9 +289,13 @@ static void on_lane(void *arg, const struct store_lane *lane)
     if (lane->group != w->group || lane->topic != w->topic) {
         return;
     }
-    for (size_t i = 0; i < seqset_range_count(lane->acked); i++) {
-        print_range(w->settled, sizeof w->settled,
-                    seqset_ranges(lane->acked)[i]);
+    print_set(w->settled, sizeof w->settled, lane->acked);
+    print_set(w->dead, sizeof w->dead, lane->dead);
+    print_set(w->expired, sizeof w->expired, lane->expired);
+    snprintf(w->filtered, sizeof w->filtered, "%d", (int)lane->filtered);
+    snprintf(w->discarded, sizeof w->discarded, "%d", (int)lane->discarded);
+    if (lane->sought) {
+        snprintf(w->after, sizeof w->after, "%d", (int)lane->after);
     }
     for (size_t i = 0; i < lane->retry_count; i++) {
         size_t len = strlen(w->retries);
@@ -288,16 +305,71 @@ static void on_lane(void *arg, const struct store_lane *lane)
     }
 }
 
+static void expect_word(const char *has, const char *what, char **words,
+                        size_t at)
+{
+    expect(strcmp(has, strcmp(words[at], "-") == 0 ? "" : words[at]) == 0, what,
+           words);
+}
+
 static void is_lane(char **words)
 {
     struct lane_wanted w = { .group = id_of(CATALOG_GROUP, words[1]),
                              .topic = id_of(CATALOG_TOPIC, words[2]) };
 
     expect(store_each_lane(h.store, on_lane, &w) == STATUS_OK, "lanes", words);
-    expect(strcmp(w.settled, strcmp(words[3], "-") == 0 ? "" : words[3]) == 0,
-           "settled", words);
-    expect(strcmp(w.retries, strcmp(words[4], "-") == 0 ? "" : words[4]) == 0,
-           "retries", words);
+    expect_word(w.settled, "settled", words, 3);
+    expect_word(w.retries, "retries", words, 4);
+    if (words[5] != NULL) {
+        expect_word(w.dead, "dead", words, 5);
+        expect_word(w.expired, "expired", words, 6);
+        expect_word(w.filtered, "filtered", words, 7);
+        expect_word(w.discarded, "discarded", words, 8);
+        expect_word(w.after, "after", words, 9);
+    }
+}
+
+/* ---- histories and ids, since version 3 ---- */
+
+static void is_history(char **words)
+{
+    struct store_failure failures[HISTORY_MAX];
+    char text[1024] = "";
+    size_t count = 0;
+    size_t len = 0;
+
+    expect(store_view_history(h.view, id_of(CATALOG_GROUP, words[1]),
+                              id_of(CATALOG_TOPIC, words[2]),
+                              strtoull(words[3], NULL, 10), failures,
+                              HISTORY_MAX, &count)
+               == STATUS_OK,
+           "history", words);
+    for (size_t i = 0; i < count && len < sizeof text; i++) {
+        len += (size_t)snprintf(
+            text + len, sizeof text - len, "%s%u:%d:%.*s", i == 0 ? "" : ";",
+            failures[i].attempts, (int)failures[i].cause,
+            (int)failures[i].reason_len, failures[i].reason);
+    }
+    expect_word(text, "history", words, 4);
+}
+
+static void is_id_remembered(char **words)
+{
+    uint32_t topic = id_of(CATALOG_TOPIC, words[1]);
+    struct digest_id id = digest_id(topic, slice_text(words[2]));
+    struct record record = { .kind = RECORD_MESSAGE,
+                             .flags = RECORD_ID,
+                             .topic = topic,
+                             .producer = id.high,
+                             .producer_seq = id.low };
+    struct store_commit commit;
+
+    record_finish(h.buffer, &record);
+    h.len = record_size(0);
+    expect(harness_append(&h, &commit) == STATUS_OK && commit.record_count == 0,
+           "id", words);
+    expect(record_seq_at(h.buffer) == strtoull(words[3], NULL, 10), "its seq",
+           words);
 }
 
 /* The same number again is dropped, and the first one's seq is known or 0. */
@@ -341,6 +413,7 @@ static const char *wrong_in(const char *golden)
     expect(each_line(golden, "message", is_message) >= 50, "messages", counts);
     expect(each_line(golden, "lane", is_lane) >= 1, "lanes", counts);
     expect(each_line(golden, "deleted", is_deleted) >= 1, "deleted", counts);
+    (void)each_line(golden, "history", is_history);
     return complaint;
 }
 
@@ -348,6 +421,7 @@ static const char *forgotten_in(const char *golden)
 {
     complaint[0] = '\0';
     CHECK(each_line(golden, "producer", is_remembered) >= 10);
+    (void)each_line(golden, "id", is_id_remembered);
     return complaint;
 }
 
@@ -416,19 +490,29 @@ Test(golden, version_2_that_was_killed)
     survives("v2-killed");
 }
 
+Test(golden, version_3_that_ended_cleanly)
+{
+    survives("v3-clean");
+}
+
+Test(golden, version_3_that_was_killed)
+{
+    survives("v3-killed");
+}
+
 /* The check itself: each line that says something else is found to be wrong. */
 Test(golden, a_manifest_that_lies_is_noticed)
 {
-    static const char *const kinds[] = { "app", "topic", "group", "message",
-                                         "lane" };
+    static const char *const kinds[] = { "app",     "topic", "group",
+                                         "message", "lane",  "history" };
     size_t lines = 0;
 
-    begin("v1-killed");
+    begin("v3-killed");
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        lines += each_line("v1-killed", kinds[i], none);
+        lines += each_line("v3-killed", kinds[i], none);
     }
     for (plant_at = 1; plant_at < 1000; plant_at++) {
-        lines -= wrong_in("v1-killed")[0] != '\0';
+        lines -= wrong_in("v3-killed")[0] != '\0';
     }
     cr_assert(eq(sz, lines, 0));
     harness_fini(&h);

@@ -131,9 +131,11 @@ static void upgrade(const char *golden)
 Test(power_upgrade, of_a_store_that_was_closed)
 {
     upgrade("v1-clean");
+    upgrade("v2-clean");
 }
 
 Test(power_upgrade, of_a_store_that_was_killed)
 {
     upgrade("v1-killed");
+    upgrade("v2-killed");
 }

@@ -585,7 +585,7 @@ def dump_prints_all_kinds(env):
           "the secret is in the dump")
     lines = [json.loads(line) for line in out.splitlines()]
     kinds = {line["kind"] for line in lines}
-    check({"message", "ack", "retry", "catalog"} <= kinds, f"kinds {kinds}")
+    check({"message", "ack", "failed", "catalog"} <= kinds, f"kinds {kinds}")
     messages = [line for line in lines if line["kind"] == "message"]
     check_equal([m["seq"] for m in messages], list(range(1, 102)), "seqs")
     check_equal([m["body"] for m in messages[:100]], [body_of(i) for i in range(1, 101)], "bodies")
@@ -595,9 +595,8 @@ def dump_prints_all_kinds(env):
     acked = [r for line in lines if line["kind"] == "ack" and line["group"] == "work"
              for r in line["ranges"]]
     check_equal(acked, [[1, 30]], "acks")
-    failed = [r for line in lines if line["kind"] in ("retry", "failed")
-              for r in line.get("retries") or line["failures"]]
-    check_equal([(r["seq"], r["attempts"]) for r in failed if r["seq"] == 35][0], (35, 1), "retry")
+    failed = [r for line in lines if line["kind"] == "failed" for r in line["failures"]]
+    check_equal([(r["seq"], r["attempts"]) for r in failed if r["seq"] == 35][0], (35, 1), "failure")
     for line in messages:
         check_equal((line["topic"], line["app"]), ("orders", "admin"), "names")
 
@@ -617,8 +616,8 @@ def dump_filters(env):
     lines = dump(env, folder, "--kind", "message", "--count", "5", "--no-bodies")
     check_equal([l["seq"] for l in lines], [1, 2, 3, 4, 5], "--count")
     check(all("body" not in l and "key" not in l and l["len"] > 100 for l in lines), "--no-bodies")
-    check_equal({l["kind"] for l in dump(env, folder, "--kind", "ack", "--kind", "retry")},
-                {"ack", "retry"}, "--kind")
+    check_equal({l["kind"] for l in dump(env, folder, "--kind", "ack", "--kind", "failed")},
+                {"ack", "failed"}, "--kind")
     _, err = godwit(env, "dump", folder, "--kind", "acks", code=FAILED)
     check_in("no kind", err, "the line")
 

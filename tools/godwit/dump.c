@@ -14,14 +14,15 @@ static const struct help help = {
     .text =
         "Prints what the log of the data folder or backup DIR holds, one "
         "record a\n"
-        "line, in the order in which it was written: messages, acks, gaps, "
-        "retries,\n"
-        "catalog facts (apps, topics, groups) and trims, each with the segment "
-        "and\n"
-        "offset where it stands. Bodies are text, or base64 where they are "
-        "none. A\n"
-        "message that a merge moved is there once for each place, with "
-        "\"moved\".\n"
+        "line, in the order in which it was written: messages, what groups did "
+        "with\n"
+        "them (acks, gaps, failures and so on), catalog facts (apps, topics, "
+        "groups)\n"
+        "and trims, each with the segment and offset where it stands. Bodies "
+        "are text,\n"
+        "or base64 where they are none. A message that a merge moved is there "
+        "once for\n"
+        "each place, with \"moved\".\n"
         "What is damaged is left out and named on stderr.\n"
         "\n"
         "Nothing is changed. A broker may serve from DIR meanwhile; it only "
@@ -31,11 +32,12 @@ static const struct help help = {
         "Exit code 0: all of it; 1: something is damaged and left out; 2: it "
         "could\n"
         "not be read.\n",
-    .examples = "  godwit dump /var/lib/godwit --no-bodies | jq -r .kind | "
-                "sort | uniq -c\n"
-                "  godwit dump /var/lib/godwit --topic orders --from-seq 1000 "
-                "--count 10\n"
-                "  godwit dump /backup/godwit-monday --kind ack --kind retry\n",
+    .examples =
+        "  godwit dump /var/lib/godwit --no-bodies | jq -r .kind | "
+        "sort | uniq -c\n"
+        "  godwit dump /var/lib/godwit --topic orders --from-seq 1000 "
+        "--count 10\n"
+        "  godwit dump /backup/godwit-monday --kind ack --kind failed\n",
 };
 
 enum { FLUSH_LEN = 256 * 1024, KIND_COUNT = RECORD_KIND_LAST + 1 };
@@ -221,8 +223,9 @@ static bool choose_kinds(struct dump *d, const struct arg_list *names)
         enum record_kind kind;
         if (!dump_kind_of(names->at[i], &kind)) {
             fail(EXIT_USAGE,
-                 "\"%s\" is no kind of record: message, ack, gap, "
-                 "retry, catalog or trim",
+                 "\"%s\" is no kind of record: message, ack, gap, failed, "
+                 "expired, filtered, redrive, bury, discard, seek, retry, "
+                 "catalog or trim",
                  names->at[i]);
             return false;
         }
@@ -241,9 +244,8 @@ int cmd_dump(int argc, char **argv)
         { "from-seq", ARG_COUNT, &d.from_seq, "SEQ",
           "only messages, from this seq on", 1, UINT64_MAX },
         { "kind", ARG_LIST, &kinds, "KIND",
-          "only message, ack, gap, retry, catalog or trim; may be given "
-          "several "
-          "times",
+          "only message, ack, gap, failed, expired, filtered, redrive, bury, "
+          "discard, seek, retry, catalog or trim; may be given several times",
           0, 0 },
         { "count", ARG_COUNT, &d.count_max, "N", "end after so many", 1,
           UINT64_MAX },

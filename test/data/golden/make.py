@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the golden stores of a format version, with a build that writes it:
 
-    make.py --build build/release v2
+    make.py --build build/release v3
 
 Each is DIR of a broker's data in NAME.tar.xz, and NAME.txt, which says what a
 client was told that it holds: lines of words with tabs between them.
@@ -13,9 +13,13 @@ client was told that it holds: lines of words with tabs between them.
     message TOPIC SEQ KEY HEADERS BODY
                                  KEY and HEADERS (NAME=VALUE;...) may be "-";
                                  BODY is COUNT*TEXT: that often that text
-    lane GROUP TOPIC SETTLED RETRIES
+    lane GROUP TOPIC SETTLED RETRIES [DEAD EXPIRED FILTERED DISCARDED AFTER]
                                  SETTLED 1-3,7 and RETRIES 8x2 (8 failed twice),
-                                 "-" for none
+                                 "-" for none; how many were filtered and
+                                 discarded; AFTER: where a seek began anew
+    history GROUP TOPIC SEQ FAILURES
+                                 ATTEMPTS:CAUSE:REASON;..., oldest first
+    id TOPIC TEXT SEQ            that message id was stored there
     producer APP ID NUMBER TOPIC SEQ
                                  that number of that producer was stored there
 
@@ -27,6 +31,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(HERE, "../../lib"))
@@ -55,12 +60,14 @@ class Golden:
     def __init__(self, place, name):
         self.name = name
         self.retention = not name.startswith("v1-")
+        self.dead_letters = self.retention and not name.startswith("v2-")
         self.broker = Broker(place, config={"store": {"segment_mib": 16}, "workers": 1},
                              data_dir=place.path(name))
         self.lines = []
         self.last = {}
         self.first = {}
         self.lanes = {}
+        self.letters = {}
         self.broker.start()
         self.http = self.broker.http()
 
@@ -133,7 +140,8 @@ class Golden:
             self.lines = [line for line in self.lines if not below(line, topic, first)]
         for (group, topic), (settled, retries) in self.lanes.items():
             shown = ",".join(f"{seq}x{times}" for seq, times in sorted(retries.items()))
-            self.tell("lane", group, topic, ranges_text(settled), shown or "-")
+            self.tell("lane", group, topic, ranges_text(settled), shown or "-",
+                      *self.letters.get((group, topic), []))
         self.http.close()
         self.broker.kill() if kill else self.broker.stop()
         with open(os.path.join(HERE, self.name + ".txt"), "w") as file:
@@ -230,6 +238,74 @@ def merge(g):
     g.keeps("junk", 2)
 
 
+def publish_objects(g, topic, messages, atomic=False):
+    """Ready messages, with ids and what else version 3 has."""
+    session = g.broker.session()
+    first = session.next_id(len(messages))
+    session.send({"type": "publish", "id": str(first), "topic": topic, "messages": messages,
+                  "atomic": atomic})
+    confirms = session.publish_end(first, len(messages))
+    session.close()
+    for message, confirm in zip(messages, confirms):
+        g.last[topic] = confirm.seq
+        headers = ";".join(f"{k}={v}" for k, v in message.get("headers", {}).items())
+        g.tell("message", topic, confirm.seq, "-", headers or "-", f"1*{message['body']}")
+        if "id" in message:
+            g.tell("id", topic, message["id"], confirm.seq)
+
+
+def letters(g):
+    """Dead letters, what a filter or its time kept away, seeks, ids and a chain."""
+    g.http.make_topic("mail")
+    for group, more_of_it in (("post", {}), ("german", {"filter": 'region == "de"'}),
+                              ("again", {})):
+        g.http.make_group(group, ["mail"], **more_of_it)
+        g.tell("group", group)
+    publish_objects(g, "mail", [{"id": f"m-{i}", "body": f"mail {i}",
+                                 "headers": {"region": "de" if i % 3 == 0 else "fr"}}
+                                for i in range(1, 11)])
+    publish_objects(g, "mail", [{"body": f"one of three: {i}"} for i in range(3)], atomic=True)
+    publish_objects(g, "mail", [{"body": "too late", "ttl_ms": "1"}])
+    time.sleep(0.1)
+    lease, got, _ = g.http.pull("post", 100, 5)
+    assert [int(m["seq"]) for m in got] == list(range(1, 14)), got
+    for action, seqs, how in (("ack", [1, 7, 8], {}),
+                              ("reject", [2, 3, 4], {"reason": "no such street"}),
+                              ("nack", [5], {"reason": "nobody in", "delay_ms": 100 * HOUR_MS}),
+                              ("release", [6, 9, 10, 11, 12, 13], {})):
+        answer = g.http.settle("post", lease, "mail", action, seqs=[str(s) for s in seqs], **how)
+        assert all(r["outcome"] == "accepted" for r in answer), answer
+    operate(g, "redrive", "post", seqs=["3"])
+    operate(g, "discard", "post", ranges=[["4", "4"]])
+    g.lanes["post", "mail"] = ({1, 4, 7, 8, 14}, {5: 1})
+    g.letters["post", "mail"] = ["2", "14", 0, 1, "-"]
+    for seq in (2, 3):
+        g.tell("history", "post", "mail", seq, "1:4:no such street")
+    g.tell("history", "post", "mail", 5, "1:1:nobody in")
+    g.tell("history", "post", "mail", 6, "-")
+    settle_all(g, "german", [3, 6, 9])
+    g.lanes["german", "mail"] = (set(range(1, 15)), {})
+    g.letters["german", "mail"] = ["-", "14", 10, 0, "-"]
+    settle_all(g, "again", list(range(1, 14)))
+    g.http.must(g.http.post("/v1/groups/again/seek", {"topic": "mail", "seq": "6"}))
+    g.lanes["again", "mail"] = (set(range(1, 6)), {})
+    g.letters["again", "mail"] = ["-", "-", 0, 0, 5]
+
+
+def operate(g, what, group, **which):
+    """Redrive or discard, to its end."""
+    g.http.must(g.http.post(f"/v1/groups/{group}/{what}", {"topic": "mail", **which}))
+    if what == "redrive":
+        wait_until(lambda: g.http.get(f"/v1/groups/{group}/redrive").json["job"] == "done",
+                   20, "the redrive")
+
+
+def settle_all(g, group, seqs):
+    lease, got, _ = g.http.pull(group, 100, 5)
+    assert [int(m["seq"]) for m in got] == seqs, got
+    g.http.settle(group, lease, "mail", "ack", seqs=[str(s) for s in seqs])
+
+
 def clean(place, name):
     """Ended in order, with a segment that is full and sealed."""
     g = Golden(place, name)
@@ -242,6 +318,8 @@ def clean(place, name):
     if g.retention:
         trim(g)
         merge(g)
+    if g.dead_letters:
+        letters(g)
     g.again(kill=False)
     g.publish("trade.us", [(None, {}, 1, "the last")])
     g.finish(kill=False)
@@ -255,6 +333,8 @@ def killed(place, name):
     more(g)
     if g.retention:
         trim(g)
+    if g.dead_letters:
+        letters(g)
     g.http.pull("stock", 4, 5)
     g.publish("trade.us", [(None, {}, 1, "the last")])
     g.finish(kill=True)
@@ -263,7 +343,7 @@ def killed(place, name):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", required=True)
-    parser.add_argument("version", help="of the format that the build writes: v2")
+    parser.add_argument("version", help="of the format that the build writes: v3")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="godwit-golden-") as tmp:
         place = Place(os.path.realpath(options.build), tmp)
