@@ -289,8 +289,8 @@ struct store_lane {
                                    * seq */
     size_t retry_count;
     bool sought; /* it began anew behind `after`, wherever the group began; */
-    uint64_t after; /* up to there all are settled but dead ones, and none of
-                     * the counts and sets above but `dead` speaks of them */
+    uint64_t after; /* up to there all were settled then but the dead, and only
+                     * `acked`, `dead` and `retries` speak of them */
 };
 typedef void (*store_lane_fn)(void *arg, const struct store_lane *lane);
 MUST_CHECK enum status store_each_lane(struct store *store, store_lane_fn fn,
