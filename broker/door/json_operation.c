@@ -250,7 +250,8 @@ enum status json_operation_read(struct json_operation *out,
     status = f.status;
     fields_close(&f);
     if (status != STATUS_OK) {
-        operation_fini(&out->operation);
+        seqset_fini(&out->operation.ranges);
+        filter_free(out->operation.filter);
     }
     return status;
 }

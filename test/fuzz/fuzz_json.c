@@ -1,9 +1,11 @@
 /* links: godwit_door godwit_router godwit_net godwit_storage godwit_proto */
-/* JSON of clients: frames, and the bodies of HTTP requests. What is taken must
- * keep to the bounds, and its messages must be sound or refused by the codec;
- * what is refused must say why, and be writable as JSON. */
+/* JSON of clients: frames, and the bodies of HTTP requests, operators' too. What
+ * is taken must keep to the bounds, and its messages must be sound or refused
+ * by the codec; what is refused must say why, and be writable as JSON. */
 #include "broker/door/json.h"
+#include "broker/door/json_operation.h"
 #include "broker/door/json_read.h"
+#include "broker/router/filter.h"
 #include "proto/codec.h"
 #include "proto/utf8.h"
 
@@ -108,6 +110,29 @@ static void read_changes(struct slice text)
     }
 }
 
+static void read_operations(struct slice text)
+{
+    for (int kind = OPERATION_SEEK; kind <= OPERATION_DISCARD; kind++) {
+        struct json_operation asked;
+        const struct operation *o = &asked.operation;
+        struct refusal refusal;
+        enum status status = json_operation_read(
+            &asked, (enum operation_kind)kind, text, &refusal);
+
+        check_refusal(status, &refusal);
+        if (status != STATUS_OK) {
+            continue;
+        }
+        CHECK(o->topic.len <= NAME_LEN_MAX);
+        CHECK(seqset_range_count(&o->ranges) <= RANGE_COUNT_MAX);
+        CHECK(seqset_range_count(&o->ranges) == 0 || o->topic.len > 0);
+        CHECK((o->kind == OPERATION_SEEK) == (o->to != 0));
+        CHECK(o->cause <= CAUSE_OPERATOR);
+        seqset_fini(&asked.operation.ranges);
+        filter_free(o->filter);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
 {
     struct slice text = slice_of(at, len);
@@ -116,6 +141,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *at, size_t len)
     read_frame(text);
     read_bodies(text);
     read_changes(text);
+    read_operations(text);
     if (base64_decode(&decoded, text) == STATUS_OK) {
         struct bytes again = { 0 };
         struct json json = json_to(&again);
