@@ -168,17 +168,32 @@ static void put_standing(struct json *json, const struct standing *standing)
     json_word(json, "releases", gate_releases(gate));
 }
 
+/* The group remembers of a dead one only that it is dead. */
+static struct standing standing_of(const struct dispatch_explanation *e)
+{
+    struct standing standing = e->standing;
+
+    if (standing.gate == GATE_DEAD && e->history_count > 0) {
+        const struct dispatch_failure *last = &e->history[e->history_count - 1];
+
+        standing.attempts = last->attempt;
+        standing.since_us = last->time_us;
+    }
+    return standing;
+}
+
 static enum status write_explanation(struct bytes *body,
                                      const struct http_route *route,
                                      const struct dispatch_explanation *e)
 {
+    struct standing standing = standing_of(e);
     struct json json = json_to(body);
 
     json_begin_object(&json, NULL);
     json_word(&json, "group", route->name);
     json_word(&json, "topic", route->topic);
     json_u64(&json, "seq", route->seq);
-    put_standing(&json, &e->standing);
+    put_standing(&json, &standing);
     json_begin_array(&json, "history");
     for (size_t i = 0; i < e->history_count; i++) {
         put_failure(&json, &e->history[i]);

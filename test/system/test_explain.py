@@ -51,6 +51,8 @@ def a_message_on_its_way(env):
                 "history")
     kill_messages(http, "work", "orders", [3], "bad order")
     told = check_gate(http, "work", "orders", 3, "dead")
+    check_equal(told["attempts"], 1, "attempts")
+    near(told["since_us"], now_us(), "its death")
     check_equal([(f["cause"], f["reason"], f.get("dead")) for f in told["history"]],
                 [("reject", "bad order", True)], "history")
     check_in("redrive", told["releases"], "what releases it")

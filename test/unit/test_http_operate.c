@@ -343,6 +343,24 @@ Test(http_operate, where_a_message_stands)
     cr_calls("go billing\nexplain billing orders 7\n");
 }
 
+Test(http_operate, since_when_and_why_it_is_dead)
+{
+    session->explanation.standing = (struct standing) { .gate = GATE_DEAD };
+    session->explanation.history[0] =
+        (struct dispatch_failure) { .time_us = 4,
+                                    .attempt = 3,
+                                    .cause = CAUSE_REJECT,
+                                    .dead = true,
+                                    .reason = "bad" };
+    session->explanation.history_count = 1;
+    ask("GET /v1/groups/billing/messages/orders/7", "");
+    cr_answer(200, "{\"group\":\"billing\",\"topic\":\"orders\",\"seq\":\"7\","
+                   "\"gate\":\"dead\",\"since_us\":\"4\",\"attempts\":3,"
+                   "\"releases\":\"a redrive\","
+                   "\"history\":[{\"time_us\":\"4\",\"attempt\":3,"
+                   "\"cause\":\"reject\",\"reason\":\"bad\",\"dead\":true}]}");
+}
+
 Test(http_operate, what_holds_its_key)
 {
     session->explanation.standing =
