@@ -296,7 +296,7 @@ void sim_close_group(struct sim *s)
 }
 
 /* The message as the log has it. */
-static void revive(struct sim *s, struct lane *lane, struct msg *m)
+static void revive(struct lane *lane, struct msg *m)
 {
     uint64_t seq = sim_seq(lane, m);
     struct written w = m->kept;
@@ -413,7 +413,7 @@ static void restart_lane(struct sim *s, struct lane *lane)
     }
     for (uint64_t seq = 1; seq <= lane->end; seq++) {
         struct msg *m = &lane->msgs[seq];
-        revive(s, lane, m);
+        revive(lane, m);
         find(s, m, seq, &f, &start);
     }
     sim_recount(lane);

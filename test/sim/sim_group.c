@@ -27,7 +27,7 @@ struct amounts {
     uint64_t tier_seeds;
     uint64_t tier_steps;
 };
-static const struct amounts short_form = { 12, 100000, 3, 20000, 6, 20000 };
+static const struct amounts short_form = { 8, 100000, 2, 20000, 4, 20000 };
 static const struct amounts long_form = { 200, 400000, 20, 40000, 30, 60000 };
 
 static const char *program;
