@@ -17,7 +17,9 @@
  * FILTERED (the group's filter) or a GAP (lost to damage): settled, never
  * delivered. What the topic does not keep any more is DELETED from whichever of
  * these it stands in, but from IN FLIGHT only when it would come back: its
- * holder may still ack it.
+ * holder may still ack it. A DEAD one that an operator discards is DELETED too,
+ * one that is acked without a claim is ACKED, and a redriven one that nobody
+ * was given yet can be buried again.
  *
  * Modes. Shared: members take turns. Ordered: of a topic's messages with one
  * key (not empty) only one has the key, and only that is in flight or waits for
@@ -37,8 +39,9 @@
  * or a lost member since the start is set aside: it is given only to a member
  * that holds nothing else and gets nothing else until it is settled, so that
  * its neighbours' attempts do not end with it. Some member is kept free for
- * that; never more than half of them are, and between two such messages
- * ASIDE_BETWEEN others are given if there are any.
+ * that, but no longer than a lease: then one that is busy gets it. Never more
+ * than half of the members have such a message (one may always), and between
+ * two of them ASIDE_BETWEEN others are given if there are any.
  *
  * Each change that must survive a restart is gathered as an effect, which the
  * worker writes to the log as records; an ack is answered only when its record

@@ -58,6 +58,20 @@ Test(group_order, one_of_each_key_is_in_flight)
     group_leave(group, m, now);
 }
 
+Test(group_order, who_has_the_key_is_told)
+{
+    struct member *m = join(7, 100);
+    struct standing s;
+
+    one_key();
+    expect_offer(1, 1);
+    cr_assert_eq(deliver(), 0);
+    group_explain(group, TOPIC, 5, 1, now, &s);
+    cr_assert_eq(s.gate, GATE_KEY_BUSY);
+    cr_assert_eq(s.other_seq, 1);
+    group_leave(group, m, now);
+}
+
 Test(group_order, a_message_without_a_key_waits_for_nobody)
 {
     struct member *m = join(7, 100);
