@@ -97,22 +97,22 @@ void wheel_move(struct inflight_wheel *wheel, struct inflight_tier *tier,
     }
 }
 
+static uint64_t rotate_right(uint64_t bits, uint64_t by)
+{
+    return bits >> (by & 63) | bits << (-by & 63);
+}
+
 /* The next tick at which a slot comes up; lower levels come before higher ones
  * because they hold the nearer part of the same turn. */
 static uint64_t next_event(const struct inflight_wheel *wheel)
 {
     for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
         uint64_t turn = wheel->tick >> (WHEEL_DIGIT * level);
-        unsigned now = (unsigned)turn & (WHEEL_SLOTS - 1);
-        /* Bit 0: the slot after this one, going round. Only the top level can
-         * hold anything at or before `now` in that order. */
-        uint64_t ahead = wheel->used[level] & ~((uint64_t)1 << now);
-        unsigned shift = (now + 1) % WHEEL_SLOTS;
-        if (shift != 0) {
-            ahead = ahead >> shift | ahead << (WHEEL_SLOTS - shift);
-        }
+        /* Bit 0: the slot of now, then those after it, going round. Only the
+         * top level can hold anything that lies before `now` in its slots. */
+        uint64_t ahead = rotate_right(wheel->used[level], turn) & ~UINT64_C(1);
         if (ahead != 0) {
-            turn += 1 + (unsigned)__builtin_ctzll(ahead);
+            turn += (unsigned)__builtin_ctzll(ahead);
             return turn << (WHEEL_DIGIT * level);
         }
     }
