@@ -39,21 +39,6 @@ uint64_t dispatch_to_wall(const struct dispatch *d, uint64_t monotonic_us)
     return (uint64_t)((int64_t)monotonic_us + offset_now(d));
 }
 
-/* On the monotonic clock, so before its beginning when negative. By the newest
- * offset under which it could have been stored while that was true. */
-static int64_t stored_at(const struct dispatch *d, uint64_t time_us)
-{
-    for (size_t i = d->offset_count; i > 1; i--) {
-        int64_t at = (int64_t)time_us - d->offsets[i - 1].us;
-
-        if (at >= (int64_t)d->offsets[i - 1].from_us
-            && at <= (int64_t)d->now_us + JUMP_US) {
-            return at;
-        }
-    }
-    return (int64_t)time_us - d->offsets[0].us;
-}
-
 static int64_t earlier(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -62,6 +47,27 @@ static int64_t earlier(int64_t a, int64_t b)
 static int64_t later(int64_t a, int64_t b)
 {
     return a > b ? a : b;
+}
+
+/* On the monotonic clock, so before its beginning when negative. By the newest
+ * offset under which it could have been stored while that was true; if there is
+ * none, an earlier run had another clock, and it was stored before this start.
+ * The same at each look. */
+static int64_t stored_at(const struct dispatch *d, uint64_t time_us)
+{
+    uint64_t until_us = d->now_us;
+
+    for (size_t i = d->offset_count; i > 0; i--) {
+        const struct clock_offset *offset = &d->offsets[i - 1];
+        int64_t at = (int64_t)time_us - offset->us;
+
+        if ((i == 1 || at >= (int64_t)offset->from_us)
+            && at <= (int64_t)until_us + JUMP_US) {
+            return at;
+        }
+        until_us = offset->from_us;
+    }
+    return (int64_t)d->offsets[0].from_us;
 }
 
 /* Whatever the clocks did, nothing waits for longer than it asked to. */
@@ -76,17 +82,13 @@ static void read_times(const struct dispatch *d, const struct record *record,
 
     if (m->delay_ms > 0) {
         due += (int64_t)m->delay_ms * 1000;
-        due = earlier(due, now + (int64_t)m->delay_ms * 1000);
     } else if (m->deliver_at_ms > 0) {
         due = (int64_t)m->deliver_at_ms * 1000 - offset_now(d);
         due = earlier(due, now + PUBLISH_DELAY_DAYS_MAX * DAY_US);
     }
     out->due_us = due > now ? (uint64_t)due : 0;
     if (ttl > 0) {
-        int64_t over = later(stored, due) + ttl;
-
-        over = earlier(over, later(now, due) + ttl);
-        out->expires_us = (uint64_t)later(over, 1);
+        out->expires_us = (uint64_t)later(later(stored, due) + ttl, 1);
     }
 }
 

@@ -269,6 +269,7 @@ static void on_group_changed(void *arg, struct group_fact *fact)
     if (run != NULL) {
         run->takes_apart = takes_apart(fact);
         group_set_rules(run->group, &rules);
+        link_remove(&run->ready); /* its priority may be another */
         dispatch_touched(arg, run);
     }
 }

@@ -171,11 +171,6 @@ static bool miss(struct dispatch *d, struct group_run *run,
 
 /* ---- one message, one group, one turn ---- */
 
-static void starve(struct dispatch *d, struct group_run *run)
-{
-    list_append(&d->starved, &run->starved);
-}
-
 /* False: stop with this group for now. */
 static bool take(struct dispatch *d, struct group_run *run,
                  const struct offer *offer, const struct record *record,
@@ -198,7 +193,8 @@ static bool take(struct dispatch *d, struct group_run *run,
     case TAKE_AGAIN:
         break;
     }
-    starve(d, run);
+    /* The end of a message of any group may make room. */
+    list_append(&d->starved, &run->starved);
     return false;
 }
 
@@ -239,18 +235,6 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
     return false;
 }
 
-/* Nothing more for now. If the in-flight table has no room for it, the end of
- * another group's message may make some. */
-static void look_why(struct dispatch *d, struct group_run *run, uint64_t now_us)
-{
-    struct standing standing;
-
-    group_held_by(run->group, now_us, &standing);
-    if (standing.gate == GATE_QUOTA) {
-        starve(d, run);
-    }
-}
-
 /* True: it used up its share and may have more, in the next turn. */
 static bool pump_group(struct dispatch *d, struct group_run *run,
                        uint64_t now_us)
@@ -261,11 +245,7 @@ static bool pump_group(struct dispatch *d, struct group_run *run,
 
     d->look_for_congestion = true;
     run->behind = false;
-    while (budget > 0 && more) {
-        if (!group_next(run->group, now_us, &offer)) {
-            look_why(d, run, now_us);
-            break;
-        }
+    while (budget > 0 && more && group_next(run->group, now_us, &offer)) {
         budget--;
         more = pump_one(d, run, &offer, now_us, &budget);
     }

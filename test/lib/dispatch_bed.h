@@ -14,7 +14,7 @@
 
 #define MAYBE __attribute__((unused)) static
 
-enum { TOPIC = 1, GROUP = 1, OUT_LEN = 4096 };
+enum { TOPIC = 1, GROUP = 1, OUT_LEN = 1 << 20 };
 
 static struct harness h;
 static struct ring *ring;
@@ -26,6 +26,7 @@ static struct member *member;
 static char out[OUT_LEN]; /* what the member was given */
 static uint64_t now_us;
 static uint64_t wall_us;
+static size_t in_flight_bytes = 1 << 20;
 
 /* ---- a member of paper ---- */
 
@@ -43,9 +44,11 @@ static void say(const char *format, ...)
 static void on_deliver(void *who, const char *topic,
                        const struct wire_delivery *deliveries, size_t count)
 {
-    (void)who;
     (void)topic;
     for (size_t i = 0; i < count; i++) {
+        if (who != &h) {
+            say("%s:", (const char *)who); /* see join_group() */
+        }
         say("%lu ", (unsigned long)deliveries[i].seq);
     }
 }
@@ -94,13 +97,23 @@ static uint64_t no_seq(void *arg, const struct topic *topic)
     return 0;
 }
 
+/* For groups that begin at the latest. */
+static uint64_t latest_seq;
+
+static uint64_t seq_of_latest(void *arg, const struct topic *topic)
+{
+    (void)arg;
+    (void)topic;
+    return latest_seq;
+}
+
 static void open_dispatch(void)
 {
     const struct dispatch_config config = {
         .store = h.store,
         .commits = ring,
         .worker_count = 1,
-        .in_flight_bytes = { 1 << 20 },
+        .in_flight_bytes = { in_flight_bytes },
         .now_us = now_us,
         .wall_us = wall_us,
         .out = { on_deliver, on_gap, on_congested, on_notice, on_evicted,
@@ -193,7 +206,7 @@ MAYBE void change(struct catalog_request *request)
 {
     const struct catalog_context context = { .random =
                                                  (const uint8_t[64]) { 0 },
-                                             .last_seq = no_seq,
+                                             .last_seq = seq_of_latest,
                                              .floor_seq = no_seq };
     struct bytes body = { 0 };
     struct record_fact fact;
@@ -221,20 +234,26 @@ MAYBE void make_topic(void)
     change(&request);
 }
 
-/* With these of its options. */
-MAYBE void make_group_with(struct group_options options, unsigned given)
+MAYBE void make_group_named(const char *name, struct group_options options,
+                            unsigned given)
 {
     struct catalog_request request = { .op = CATALOG_CREATE,
                                        .class = CATALOG_GROUP,
-                                       .name = "g",
                                        .from = FROM_EARLIEST,
                                        .options = options,
                                        .given = given };
     struct refusal refusal;
 
+    snprintf(request.name, sizeof request.name, "%s", name);
     cr_assert_eq(patterns_add(&request.topics, slice_text("t"), &refusal),
                  STATUS_OK);
     change(&request);
+}
+
+/* With these of its options. */
+MAYBE void make_group_with(struct group_options options, unsigned given)
+{
+    make_group_named("g", options, given);
 }
 
 MAYBE void make_group(void)
@@ -276,6 +295,21 @@ MAYBE void join(void)
     read_ring();
     cr_assert_eq(dispatch_join(d, group(), 7, 1000, 1 << 20, &h, &member),
                  STATUS_OK);
+}
+
+/* Another group's member; what it gets is said with the group's name. */
+MAYBE struct member *join_group(const char *name, uint64_t credit)
+{
+    static uint64_t lease = 100;
+    const struct group_fact *fact =
+        catalog_group(dispatch_catalog(d), slice_text(name));
+    struct member *joined;
+
+    cr_assert(fact != NULL);
+    cr_assert_eq(dispatch_join(d, fact, lease++, credit, 1 << 24,
+                               (void *)(uintptr_t)name, &joined),
+                 STATUS_OK);
+    return joined;
 }
 
 /* What it is given in a turn. */

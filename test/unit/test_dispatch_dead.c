@@ -151,6 +151,22 @@ Test(dispatch_dead, failures_are_remembered_before_a_checkpoint_has_them)
     cr_assert_eq(e.history[1].time_us, wall_us);
 }
 
+/* As often as it happened, whether a checkpoint has it or not. */
+Test(dispatch_dead, a_failure_is_told_once)
+{
+    start(1);
+    pump();
+    settle(SETTLE_NACK, 1, 1, "first");
+    log_all();
+    cr_assert_eq(explained(1).history_count, 1);
+    cr_assert_eq(store_checkpoint(h.store, &h.err), STATUS_OK);
+    cr_assert_eq(explained(1).history_count, 1);
+    cr_assert_str_eq(explained(1).history[0].reason, "first");
+    open_again();
+    cr_assert_eq(explained(1).history_count, 1);
+    cr_assert_eq(explained(1).history[0].cause, CAUSE_NACK);
+}
+
 /* ---- redrive ---- */
 
 Test(dispatch_dead, redriven_ones_come_again)
@@ -331,6 +347,31 @@ Test(dispatch_dead, a_seek_to_the_very_beginning_survives_a_start)
     open_again();
     join();
     cr_assert_str_eq(pump(), "1 2 ");
+}
+
+/* Where the group began says nothing any more. */
+Test(dispatch_dead, a_seek_before_where_the_group_began_survives_a_start)
+{
+    struct catalog_request request = { .op = CATALOG_CREATE,
+                                       .class = CATALOG_GROUP,
+                                       .name = "g",
+                                       .from = FROM_LATEST };
+    struct refusal refusal;
+
+    make_topic();
+    publish(3);
+    latest_seq = 3;
+    cr_assert_eq(patterns_add(&request.topics, slice_text("t"), &refusal),
+                 STATUS_OK);
+    change(&request);
+    join();
+    cr_assert_str_eq(pump(), "");
+    cr_assert_str_eq(gate_of(2), "not_taken");
+    cr_assert_eq(sought(1), 1);
+    log_all();
+    open_again();
+    join();
+    cr_assert_str_eq(pump(), "1 2 3 ");
 }
 
 Test(dispatch_dead, a_seek_before_the_first_kept_begins_there)

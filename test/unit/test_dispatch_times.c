@@ -146,6 +146,45 @@ Test(dispatch_times, nor_young_when_it_goes_back)
     cr_assert_eq(books().expired, 1);
 }
 
+/* The machine comes up with a clock that is ten years late. */
+Test(dispatch_times, a_late_clock_at_a_start_makes_nothing_wait_longer)
+{
+    make_topic();
+    make_group();
+    read_ring();
+    publish_message(&(struct wire_message) { .delay_ms = 5000 });
+    publish_message(
+        &(struct wire_message) { .deliver_at_ms = wall_us / 1000 + 5000 });
+    wall_us -= 10 * YEAR;
+    open_again();
+    join();
+    cr_assert_str_eq(pump(), "");
+    pass(5 * SECOND + 50000);
+    cr_assert_str_eq(pump(), "1 ");
+    pass(YEAR);
+    settle(SETTLE_ACK, 1, 1, "");
+    cr_assert_str_eq(pump(), "2 ");
+}
+
+Test(dispatch_times, nor_live_longer)
+{
+    make_topic();
+    make_group();
+    read_ring();
+    publish_message(
+        &(struct wire_message) { .delay_ms = 2000, .ttl_ms = 3000 });
+    wall_us -= 10 * YEAR;
+    open_again();
+    join();
+    cr_assert_str_eq(pump(), "");
+    pass(2 * SECOND + 50000);
+    cr_assert_str_eq(pump(), "1 ");
+    settle(SETTLE_NACK, 1, 1, "");
+    pass(30 * SECOND);
+    cr_assert_str_eq(pump(), "");
+    cr_assert_eq(books().expired, 1);
+}
+
 /* ---- time to live ---- */
 
 Test(dispatch_times, what_is_over_is_not_given_out)
