@@ -120,12 +120,18 @@ static size_t find(struct slice text, struct slice part)
     return at == NULL ? text.len + 1 : (size_t)(at - text.at);
 }
 
+/* NULL: there is none any more. */
+static const uint8_t *next_any(struct slice pattern)
+{
+    return pattern.len == 0 ? NULL : memchr(pattern.at, LIKE_ANY, pattern.len);
+}
+
 /* The pattern is parts with LIKE_ANY between. The first and the last stand at
  * the ends, those between where they come first: taking them as early as they
  * come leaves most to the rest. No byte of the text is searched twice. */
 static bool is_like(struct slice text, struct slice pattern)
 {
-    const uint8_t *any = memchr(pattern.at, LIKE_ANY, pattern.len);
+    const uint8_t *any = next_any(pattern);
     bool first = true;
 
     while (any != NULL) {
@@ -137,8 +143,7 @@ static bool is_like(struct slice text, struct slice pattern)
         }
         text = slice_of(text.at + at + part.len, text.len - at - part.len);
         pattern = slice_of(any + 1, pattern.len - part.len - 1);
-        any =
-            pattern.len == 0 ? NULL : memchr(pattern.at, LIKE_ANY, pattern.len);
+        any = next_any(pattern);
         first = false;
     }
     if (text.len < pattern.len || (first && text.len != pattern.len)) {
@@ -244,6 +249,7 @@ static bool test(struct run *run, const struct term *term)
     if (value.len == 0) {
         value = slice_text(""); /* somewhere, and of no length */
     }
+    CHECK(value.at != NULL);
     run->cost += value.len + literal.len;
     if (term->number) {
         return test_number(term, value, literal);
