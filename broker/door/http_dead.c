@@ -2,7 +2,6 @@
  * on the group's worker. */
 #include "broker/door/http_exchange.h"
 
-#include "broker/delivery/gate.h"
 #include "broker/door/json_operation.h"
 
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* The members of a JSON object, for bodies that have a reader of their own:
- * json_change.c, json_operation.c. What is here is json_read.c's, which keeps the parser to
- * itself. One thread each. */
+ * json_change.c, json_operation.c. What is here is json_read.c's, which keeps
+ * the parser to itself. One thread each. */
 #ifndef GODWIT_BROKER_DOOR_JSON_FIELDS_H
 #define GODWIT_BROKER_DOOR_JSON_FIELDS_H
 
@@ -55,9 +55,9 @@ bool field_item_text(struct fields *f, const char *key, size_t index,
 bool field_item_u64(struct fields *f, const char *key, size_t index,
                     uint64_t *out);
 
-/* "seqs":["5",..] or "ranges":[["1","5"],{"first":"8","last":"9"},..], into room
- * for RANGE_COUNT_MAX; *count 0: neither is there. Ranges that follow on each
- * other become one. */
+/* "seqs":["5",..] or "ranges":[["1","5"],{"first":"8","last":"9"},..], into
+ * room for RANGE_COUNT_MAX; *count 0: neither is there. Ranges that follow on
+ * each other become one. */
 void field_seqs(struct fields *f, struct seq_range *ranges, size_t *count);
 
 #endif

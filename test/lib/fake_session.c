@@ -561,14 +561,12 @@ void session_operate(struct session *session, uint64_t id, struct slice group,
         note(session, " to=%d %" PRIu64, (int)o->to, o->seek);
     }
     for (size_t i = 0; i < seqset_range_count(&o->ranges); i++) {
-        note(session, " %" PRIu64 "-%" PRIu64, ranges[i].first,
-             ranges[i].last);
+        note(session, " %" PRIu64 "-%" PRIu64, ranges[i].first, ranges[i].last);
     }
     if (o->kind == OPERATION_REDRIVE) {
-        note(session,
-             " cause=%d rate=%" PRIu64 " cap=%" PRIu64 "%s%s", (int)o->cause,
-             o->rate, o->cap, o->filter != NULL ? " filtered" : "",
-             o->dry_run ? " dry" : "");
+        note(session, " cause=%d rate=%" PRIu64 " cap=%" PRIu64 "%s%s",
+             (int)o->cause, o->rate, o->cap,
+             o->filter != NULL ? " filtered" : "", o->dry_run ? " dry" : "");
     }
     note(session, "\n");
     operation_fini(o);

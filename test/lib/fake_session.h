@@ -17,9 +17,9 @@ struct session {
     char calls[16384];
     size_t call_count;
     /* what the next call does */
-    bool authorized;        /* session_authorize() says yes */
-    bool arrives;           /* session_go_to_group() arrives from within */
-    bool known_group;       /* session_group_view() finds it */
+    bool authorized;  /* session_authorize() says yes */
+    bool arrives;     /* session_go_to_group() arrives from within */
+    bool known_group; /* session_group_view() finds it */
     /* what session_explain(), session_dead() and session_redrive_state() say */
     struct dispatch_explanation explanation;
     const struct dispatch_dead *dead;
@@ -27,7 +27,7 @@ struct session {
     bool redriven;
     struct redrive_state redrive;
     struct refusal look_refusal; /* of the first two, if its status is set */
-    struct standing held;   /* session_held_by() */
+    struct standing held;        /* session_held_by() */
     struct refusal refusal; /* of session_authorize(), if its status is set */
     void (*on_call)(struct session *session); /* after noting one; or NULL */
     /* what was sent */

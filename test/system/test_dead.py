@@ -156,6 +156,27 @@ def a_redrive_has_a_rate_and_is_stopped(env):
 
 
 @case(short=True)
+def a_redrive_ends_with_the_broker(env):
+    """It is forgotten; what it did stays done, and nothing is lost."""
+    broker, http = with_dead(env, 30)
+    redrive(http, "work", rate=20)
+    wait_until(lambda: int(http.get("/v1/groups/work/redrive").json["redriven"]) >= 3,
+               what="a few of them")
+    http.close()
+    broker.kill()
+    broker.start()
+    http = broker.http()
+    check_equal(http.get("/v1/groups/work/redrive").code, 404, "forgotten")
+    left = dead_seqs(http, "work")
+    check(0 < len(left) < 30, f"{len(left)} are left")
+    time.sleep(0.5)
+    check_equal(dead_seqs(http, "work"), left, "it does not go on")
+    check_equal(sorted(list(pull_all(http)) + left), list(range(1, 32)), "each dead or alive")
+    redrive(http, "work")
+    check_equal(redrive_end(http, "work")["redriven"], str(len(left)), "once more")
+
+
+@case(short=True)
 def a_redrive_is_taken_back(env):
     """But for what somebody was given since."""
     broker, http = with_dead(env, 6)

@@ -200,6 +200,30 @@ def a_tail_waits(env):
 
 
 @case(short=True)
+def a_tail_in_a_pipeline(env):
+    """What was asked behind it on the connection is answered behind it."""
+    broker = env.broker()
+    http = broker.http()
+    topic_of(http, 1)
+    lines = ("orders/messages?from=2&wait=20", "orders/messages/1",
+             "orders/messages?from=2&wait=0.01", "orders/messages?newest=1")
+    request = "".join(f"GET /v1/topics/{line} HTTP/1.1\r\nHost: x\r\n"
+                      f"Authorization: {http.bearer}\r\n\r\n" for line in lines)
+    with socket.create_connection((broker.host, broker.port), timeout=20) as sock:
+        sock.sendall(request.encode())
+        time.sleep(0.3)
+        http.must(http.publish("orders", "news"))
+        got = b""
+        while got.count(b"HTTP/1.1 200") < 4 or not got.endswith(b"}"):
+            part = sock.recv(65536)
+            check(part, f"closed after {got!r}")
+            got += part
+    bodies = [json.loads(one.split(b"\r\n\r\n", 1)[1]) for one in got.split(b"HTTP/1.1 ")[1:]]
+    check_equal([found(bodies[0]), bodies[1]["body"], found(bodies[2]), found(bodies[3])],
+                [[2], "body 1", [2], [2]], "answers in order")
+
+
+@case(short=True)
 def a_tail_ends_with_what_it_waits_for(env):
     broker = env.broker()
     http = broker.http()
