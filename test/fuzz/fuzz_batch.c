@@ -5,6 +5,7 @@
 #include "proto/check.h"
 #include "storage/batch.h"
 #include "storage/checksum.h"
+#include "storage/histories.h"
 #include "storage/lanes.h"
 
 #include <stdlib.h>
@@ -40,13 +41,37 @@ static void close_header(uint8_t *at, size_t len)
     batch_header_write(at, &header, SEED);
 }
 
+/* Whatever it says of a lane, the lane is one afterwards. */
+static void apply_to_lane(struct slice body)
+{
+    for (int kind = RECORD_ACK; kind <= RECORD_KIND_LAST; kind++) {
+        struct record record = { .kind = (enum record_kind)kind, .body = body };
+        struct lane lane = { 0 };
+        struct lane_record r;
+        uint64_t last;
+        if (lane_record_read(&record, &r) == STATUS_OK) {
+            CHECK(lane_bury(&lane, (struct seq_range) { 3, 9 }) == STATUS_OK
+                  && lane_record_apply(&lane, &r, 2, &last) == STATUS_OK);
+            for (size_t i = 0; i < seqset_range_count(&lane.dead); i++) {
+                CHECK(!seqset_has(&lane.acked,
+                                  seqset_ranges(&lane.dead)[i].first));
+            }
+        }
+        lane_fini(&lane);
+    }
+}
+
 static void read_bodies(struct slice body)
 {
     struct ranges_reader ranges;
     struct retries_reader retries;
     struct record_fact fact;
     struct record_trim trim;
+    struct failed_reader failed;
+    struct record_seek seek;
+    struct store_failure failures[HISTORY_MAX];
     struct lane lane = { 0 };
+    size_t count;
 
     if (ranges_read(body, &ranges) == STATUS_OK) {
         for (size_t i = 0; i < ranges.count; i++) {
@@ -61,6 +86,20 @@ static void read_bodies(struct slice body)
         }
         CHECK(!retries.reader.failed);
     }
+    if (failed_read(body, &failed) == STATUS_OK) {
+        for (size_t i = 0; i < failed.count; i++) {
+            struct failure failure = failed_next(&failed);
+            CHECK(failure.seq > 0 && failure.reason.len <= REASON_LEN_MAX);
+        }
+        CHECK(!failed.reader.failed && failed.reader.at == failed.reader.end);
+    }
+    if (seek_read(body, &seek) == STATUS_OK) {
+        CHECK(seek.after < UINT64_MAX);
+    }
+    if (history_read(body, failures, HISTORY_MAX, &count)) {
+        CHECK(count <= HISTORY_MAX);
+    }
+    apply_to_lane(body);
     if (fact_read(body, &fact) == STATUS_OK) {
         CHECK(fact.name.len + fact.value.len < body.len);
     }
