@@ -37,9 +37,18 @@ static size_t find(const struct seqset *set, uint64_t seq)
     return low;
 }
 
-static enum status make_room(struct seqset *set)
+/* What was removed at the front is used again. */
+static void pull_together(struct seqset *set)
 {
     size_t count = seqset_range_count(set);
+
+    memmove(set->ranges, set->ranges + set->begin, count * sizeof *set->ranges);
+    set->begin = 0;
+    set->end = count;
+}
+
+static enum status make_room(struct seqset *set)
+{
     size_t capacity;
     struct seq_range *ranges;
 
@@ -47,14 +56,15 @@ static enum status make_room(struct seqset *set)
         return STATUS_OK;
     }
     if (set->begin > set->capacity / 2) {
-        memmove(set->ranges, set->ranges + set->begin,
-                count * sizeof *set->ranges);
-        set->begin = 0;
-        set->end = count;
+        pull_together(set);
         return STATUS_OK;
     }
     capacity = set->capacity == 0 ? SEQSET_CAPACITY_MIN : set->capacity * 2;
     ranges = realloc(set->ranges, capacity * sizeof *ranges);
+    if (ranges == NULL && set->begin > 0) {
+        pull_together(set);
+        return STATUS_OK;
+    }
     if (ranges == NULL) {
         return STATUS_NOMEM;
     }
@@ -124,6 +134,26 @@ enum status seqset_add(struct seqset *set, uint64_t first, uint64_t last,
     return STATUS_OK;
 }
 
+/* The ranges at..stop - 1 go; the fewer of the others move. */
+static void take_out(struct seqset *set, size_t at, size_t stop)
+{
+    size_t before = at - set->begin;
+    size_t behind = set->end - stop;
+
+    if (at == stop) {
+        return;
+    }
+    if (before < behind) {
+        memmove(set->ranges + stop - before, set->ranges + set->begin,
+                before * sizeof *set->ranges);
+        set->begin += stop - at;
+    } else {
+        memmove(set->ranges + at, set->ranges + stop,
+                behind * sizeof *set->ranges);
+        set->end -= stop - at;
+    }
+}
+
 /* The inside of the range at `at` goes: two are left of it. */
 static enum status split(struct seqset *set, size_t at, uint64_t first,
                          uint64_t last, uint64_t *removed)
@@ -164,11 +194,7 @@ enum status seqset_remove(struct seqset *set, uint64_t first, uint64_t last,
         gone += last - set->ranges[stop].first + 1;
         set->ranges[stop].first = last + 1;
     }
-    if (stop > at) {
-        memmove(set->ranges + at, set->ranges + stop,
-                (set->end - stop) * sizeof *set->ranges);
-        set->end -= stop - at;
-    }
+    take_out(set, at, stop);
     if (removed != NULL) {
         *removed = gone;
     }

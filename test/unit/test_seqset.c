@@ -201,6 +201,21 @@ Test(seqset, behaves_as_a_bitmap_does)
     }
 }
 
+/* A million dead messages are redriven from the first on. */
+Test(seqset, ranges_are_taken_out_at_the_front_without_moving_the_rest)
+{
+    enum { COUNT = 1000000 };
+
+    for (uint64_t i = 0; i < COUNT; i++) {
+        add(2 * i, 2 * i);
+    }
+    for (uint64_t i = 0; i < COUNT; i++) {
+        cr_assert_eq(seqset_remove(&set, 2 * i, 2 * i, NULL), STATUS_OK);
+    }
+    cr_expect_eq(seqset_count(&set), 0);
+    cr_expect_eq(add(5, 5), 1);
+}
+
 /* The usual life: added in order, dropped at the front. The array must not grow
  * with what was dropped. */
 Test(seqset, memory_follows_what_is_in_it)
