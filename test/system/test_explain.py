@@ -168,6 +168,14 @@ def what_is_lost(env):
     lease, messages, gaps = http.pull("work", wait=5)
     check_equal(([m["seq"] for m in messages], len(gaps)), (["1", "3"], 1), "pulled")
     check_gate(http, "work", "orders", 2, "gap")
+    check_equal(http.get("/v1/topics/orders/messages/2").json,
+                {"topic": "orders", "seq": "2", "gap": True}, "peek")
+    shown = http.get("/v1/topics/orders/messages").json
+    check_equal([m["seq"] for m in shown["messages"]], ["1", "3"], "search")
+    check_equal(shown["gaps"], [{"topic": "orders", "first": "2", "last": "2"}], "search")
+    lines = broker.godwit("tail", "orders", "--no-follow").stdout.decode().splitlines()
+    check_in("lost: damaged", lines[1], "tail")
+    check_in("is lost", broker.godwit("peek", "orders", "2", check_code=5).stderr.decode(), "peek")
     http.settle("work", lease, "orders", "ack", seqs=["1", "3"])
 
 
