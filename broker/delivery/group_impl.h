@@ -8,7 +8,8 @@
  *   dead.c     what operators say of dead ones
  *   cut.c      what the topic loses: gaps, what is not kept; skips, seeks
  *   timing.c   leases, notices, delays, backoff
- *   explain.c  why, and the books */
+ *   explain.c  why, and the books
+ *   audit.c    the books counted again, orphans */
 #ifndef GODWIT_BROKER_DELIVERY_GROUP_IMPL_H
 #define GODWIT_BROKER_DELIVERY_GROUP_IMPL_H
 

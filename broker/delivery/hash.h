@@ -1,5 +1,5 @@
-/* A hash from two numbers to a pointer, for the lanes, members and waiting
- * messages of a group. Open addressing, linear probing, no tombstones.
+/* A hash from two numbers to a pointer, for the lanes, members and keys
+ * of a group. Open addressing, linear probing, no tombstones.
  * Zero-initialised is empty. One thread. */
 #ifndef GODWIT_BROKER_DELIVERY_HASH_H
 #define GODWIT_BROKER_DELIVERY_HASH_H

@@ -2,6 +2,8 @@
 #define OWN_FACTS
 #include "test/lib/group_bed.h"
 
+#include <string.h>
+
 /* What is not due, too old, or not wanted; notices; pauses; one at a time. */
 
 static struct message_facts special;
@@ -376,6 +378,17 @@ Test(group_time, one_has_it_all_until_it_leaves)
 }
 
 /* ---- why ---- */
+
+Test(group_time, each_gate_has_a_word_and_says_what_releases_it)
+{
+    for (enum gate gate = GATE_NONE; gate <= GATE_GAP; gate++) {
+        cr_assert(strlen(gate_word(gate)) > 0);
+        cr_assert(strlen(gate_releases(gate)) > 0);
+        for (enum gate other = GATE_NONE; other < gate; other++) {
+            cr_assert_str_neq(gate_word(gate), gate_word(other));
+        }
+    }
+}
 
 Test(group_time, each_message_can_be_explained)
 {
