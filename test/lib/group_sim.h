@@ -202,7 +202,9 @@ struct sim {
     uint64_t lease_least; /* of all rules so far */
     struct inflight *inflight;
     struct group *group;
-    bool roomy; /* the table has places for everything */
+    struct key_budget keys;
+    bool roomy;    /* the table has places for everything */
+    bool few_keys; /* there may be too little memory for them */
     struct lane lanes[LANES_MAX];
     uint32_t next_topic;
     struct person people[MEMBERS_MAX];

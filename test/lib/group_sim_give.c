@@ -30,7 +30,8 @@ static bool is_held_back(struct sim *s)
                "the breaker's next try is at %lu", held.until_us);
     }
     return held.gate == GATE_BREAKER || s->deaf
-           || (held.gate == GATE_QUOTA && !s->roomy && !has_room(s))
+           || (held.gate == GATE_QUOTA && !s->roomy
+               && (s->few_keys || !has_room(s)))
            || sim_count_aside(s, WAITING) + sim_count_aside(s, IN_FLIGHT) > 0;
 }
 
@@ -275,7 +276,8 @@ static void on_passed(struct sim *s, struct lane *lane, struct msg *m)
 static void on_again(struct sim *s, const struct msg *m)
 {
     s->refused++;
-    EXPECT(s, !has_room(s) && !s->roomy, "seq %s is refused with room",
+    EXPECT(s, s->few_keys || (!has_room(s) && !s->roomy),
+           "seq %s is refused with room",
            m->state == FRESH ? "fresh" : "again");
 }
 

@@ -276,10 +276,14 @@ void sim_open_group(struct sim *s)
     config.file_path = config.bytes[TIER_FILE] == 0 ? NULL : path;
     CHECK(inflight_new(&s->inflight, &config, &err) == STATUS_OK);
     s->roomy = s->options.tiers != TIERS_ANY;
+    s->few_keys = !s->roomy && sim_chance(s, 3);
+    s->keys = (struct key_budget) { .max = s->few_keys ? 1000 + sim_rnd(s, 6000)
+                                                       : SIZE_MAX };
     s->group = group_new(&(struct group_config) { .id = 3,
                                                   .rules = s->rules,
                                                   .seed = s->options.seed,
-                                                  .inflight = s->inflight });
+                                                  .inflight = s->inflight,
+                                                  .keys = &s->keys });
     EXPECT(s, s->group != NULL, "no group");
 }
 
@@ -293,6 +297,7 @@ void sim_close_group(struct sim *s)
     }
     group_free(s->group);
     inflight_free(s->inflight);
+    EXPECT(s, s->keys.used == 0, "a group that is gone has keys");
 }
 
 /* The message as the log has it. */
