@@ -19,7 +19,7 @@ from harness import case, check, check_equal, main, wait_until
 from session import RefusedReply
 from websocket import Closed
 
-LIMITS = {"in_flight_mib": 16, "output_kib": 1024}
+LIMITS = {"in_flight_mib": 8, "in_flight_direct_mib": 8, "output_kib": 1024}
 LEFT_LEAST = 0.9  # of the throughput alone
 WORK_MOST = 2    # of the processor time alone, theirs included
 
@@ -190,7 +190,7 @@ def memory_stays_within_the_configuration(env):
         for b in bad:
             b.end()
     # Each connection may keep its output, each worker its table and buffers.
-    allowed = (LIMITS["in_flight_mib"] << 20) + len(bad) * (2 * LIMITS["output_kib"] << 10) \
+    allowed = (LIMITS["in_flight_mib"] + LIMITS["in_flight_direct_mib"] << 20) + len(bad) * (2 * LIMITS["output_kib"] << 10) \
         + (48 << 20)
     check(env.sanitized or highest - base <= allowed,
           f"{(highest - base) >> 20} MiB more than before, allowed are {allowed >> 20}")
