@@ -85,6 +85,7 @@ void build_begin(struct store *store, enum batch_kind kind)
     b->record_count = b->records_len = b->moved_len = 0;
     b->duplicates = b->refused = 0;
     b->chain_waits = false;
+    b->chain_left = 0;
     b->room = room_left(journal->active->header.capacity, journal->offset);
     b->full_room = room_left(store->capacity, SEGMENT_BEGIN);
     b->reserve = store_next_ready(store) ? 0 : build_reserve(journal->active);
@@ -437,36 +438,45 @@ static void close_chain(struct build *b, uint8_t *last, uint64_t now_us)
             record_hash_at(last));
 }
 
-static enum taken take_chain(struct journal *journal, uint8_t *at, size_t left,
-                             uint64_t now_us, size_t *len)
+/* A chain begins here. TAKEN: its messages have room, one after the other;
+ * TAKEN_NEVER: all are refused. *len: of all its records. */
+static enum taken begin_chain(struct journal *journal, uint8_t *at, size_t left,
+                              size_t *len)
 {
+    struct build *b = journal->build;
     struct chain chain = measure_chain(journal, at, left);
     enum taken taken = room_for_chain(journal, &chain);
-    uint8_t *last = NULL;
 
     *len = chain.len;
-    if (taken == TAKEN_NONE) {
-        journal->build->chain_waits = true;
-        return taken;
-    }
-    if (taken == TAKEN_NEVER) {
+    if (taken == TAKEN) {
+        b->chain_left = chain.len;
+        b->chain_last = NULL;
+    } else if (taken == TAKEN_NONE) {
+        b->chain_waits = true;
+    } else {
         refuse_chain(journal, &chain);
-        return TAKEN;
     }
-    for (size_t done = 0; done < chain.len;) {
-        size_t size = record_size_at(at + done);
-        taken = take_message(journal, at + done, size, now_us);
-        CHECK(taken == TAKEN);
-        if ((record_flags_at(at + done) & (RECORD_DUPLICATE | RECORD_REFUSED))
-            == 0) {
-            last = at + done;
-        }
-        done += size;
+    return taken;
+}
+
+/* One of its messages has been taken. */
+static void go_on_in_chain(struct build *b, uint8_t *at, size_t size,
+                           uint64_t now_us)
+{
+    CHECK(size <= b->chain_left);
+    b->chain_left -= size;
+    if ((record_flags_at(at) & (RECORD_DUPLICATE | RECORD_REFUSED)) == 0) {
+        b->chain_last = at;
     }
-    if (last != NULL) {
-        close_chain(journal->build, last, now_us);
+    if (b->chain_left == 0 && b->chain_last != NULL) {
+        close_chain(b, b->chain_last, now_us);
     }
-    return TAKEN;
+}
+
+static bool begins_chain(const struct build *b, const uint8_t *at)
+{
+    return (at[5] & RECORD_MORE) != 0 && b->chain_left == 0
+           && b->kind == BATCH_RECORDS && at[4] == RECORD_MESSAGE;
 }
 
 static enum taken take_record(struct journal *journal, uint8_t *at, size_t size,
@@ -483,22 +493,32 @@ static enum taken take_record(struct journal *journal, uint8_t *at, size_t size,
 enum taken build_take_span(struct journal *journal, struct store_span *span,
                            uint64_t now_us)
 {
+    struct build *b = journal->build;
+
     while (span->taken < span->len) {
         uint8_t *at = span->at + span->taken;
         size_t size = record_size_at(at);
-
         uint32_t offset = build_end(journal);
-        enum taken taken;
+        enum taken taken = TAKEN;
 
         CHECK(size >= RECORD_HEADER_LEN && size <= span->len - span->taken);
-        taken = (record_flags_at(at) & RECORD_MORE) != 0
-                        && journal->build->kind == BATCH_RECORDS
-                        && at[4] == RECORD_MESSAGE
-                    ? take_chain(journal, at, span->len - span->taken, now_us,
-                                 &size)
-                    : take_record(journal, at, size, now_us);
+        if (begins_chain(b, at)) {
+            size_t len;
+            taken = begin_chain(journal, at, span->len - span->taken, &len);
+            if (taken == TAKEN_NEVER) {
+                span->taken += len;
+                continue;
+            }
+        }
+        if (taken == TAKEN) {
+            taken = take_record(journal, at, size, now_us);
+        }
         if (taken != TAKEN) {
+            CHECK(b->chain_left == 0);
             return taken;
+        }
+        if (b->chain_left > 0) {
+            go_on_in_chain(b, at, size, now_us);
         }
         span->taken += size;
         if (span->offset == 0 && build_end(journal) != offset) {

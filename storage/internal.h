@@ -89,11 +89,13 @@ struct build {
     uint32_t run_count;
     uint32_t record_count;
     uint32_t records_len;
-    uint32_t moved_len; /* of those, moved by a merge */
-    uint32_t room;      /* for records and index */
-    uint32_t full_room; /* the same in a segment as they usually are */
-    uint32_t reserve;   /* what messages leave of the segment */
-    bool chain_waits;   /* what did not fit is a chain */
+    uint32_t moved_len;  /* of those, moved by a merge */
+    uint32_t room;       /* for records and index */
+    uint32_t full_room;  /* the same in a segment as they usually are */
+    uint32_t reserve;    /* what messages leave of the segment */
+    bool chain_waits;    /* what did not fit is a chain */
+    size_t chain_left;   /* bytes of the one that is being taken, */
+    uint8_t *chain_last; /* and its last message that was written */
     uint64_t duplicates;
     uint64_t refused;
     uint8_t header[BATCH_HEADER_LEN];
