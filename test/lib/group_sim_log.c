@@ -375,6 +375,20 @@ static void find(struct sim *s, const struct msg *m, uint64_t seq,
     start->discarded += state == DELETED && seq > start->after;
 }
 
+/* Below the first message that is kept the store only counts. */
+static void fold(struct seqset *set, uint64_t first)
+{
+    uint64_t count = 0;
+
+    for (uint64_t seq = 1; seq < first; seq++) {
+        count += seqset_has(set, seq);
+    }
+    seqset_drop_through(set, first - 1);
+    if (count > 0) {
+        CHECK(seqset_add(set, first - count, first - 1, NULL) == STATUS_OK);
+    }
+}
+
 /* Retries that found no place are fresh. */
 static void look_at_retries(struct sim *s, struct lane *lane)
 {
@@ -419,9 +433,17 @@ static void restart_lane(struct sim *s, struct lane *lane)
     for (uint64_t seq = 1; seq <= lane->end; seq++) {
         struct msg *m = &lane->msgs[seq];
         revive(lane, m);
-        find(s, m, seq, &f, &start);
+        if (lane->sought
+            || seq > lane->after) { /* else the log knows nothing */
+            find(s, m, seq, &f, &start);
+        }
     }
     sim_recount(lane);
+    if (!lane->sought && lane->first > 1 && sim_chance(s, 2)) {
+        fold(&f.settled, lane->first);
+        fold(&f.gaps, lane->first);
+        fold(&f.expired, lane->first);
+    }
     EXPECT(s, group_add_lane(s->group, &start) == STATUS_OK, "lane %u again",
            lane->topic);
     look_at_retries(s, lane);
