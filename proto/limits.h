@@ -112,8 +112,8 @@ enum {
     SEARCH_BYTES_MAX = 8 * 1024 * 1024, /* ... of so much, ... */
     SEARCH_US_MAX = 50 * 1000,          /* ... for so long; then it answers */
     SEARCH_TURN_US = 1000,  /* for all searches of a worker, in a loop turn */
-    SEARCH_COUNT_MAX = 64,  /* searches of a worker that look */
-    TAIL_WAITING_MAX = 256, /* that wait for messages to come, of a worker */
+    SEARCH_COUNT_MAX = 64,  /* searches of a worker under way, and ... */
+    TAIL_WAITING_MAX = 256, /* ... those that wait for messages to come */
     BACKOFF_MS_MIN = 1000,  /* after the first nack */
     BACKOFF_MS_MAX = 5 * 60 * 1000, /* doubled up to this, plus jitter */
 

@@ -15,9 +15,10 @@ struct look {
     uint64_t id;
     uint32_t topic;
     struct search *search;
-    bool tail;      /* would wait */
-    bool listening; /* waits */
-    bool over;      /* waits no longer, whatever comes */
+    bool tail;         /* would wait */
+    bool listening;    /* waits */
+    bool over;         /* waits no longer, whatever comes */
+    uint64_t next_seq; /* what it waits for */
     struct look *next;
     struct look *previous;
 };
@@ -34,7 +35,6 @@ static void add_last(struct looks *looks, struct look *look)
         looks->last->next = look;
     }
     looks->last = look;
-    looks->count++;
 }
 
 static void add_first(struct looks *looks, struct look *look)
@@ -47,7 +47,6 @@ static void add_first(struct looks *looks, struct look *look)
         looks->first->previous = look;
     }
     looks->first = look;
-    looks->count++;
 }
 
 static void add_waiting(struct looks *looks, struct look *look)
@@ -75,8 +74,12 @@ static void take_out(struct looks *looks, struct look *look)
     } else {
         looks->first = look->next;
     }
-    looks->count -= look->listening ? 0 : 1;
     look->listening = false;
+}
+
+static size_t *place_of(struct looks *looks, bool tail)
+{
+    return tail ? &looks->tails : &looks->searches;
 }
 
 /* ---- ends ---- */
@@ -91,7 +94,7 @@ void look_forget(struct session *s)
     s->look = NULL;
     ev_timer_stop(s->worker->loop, &s->timer);
     take_out(&s->worker->looks, look);
-    s->worker->looks.tails -= look->tail ? 1 : 0;
+    *place_of(&s->worker->looks, look->tail) -= 1;
     search_free(look->search);
     free(look);
 }
@@ -282,10 +285,11 @@ static void on_catch_up(void *arg)
     worker_drain_commits(look->session->worker);
 }
 
-static void wait_for_more(struct look *look)
+static void wait_for_more(struct look *look, uint64_t next_seq)
 {
     struct looks *looks = &look->session->worker->looks;
 
+    look->next_seq = next_seq;
     take_out(looks, look);
     add_waiting(looks, look);
 }
@@ -316,32 +320,28 @@ static void look_on(struct worker *w, struct look *look, uint64_t until_us)
     }
     if (state == SEARCH_AT_END && look->tail && !look->over && result.found == 0
         && result.deleted.first == 0) {
-        wait_for_more(look);
+        wait_for_more(look, result.next_seq);
     } else {
         answer(look);
     }
 }
 
-/* Is there something for it, or nobody any more who wants it? */
+/* Is there something for it, or nobody any more who wants it? Looked at in each
+ * turn, so it is cheap; grants end with their app alone. */
 static void look_over(struct worker *w, struct look *look)
 {
     struct session *s = look->session;
     const struct topic *topic =
         catalog_topic_by_id(dispatch_catalog(w->dispatch), look->topic);
-    struct search_result result;
     struct refusal r;
 
     if (topic == NULL) {
         (void)refuse_failed(&r, STATUS_NOT_FOUND);
         refuse_look(look, &r);
-        return;
-    }
-    if (may_look(s, topic, &r) != STATUS_OK) {
+    } else if (session_app(s) == NULL) {
+        (void)may_look(s, topic, &r);
         refuse_look(look, &r);
-        return;
-    }
-    search_result(look->search, w->dispatch, &result);
-    if (dispatch_last_seq(topic) >= result.next_seq) {
+    } else if (dispatch_last_seq(topic) >= look->next_seq) {
         take_out(&w->looks, look);
         add_first(&w->looks, look);
     } else if (conn_peer_finished(s->conn)) {
@@ -351,16 +351,18 @@ static void look_over(struct worker *w, struct look *look)
 
 bool looks_run(struct worker *w)
 {
-    uint64_t until_us = clock_monotonic_us() + SEARCH_TURN_US;
+    uint64_t until_us;
     struct look *next;
 
+    if (w->looks.waiting == NULL && w->looks.first == NULL) {
+        return false;
+    }
+    until_us = clock_monotonic_us() + SEARCH_TURN_US;
     for (struct look *look = w->looks.waiting; look != NULL; look = next) {
         next = look->next;
         look_over(w, look);
     }
-    for (size_t i = w->looks.count;
-         i > 0 && w->looks.first != NULL && clock_monotonic_us() < until_us;
-         i--) {
+    while (w->looks.first != NULL && clock_monotonic_us() < until_us) {
         look_on(w, w->looks.first, until_us);
     }
     return w->looks.first != NULL;
@@ -409,9 +411,9 @@ static enum status has_place(const struct session *s, bool tail,
                       "the broker is being stopped; connect again");
     }
     CHECK(s->look == NULL && !s->pulling); /* one request at a time */
-    if (looks->count >= SEARCH_COUNT_MAX) {
+    if (!tail && looks->searches >= SEARCH_COUNT_MAX) {
         return too_many(r, "searches", "too many searches at a time",
-                        looks->count, SEARCH_COUNT_MAX);
+                        looks->searches, SEARCH_COUNT_MAX);
     }
     if (tail && looks->tails >= TAIL_WAITING_MAX) {
         return too_many(r, "tails",
@@ -444,7 +446,7 @@ static enum status begin(struct session *s, uint64_t id,
     look->search = search;
     look->tail = tail;
     s->look = look;
-    s->worker->looks.tails += tail ? 1 : 0;
+    *place_of(&s->worker->looks, tail) += 1;
     add_last(&s->worker->looks, look);
     return STATUS_OK;
 }

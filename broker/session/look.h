@@ -31,8 +31,8 @@ struct looks {
     struct look *first; /* these look, in turn */
     struct look *last;
     struct look *waiting; /* these wait for messages */
-    size_t count;         /* of those that look */
-    size_t tails;         /* of both, those that would wait */
+    size_t searches;      /* of all, those that would not wait */
+    size_t tails;         /* and those that would */
 };
 
 /* A turn of the loop: see who need not wait any more, and look for a while.
