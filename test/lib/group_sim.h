@@ -61,6 +61,9 @@ enum plant {
     PLANT_WRONG_QUOTA,     /* more in flight than the rules say */
     PLANT_CLOCK_BACK,      /* the group's clock stands still */
     PLANT_NO_NOTICE,       /* no word before the end of a lease */
+    PLANT_WITHHELD,        /* it says that there is nothing, and there is */
+    PLANT_STUCK_MEMBER,    /* a member gets nothing, and nobody paused it */
+    PLANT_LOST_FAILURE,    /* a restart does not know of a failure */
     PLANTS
 };
 

@@ -356,7 +356,8 @@ bool sim_deliver_one(struct sim *s)
     struct lane *lane;
     struct msg *m;
 
-    if (!group_next(s->group, s->now, &o)) {
+    if (!group_next(s->group, s->now, &o)
+        || sim_plant(s, PLANT_WITHHELD, 100)) {
         expect_nothing(s);
         return false;
     }

@@ -355,7 +355,7 @@ static void find(struct sim *s, const struct msg *m, uint64_t seq,
         return;
     }
     if (state == FRESH) {
-        if (m->state == WAITING) {
+        if (m->state == WAITING && !sim_plant(s, PLANT_LOST_FAILURE, 10)) {
             uint32_t less = sim_plant(s, PLANT_WRONG_ATTEMPTS, 1);
             f->retries[start->retry_count++] =
                 (struct retry) { seq, m->attempts - less, m->due_min };
@@ -389,6 +389,21 @@ static void fold(struct seqset *set, uint64_t first)
     }
 }
 
+/* A group alone may have half of the places. */
+static bool has_room(const struct sim *s)
+{
+    struct inflight_figures f;
+    uint64_t count = 0;
+    uint64_t most = 0;
+
+    inflight_figures(s->inflight, &f);
+    for (size_t i = 0; i < TIER_COUNT; i++) {
+        count += f.tiers[i].count;
+        most += f.tiers[i].count_max;
+    }
+    return 2 * count < most;
+}
+
 /* Retries that found no place are fresh. */
 static void look_at_retries(struct sim *s, struct lane *lane)
 {
@@ -400,6 +415,9 @@ static void look_at_retries(struct sim *s, struct lane *lane)
         }
         sim_explain(s, lane, seq, &standing);
         if (standing.attempts == 0) {
+            EXPECT(s, !has_room(s),
+                   "topic %u seq %lu: %u failures are forgotten", lane->topic,
+                   seq, m->attempts);
             s->refused++;
             m->attempts = 0;
             m->told.attempts = 0;

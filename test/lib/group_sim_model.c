@@ -76,7 +76,8 @@ const char *sim_plant_word(enum plant plant)
         "deaf-to-pause",  "lost-dead",       "seek-off-by-one",
         "effect-dropped", "hasty-backoff",   "more-attempts",
         "lost-redrive",   "wrong-quota",     "clock-back",
-        "no-notice",
+        "no-notice",      "withheld",        "stuck-member",
+        "lost-failure",
     };
 
     return plant < PLANTS ? words[plant] : NULL;

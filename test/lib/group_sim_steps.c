@@ -180,6 +180,9 @@ void sim_do_credit(struct sim *s)
         member_pause(p->member, p->paused);
         return;
     }
+    if (sim_plant(s, PLANT_STUCK_MEMBER, 2)) {
+        member_pause(p->member, true);
+    }
     p->credit = sim_rnd(s, 30);
     p->credit_bytes = sim_rnd(s, 5000);
     sim_trace(s, "%lu has credit %lu, %lu bytes", p->lease, p->credit,
