@@ -54,6 +54,7 @@ class Broker:
         self.more_env = {}       # of the process
         self.expect_exit = None  # the exit code, when it ends by itself
         self.log_begin = 0       # where the running process's log begins
+        self.found = []          # what its books said that cannot be
 
     # --- life ---
 
@@ -93,7 +94,8 @@ class Broker:
         self.process = None
 
     def stop(self, seconds=20):
-        """SIGTERM; the exit code."""
+        """SIGTERM, after a look at its books; the exit code."""
+        self.found += self.unbalanced()
         self.process.send_signal(signal.SIGTERM)
         return self.wait_exit(seconds)
 
@@ -121,13 +123,13 @@ class Broker:
         if self.process is not None and self.process.poll() is not None:
             faults.append(f"godwitd had ended by itself with {self.process.returncode}")
         elif self.process is not None:
-            faults += self.unbalanced()
             try:
                 code = self.stop()
                 if code != 0:
                     faults.append(f"godwitd ended with {code} on SIGTERM")
             except Failed as error:
                 faults.append(str(error))
+        faults += self.found
         if os.path.exists(self.log_path):
             with open(self.log_path, errors="replace") as file:
                 whole = file.read()
