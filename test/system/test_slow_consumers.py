@@ -244,6 +244,53 @@ def one_that_stops_reading_is_cut_off_and_its_messages_return(env):
     stuck.abort()
 
 
+@case(timeout=120)
+def what_nobody_acks_comes_as_often_as_it_may_and_is_dead(env):
+    broker = env.broker(config={"workers": 1, "limits": LIMITS})
+    http = broker.http()
+    http.make_topic("bad")
+    http.make_group("mute", "bad", lease_ms=300, max_attempts=3, backoff_ms=[100, 200])
+    count = 15  # fewer attempts than the breaker looks at
+    broker.session().publish("bad", [str(i) for i in range(count)])
+    mute = broker.session()
+    mute.attach("mute")
+    seen = [(d.seq, d.attempt) for d in mute.take(3 * count, 60)]
+    check_equal(sorted(seen), [(seq, attempt) for seq in range(1, count + 1)
+                               for attempt in (1, 2, 3)], "deliveries")
+    wait_until(lambda: int(lane_of(http, "mute")["dead"]) == count, 30, "their death")
+    check(mute.none_comes(1), "a dead one comes")
+    dead = http.must(http.get("/v1/groups/mute/dead")).json["dead"]
+    check_equal({(d["attempts"], d["cause"]) for d in dead}, {(3, "lease")}, "how they died")
+
+
+@case(timeout=120)
+def a_group_that_fails_at_everything_is_slowed_down_and_others_are_not(env):
+    broker = env.broker(config={"workers": 1, "limits": LIMITS})
+    http = broker.http()
+    for name in ("bad", "good"):
+        http.make_topic(name)
+        http.make_group(name, name, max_attempts=0, backoff_ms=[1])
+    failing, consumer, producer = broker.session(), broker.session(), broker.session()
+    failing.attach("bad")
+    consumer.attach("good")
+    producer.publish("bad", [str(i) for i in range(50)])
+    for i in range(200):
+        got = failing.next(30)
+        failing.settle("bad", "nack", seqs=[got.seq])
+        if http.must(http.get("/v1/groups/bad")).json.get("held_by", {}).get("gate") == "breaker":
+            break
+    check(i < 199, "200 failures in a row, and nobody says stop")
+    producer.publish("good", [str(i) for i in range(1000)], timeout=60)
+    got = consumer.take(1000, 60)
+    check_equal([d.attempt for d in got], [1] * 1000, "the other group's")
+    for _ in range(300):  # it works again: the breaker closes
+        message = failing.next(30)
+        failing.ack("bad", message.seq)
+        if int(lane_of(http, "bad")["acked"]) == 50:
+            break
+    check_equal(int(lane_of(http, "bad")["acked"]), 50, "all of it in the end")
+
+
 def lane_of(http, group):
     return http.must(http.get(f"/v1/groups/{group}")).json["lanes"][0]
 
