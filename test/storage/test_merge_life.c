@@ -33,6 +33,7 @@ struct model_lane {
     uint64_t after;
     bool acked[SEQ_MAX + 1];
     uint32_t retry[SEQ_MAX + 1]; /* attempts, 0 none */
+    bool dead[SEQ_MAX + 1];
 };
 
 static struct model {
@@ -113,19 +114,30 @@ static void publish(uint32_t topic, unsigned count)
     must(harness_commit(&h));
 }
 
-static void ack(uint32_t group, uint32_t topic, uint64_t first, uint64_t last)
+static void settle(uint32_t group, uint32_t topic, enum record_kind how,
+                   struct seq_range range)
 {
     struct model_lane *lane = &model.lanes[group][topic];
 
-    if (!lane->there || first > last) {
+    if (!lane->there || range.first > range.last) {
         return;
     }
-    add_ack(&h, group, topic, first, last);
+    add_lane(&h, how, group, topic, range.first, range.last);
     must(harness_commit(&h));
-    for (uint64_t seq = first; seq <= last; seq++) {
+    for (uint64_t seq = range.first; seq <= range.last; seq++) {
+        bool dead = lane->dead[seq];
+        lane->dead[seq] = false;
+        if (how == RECORD_REDRIVE || (how == RECORD_DISCARD && !dead)) {
+            continue;
+        }
         lane->acked[seq] = true;
         lane->retry[seq] = 0;
     }
+}
+
+static void ack(uint32_t group, uint32_t topic, uint64_t first, uint64_t last)
+{
+    settle(group, topic, RECORD_ACK, (struct seq_range) { first, last });
 }
 
 /* Mostly in order, with some left behind for long. */
@@ -159,12 +171,60 @@ static void retry(uint32_t group, uint32_t topic)
         return;
     }
     seq = 1 + random_next(&state) % model.last[topic];
-    if (!lane->acked[seq]) {
-        lane->retry[seq]++;
-        add_retry(&h, group, topic,
-                  (struct retry) { seq, lane->retry[seq], 1000 + seq });
+    if (!lane->acked[seq] && seq >= first_seq(&h, topic)) {
+        bool dead = random_next(&state) % 3 == 0;
+        add_failed(&h, group, topic,
+                   (struct failure) { .seq = seq,
+                                      .attempts = lane->retry[seq] + 1,
+                                      .due_us = 1000 + seq,
+                                      .cause = CAUSE_NACK,
+                                      .dead = dead });
         must(harness_commit(&h));
+        lane->dead[seq] = dead;
+        lane->retry[seq] = dead ? 0 : lane->retry[seq] + 1;
     }
+}
+
+/* It goes where the log says. */
+static void seek(uint32_t group, uint32_t topic)
+{
+    struct model_lane *lane = &model.lanes[group][topic];
+    struct record record;
+    struct record_seek went;
+
+    add_seek(&h, group, topic, random_next(&state) % (model.last[topic] + 1));
+    must(harness_commit(&h));
+    must(record_read(slice_of(h.buffer, HARNESS_BUFFER_LEN), &record));
+    must(seek_read(record.body, &went));
+    lane->after = 0;
+    for (uint64_t seq = 1; seq <= SEQ_MAX; seq++) {
+        lane->dead[seq] = lane->dead[seq] && seq <= went.after;
+        lane->acked[seq] = seq <= went.after && !lane->dead[seq];
+        lane->retry[seq] = 0;
+    }
+}
+
+/* What operators do, and what happens by itself. */
+static void operate(uint32_t group, uint32_t topic)
+{
+    static const enum record_kind kinds[] = { RECORD_DISCARD, RECORD_REDRIVE,
+                                              RECORD_FILTERED, RECORD_EXPIRED };
+    uint64_t last = model.last[topic];
+    uint64_t first = first_seq(&h, topic);
+    struct seq_range range;
+
+    first = first == 0 ? 1 : first;
+    if (!model.lanes[group][topic].there || first > last) {
+        return;
+    }
+    if (random_next(&state) % 16 == 0) {
+        seek(group, topic);
+        return;
+    }
+    range.first = first + random_next(&state) % (last - first + 1);
+    range.last = range.first + random_next(&state) % 30;
+    range.last = range.last > last ? last : range.last;
+    settle(group, topic, kinds[random_next(&state) % COUNT_OF(kinds)], range);
 }
 
 /* A group that is made begins at the floor. */
@@ -248,6 +308,8 @@ static void on_lane(void *arg, const struct store_lane *lane)
     for (uint64_t seq = first > 0 ? first : 1; seq <= model.last[lane->topic];
          seq++) {
         promise(seqset_has(lane->acked, seq) == m->acked[seq], "ack",
+                lane->group * 10 + lane->topic, seq);
+        promise(seqset_has(lane->dead, seq) == m->dead[seq], "dead",
                 lane->group * 10 + lane->topic, seq);
         if (m->retry[seq] != 0) {
             promise(at < lane->retry_count && lane->retries[at].seq == seq
@@ -361,6 +423,8 @@ static void live(unsigned steps, unsigned life_len)
             make_group(3, 1);
         } else if (dice == 75 && i > steps / 2) {
             make_group(3, 4);
+        } else if (dice >= 76 && dice < 79) {
+            operate(group, topic == 3 ? 1 : topic);
         } else {
             h.now_us += 300000;
             some_upkeep(1 + (unsigned)(random_next(&state) % 6));
