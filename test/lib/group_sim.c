@@ -2,6 +2,57 @@
 
 #include "test/lib/tmpdir.h"
 
+/* ---- another group in the same table ---- */
+
+enum { HOG_TOPIC = 7, HOG_COUNT = 100000 };
+
+void sim_open_hog(struct sim *s)
+{
+    struct lane_start start = { .topic = HOG_TOPIC, .end = HOG_COUNT };
+    struct message_facts facts = { .bytes = 1 };
+    struct offer offer;
+
+    s->hog = group_new(
+        &(struct group_config) { .id = 4,
+                                 .rules = { .mode = MODE_SHARED,
+                                            .lease_us = 10 * HOUR,
+                                            .in_flight_max = HOG_COUNT },
+                                 .inflight = s->inflight });
+    CHECK(s->hog != NULL && group_add_lane(s->hog, &start) == STATUS_OK
+          && group_join(s->hog, 1, HOG_COUNT, HOG_COUNT, NULL, &s->hog_member)
+                 == STATUS_OK);
+    while (group_next(s->hog, s->now, &offer)
+           && group_take(s->hog, &offer, &facts, s->now) == TAKE_DELIVERED) {
+    }
+}
+
+void sim_close_hog(struct sim *s)
+{
+    if (s->hog != NULL) {
+        group_leave(s->hog, s->hog_member, s->now);
+        group_free(s->hog);
+        s->hog = NULL;
+    }
+}
+
+bool sim_has_room(const struct sim *s)
+{
+    struct inflight_figures f;
+    struct group_figures hog = { 0 };
+    uint64_t count = 0;
+    uint64_t most = 0;
+
+    if (s->hog != NULL) {
+        group_figures(s->hog, &hog);
+    }
+    inflight_figures(s->inflight, &f);
+    for (size_t i = 0; i < TIER_COUNT; i++) {
+        count += f.tiers[i].count;
+        most += f.tiers[i].count_max;
+    }
+    return count - hog.delivered < most - count;
+}
+
 static void do_restart(struct sim *s)
 {
     if (sim_chance(s, 20)) {

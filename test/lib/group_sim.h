@@ -205,6 +205,9 @@ struct sim {
     uint64_t lease_least; /* of all rules so far */
     struct inflight *inflight;
     struct group *group;
+    struct group *hog; /* another group, which takes what places it gets and
+                        * gives none back; NULL: none */
+    struct member *hog_member;
     struct key_budget keys;
     bool roomy;    /* the table has places for everything */
     bool few_keys; /* there may be too little memory for them */
@@ -290,6 +293,7 @@ struct fault {
     uint64_t delay;  /* 0: backoff */
     const char *why; /* NULL: no reason */
 };
+void sim_release(struct sim *s, struct lane *lane, struct msg *m);
 void sim_fail_attempt(struct sim *s, struct lane *lane, struct msg *m,
                       const struct fault *fault);
 void sim_explain(struct sim *s, const struct lane *lane, uint64_t seq,
@@ -302,6 +306,11 @@ void sim_take_effects(struct sim *s);
 void sim_sync_log(struct sim *s, size_t count);
 void sim_restart(struct sim *s);
 void sim_open_group(struct sim *s);
+void sim_open_hog(struct sim *s);
+void sim_close_hog(struct sim *s);
+/* The group must be given a place: by the thresholds of the table, or alone in
+ * it up to half of all. */
+bool sim_has_room(const struct sim *s);
 void sim_close_group(struct sim *s);
 
 /* deliveries */

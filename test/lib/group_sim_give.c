@@ -1,19 +1,5 @@
 #include "test/lib/group_sim.h"
 
-/* The only group may have half of the table; what waits keeps its places. */
-static bool has_room(const struct sim *s)
-{
-    struct inflight_figures f;
-    uint64_t own = sim_total(s, IN_FLIGHT) + sim_total(s, WAITING);
-    uint64_t most = 0;
-
-    inflight_figures(s->inflight, &f);
-    for (size_t i = 0; i < TIER_COUNT; i++) {
-        most += f.tiers[i].count_max;
-    }
-    return 2 * own < most;
-}
-
 /* ---- nothing comes: was there really nothing? ---- */
 
 /* Does the quota, the breaker or an untold log hold it back by right? */
@@ -31,7 +17,7 @@ static bool is_held_back(struct sim *s)
     }
     return held.gate == GATE_BREAKER || s->deaf
            || (held.gate == GATE_QUOTA && !s->roomy
-               && (s->few_keys || !has_room(s)))
+               && (s->few_keys || !sim_has_room(s)))
            || sim_count_aside(s, WAITING) + sim_count_aside(s, IN_FLIGHT) > 0;
 }
 
@@ -276,7 +262,7 @@ static void on_passed(struct sim *s, struct lane *lane, struct msg *m)
 static void on_again(struct sim *s, const struct msg *m)
 {
     s->refused++;
-    EXPECT(s, s->few_keys || (!has_room(s) && !s->roomy),
+    EXPECT(s, s->few_keys || (!sim_has_room(s) && !s->roomy),
            "seq %s is refused with room",
            m->state == FRESH ? "fresh" : "again");
 }

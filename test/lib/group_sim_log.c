@@ -285,6 +285,9 @@ void sim_open_group(struct sim *s)
                                                   .inflight = s->inflight,
                                                   .keys = &s->keys });
     EXPECT(s, s->group != NULL, "no group");
+    if (!s->roomy && sim_chance(s, 3)) {
+        sim_open_hog(s);
+    }
 }
 
 void sim_close_group(struct sim *s)
@@ -296,6 +299,7 @@ void sim_close_group(struct sim *s)
         }
     }
     group_free(s->group);
+    sim_close_hog(s);
     inflight_free(s->inflight);
     EXPECT(s, s->keys.used == 0, "a group that is gone has keys");
 }
@@ -389,21 +393,6 @@ static void fold(struct seqset *set, uint64_t first)
     }
 }
 
-/* A group alone may have half of the places. */
-static bool has_room(const struct sim *s)
-{
-    struct inflight_figures f;
-    uint64_t count = 0;
-    uint64_t most = 0;
-
-    inflight_figures(s->inflight, &f);
-    for (size_t i = 0; i < TIER_COUNT; i++) {
-        count += f.tiers[i].count;
-        most += f.tiers[i].count_max;
-    }
-    return 2 * count < most;
-}
-
 /* Retries that found no place are fresh. */
 static void look_at_retries(struct sim *s, struct lane *lane)
 {
@@ -415,7 +404,7 @@ static void look_at_retries(struct sim *s, struct lane *lane)
         }
         sim_explain(s, lane, seq, &standing);
         if (standing.attempts == 0) {
-            EXPECT(s, !has_room(s),
+            EXPECT(s, !sim_has_room(s),
                    "topic %u seq %lu: %u failures are forgotten", lane->topic,
                    seq, m->attempts);
             s->refused++;
