@@ -430,6 +430,16 @@ void dispatch_leave(struct dispatch *d, const struct group_fact *group,
     dispatch_touched(d, run);
 }
 
+void dispatch_detach(struct dispatch *d, const struct group_fact *group,
+                     struct member *member)
+{
+    struct group_run *run = dispatch_run(group);
+
+    dispatch_forget_member(run, member);
+    group_detach(run->group, member, d->now_us);
+    dispatch_touched(d, run);
+}
+
 void dispatch_retire(struct dispatch *d, const struct group_fact *group,
                      struct member *member)
 {

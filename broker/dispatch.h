@@ -106,6 +106,8 @@ void dispatch_resume(struct dispatch *dispatch, const struct group_fact *group,
                      struct member *member);
 void dispatch_leave(struct dispatch *dispatch, const struct group_fact *group,
                     struct member *member);
+void dispatch_detach(struct dispatch *dispatch, const struct group_fact *group,
+                     struct member *member);
 void dispatch_retire(struct dispatch *dispatch, const struct group_fact *group,
                      struct member *member);
 MUST_CHECK enum status dispatch_settle(struct dispatch *dispatch,

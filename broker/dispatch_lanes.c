@@ -302,7 +302,7 @@ static void evict(struct dispatch *d, struct group_run *run,
     void *user = member_user(member);
 
     dispatch_forget_member(run, member);
-    group_leave(run->group, member, d->now_us);
+    group_detach(run->group, member, d->now_us); /* it is not their fault */
     d->config.out.evicted(user, why);
 }
 

@@ -253,24 +253,37 @@ void group_retire(struct group *group, struct member *member)
     member_retire(member);
 }
 
-void group_leave(struct group *group, struct member *member, uint64_t now_us)
+/* What it holds comes back, and it is a member no more. */
+static void let_go(struct group *group, struct member *member,
+                   const struct comeback *how)
 {
-    const struct comeback gone = { .cause = CAUSE_GONE };
     const struct transaction *t;
 
     CHECK(member->of == &group->members && !member->retired);
+    while ((t = inflight_first(group->inflight, &member->held)) != NULL) {
+        struct lane *lane = group_find_lane(group, t->topic);
+        CHECK(lane != NULL);
+        if (group_give_back(group, lane, t, how) != STATUS_OK) {
+            break; /* the rest comes back when the leases end */
+        }
+        group->figures.released += how->cause == 0;
+    }
+    member_retire(member);
+}
+
+void group_leave(struct group *group, struct member *member, uint64_t now_us)
+{
     group->now_us = now_us;
     if (member->held.count > 0) {
         group_note_failed(group);
     }
-    while ((t = inflight_first(group->inflight, &member->held)) != NULL) {
-        struct lane *lane = group_find_lane(group, t->topic);
-        CHECK(lane != NULL);
-        if (group_give_back(group, lane, t, &gone) != STATUS_OK) {
-            break; /* the rest comes back when the leases end */
-        }
-    }
-    member_retire(member);
+    let_go(group, member, &(struct comeback) { .cause = CAUSE_GONE });
+}
+
+void group_detach(struct group *group, struct member *member, uint64_t now_us)
+{
+    group->now_us = now_us;
+    let_go(group, member, &(struct comeback) { .due_us = 0 });
 }
 
 /* ---- effects ---- */

@@ -174,6 +174,8 @@ void *member_user(const struct member *member);
 /* It is gone: all it holds is ready again at once, an attempt counted (or dead,
  * if that was the last). */
 void group_leave(struct group *group, struct member *member, uint64_t now_us);
+/* It goes in order: all it holds is ready again at once, as if released. */
+void group_detach(struct group *group, struct member *member, uint64_t now_us);
 /* It wants no more (a pull that was answered) but what it holds stays leased to
  * its number until settled or expired. */
 void group_retire(struct group *group, struct member *member);

@@ -63,12 +63,17 @@ struct group_fact *session_group(const struct session *s)
     return catalog_group_by_id(dispatch_catalog(s->worker->dispatch), s->group);
 }
 
-static void leave_group(struct session *s)
+/* In order, or because its connection has gone. */
+static void leave_group(struct session *s, bool in_order)
 {
     struct group_fact *group = session_group(s);
 
     if (s->member != NULL && group != NULL) {
-        dispatch_leave(s->worker->dispatch, group, s->member);
+        if (in_order) {
+            dispatch_detach(s->worker->dispatch, group, s->member);
+        } else {
+            dispatch_leave(s->worker->dispatch, group, s->member);
+        }
         metric_set(&s->worker->metrics->attached_members,
                    s->worker->metrics->attached_members - 1);
     }
@@ -87,7 +92,7 @@ static void close_door(struct session *s)
 void session_closed(struct session *s)
 {
     ev_timer_stop(s->worker->loop, &s->timer);
-    leave_group(s);
+    leave_group(s, false);
     look_forget(s);
     publish_forget_held(s);
     s->pulling = false;
@@ -604,7 +609,7 @@ void session_detach(struct session *s, uint64_t id)
         s->door->refused(s, id, 1, &r);
         return;
     }
-    leave_group(s);
+    leave_group(s, true);
     s->door->detached(s, id, "");
 }
 

@@ -9,6 +9,13 @@ static const struct answer accepted = { OUTCOME_ACCEPTED, 0 };
 static const struct answer late = { OUTCOME_LATE, 0 };
 static const struct answer unknown = { OUTCOME_UNKNOWN, 0 };
 
+void sim_release(struct sim *s, struct lane *lane, struct msg *m)
+{
+    m->due_min = 0;
+    m->due_max = 0;
+    sim_become(lane, m, sim_is_lost(lane, m) ? DELETED : WAITING);
+}
+
 static void apply(struct sim *s, struct lane *lane, struct msg *m,
                   const struct settlement *t)
 {
@@ -27,9 +34,7 @@ static void apply(struct sim *s, struct lane *lane, struct msg *m,
                                            .why = reason });
         break;
     case SETTLE_RELEASE:
-        m->due_min = 0;
-        m->due_max = 0;
-        sim_become(lane, m, sim_is_lost(lane, m) ? DELETED : WAITING);
+        sim_release(s, lane, m);
         break;
     case SETTLE_EXTEND:
         m->lease_end =

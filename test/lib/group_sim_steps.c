@@ -148,23 +148,40 @@ static void fail_all_of(struct sim *s, uint64_t lease)
     }
 }
 
+static void release_all_of(struct sim *s, uint64_t lease)
+{
+    for (size_t i = 0; i < LANES_MAX; i++) {
+        struct lane *lane = &s->lanes[i];
+
+        for (uint64_t seq = 1; lane->topic != 0 && seq <= lane->end; seq++) {
+            struct msg *m = &lane->msgs[seq];
+            if (m->state == IN_FLIGHT && m->lease == lease) {
+                sim_release(s, lane, m);
+            }
+        }
+    }
+}
+
 void sim_do_leave(struct sim *s)
 {
+    static const char *const ways[] = { "retires", "leaves", "detaches" };
     struct person *p = &s->people[sim_rnd(s, MEMBERS_MAX)];
-    bool retires = sim_chance(s, 2);
+    uint64_t way = sim_rnd(s, COUNT_OF(ways));
 
     if (p->member == NULL) {
         return;
     }
-    sim_trace(s, "%lu %s", p->lease, retires ? "retires" : "leaves");
-    if (retires) {
+    sim_trace(s, "%lu %s", p->lease, ways[way]);
+    if (way == 0) {
         group_retire(s->group, p->member);
-        p->member = NULL;
-        return;
+    } else if (way == 1) {
+        group_leave(s->group, p->member, s->now);
+        fail_all_of(s, p->lease);
+    } else {
+        group_detach(s->group, p->member, s->now);
+        release_all_of(s, p->lease);
     }
-    group_leave(s->group, p->member, s->now);
     p->member = NULL;
-    fail_all_of(s, p->lease);
 }
 
 void sim_do_credit(struct sim *s)

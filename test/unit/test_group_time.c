@@ -487,3 +487,19 @@ Test(group_time, the_quota_is_told_at_the_bound)
     expect_offer(3, 1);
     group_leave(group, m, now);
 }
+
+Test(group_time, who_detaches_is_not_counted)
+{
+    struct member *m = join(7, 2);
+
+    expect_offer(1, 1);
+    expect_offer(2, 1);
+    group_detach(group, m, now);
+    m = join(8, 2);
+    expect_offer(1, 1);
+    expect_offer(2, 1);
+    group_leave(group, m, now);
+    m = join(9, 1);
+    expect_offer(1, 2);
+    group_leave(group, m, now);
+}

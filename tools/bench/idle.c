@@ -25,11 +25,12 @@ static const struct help help = {
         "topic each, leaves them alone for --seconds, and prints how much "
         "memory and\n"
         "processor time the broker used for them. The figures come from the "
-        "broker's /metrics or, with --pid, "
-        "from\n"
-        "/proc on the same machine. Measure just after the broker's start: "
-        "memory\n"
-        "that it has used before is used again and counts as nothing.\n",
+        "broker's\n"
+        "/metrics or, with --pid, from /proc on the same machine. Measure just "
+        "after\n"
+        "the broker's start: memory that it has used before is used again and "
+        "counts\n"
+        "as nothing.\n",
     .examples = "  godwit bench idle --connections 1000\n"
                 "  godwit bench idle --connections 10k --seconds 30\n",
 };

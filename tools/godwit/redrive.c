@@ -266,8 +266,9 @@ int redrive_stop(int argc, char **argv)
 {
     static const struct help help = {
         .usage = "godwit dead stop GROUP [options]",
-        .text = "Ends a redrive that runs. What it did stays done; godwit dead "
-                "undo takes it back.\n",
+        .text = "Ends a redrive that runs. What it did stays done; "
+                "`godwit dead undo`\n"
+                "takes it back.\n",
     };
 
     return simple(&help, "POST", "/stop", argc, argv, print_state);
