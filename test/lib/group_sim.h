@@ -288,7 +288,6 @@ bool sim_is_lost(const struct lane *lane, const struct msg *m); /* trimmed */
 struct fault {
     enum failure_cause cause;
     bool at_once;    /* no backoff */
-    bool maybe;      /* at once or backoff */
     bool fatal;      /* dead whatever the count */
     uint64_t delay;  /* 0: backoff */
     const char *why; /* NULL: no reason */

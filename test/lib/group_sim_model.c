@@ -386,10 +386,8 @@ static void wait_for(struct sim *s, struct owed *owed,
         owed->due_min = s->now + fault->delay;
         owed->due_max = owed->due_min;
     }
-    if (fault->at_once || fault->maybe) {
-        owed->due_min = 0;
-    }
     if (fault->at_once) {
+        owed->due_min = 0;
         owed->due_max = 0;
     }
 }

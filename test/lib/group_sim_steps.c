@@ -561,8 +561,9 @@ static void look_at_lease(struct sim *s, struct lane *lane, struct msg *m)
                "the lease of topic %u seq %lu never ends", lane->topic, seq);
         return;
     }
-    sim_fail_attempt(s, lane, m,
-                     &(struct fault) { .cause = CAUSE_LEASE, .maybe = true });
+    sim_fail_attempt(
+        s, lane, m,
+        &(struct fault) { .cause = CAUSE_LEASE, .at_once = m->attempts == 0 });
 }
 
 static bool is_known(const struct sim *s, uint64_t lease)
