@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { ENTRY_LEN = 24 /* without its reason */, ENTRIES_READ_MAX = 64 };
+enum { ENTRIES_READ_MAX = 64, NOTES_KEPT_MAX = 4096 };
 
 void histories_init(struct histories *histories)
 {
@@ -376,5 +376,11 @@ void histories_written(struct histories *histories)
 {
     histories->count = 0;
     histories->reasons.begin = histories->reasons.end = 0;
+    if (histories->capacity > NOTES_KEPT_MAX) { /* there was a storm */
+        free(histories->notes);
+        bytes_fini(&histories->reasons);
+        histories->notes = NULL;
+        histories->capacity = 0;
+    }
     histories->hand = histories->next;
 }

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+enum { GONE_KEPT_MAX = 4096 /* places in memory, from one checkpoint on */ };
+
 enum status keeper_reserve(void **array, size_t *capacity, size_t need,
                            size_t entry_len)
 {
@@ -675,10 +677,20 @@ static void clean_tally(struct tally *tally)
     }
 }
 
+static void forget_gone(struct gone_list *list)
+{
+    list->count = 0;
+    if (list->capacity > GONE_KEPT_MAX) {
+        free(list->entries);
+        *list = (struct gone_list) { 0 };
+    }
+}
+
 void keeper_forget_notes(struct keeper *keeper)
 {
     keeper->run_count = 0;
-    keeper->gone_producers.count = keeper->gone_ids.count = 0;
+    forget_gone(&keeper->gone_producers);
+    forget_gone(&keeper->gone_ids);
     keeper->pending_len = 0;
     clear_facts(keeper);
     histories_written(&keeper->histories);

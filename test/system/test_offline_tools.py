@@ -127,7 +127,7 @@ class Golden:
 
     def __init__(self, env, name):
         self.folder = env.path(name)
-        self.messages, self.lanes, self.topics = {}, {}, {}
+        self.messages, self.lanes, self.topics, self.letters = {}, {}, {}, {}
         os.mkdir(self.folder)
         subprocess.run(["tar", "-xJf", os.path.join(GOLDEN, name + ".tar.xz"), "-C", self.folder],
                        check=True)
@@ -140,6 +140,10 @@ class Golden:
             self.topics[words[1]] = (int(words[2]), int(words[3]) if len(words) > 3 else 1)
         elif words[0] == "lane":
             self.lanes[words[1], words[2]] = (numbers(words[3]), retries(words[4]))
+            if len(words) > 5:
+                self.letters[words[1], words[2]] = (
+                    len(numbers(words[5])), len(numbers(words[6])), int(words[7]), int(words[8]),
+                    None if words[9] == "-" else int(words[9]))
         elif words[0] == "message":
             count, text = words[5].split("*", 1)
             headers = {} if words[4] == "-" else dict(h.split("=") for h in words[4].split(";"))
@@ -176,6 +180,10 @@ def golden_stores_are_verified(env):
             present = sum(1 for t, _ in golden.messages if t == topic)
             check_equal((row["published"], row["present"], row["deleted"], row["missing"]),
                         (last, present, first - 1, 0), f"{golden.folder} {topic}")
+        check_equal({(l["group"], l["topic"]): (l["dead"], l["expired"], l["filtered"],
+                                                l["discarded"], l.get("after_seq"))
+                     for l in report["lanes"] if (l["group"], l["topic"]) in golden.letters},
+                    golden.letters, "dead letters")
         check_equal({(l["group"], l["topic"]): (l["settled"], l["retries"])
                      for l in report["lanes"] if l["settled"] or l["retries"]},
                     {names: (len(s), len(r)) for names, (s, r) in golden.lanes.items()}, "lanes")
