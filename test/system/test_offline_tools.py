@@ -229,24 +229,29 @@ def newer_line(text, found, name):
     check_in("up to", text, f"{name}: the version it can read")
 
 
+def with_data(files):
+    """All but the spare files, which have none: a start may drop them before it knows."""
+    return {path: data for path, data in files.items() if not path.endswith(".pool")}
+
+
 @case(short=True)
 def a_newer_store_is_refused_by_everybody(env):
     """The format file, the head of a segment, the snapshot."""
-    folder = Golden(env, "v2-clean").folder
+    folder = Golden(env, "v3-clean").folder
     broker = env.broker(start=False, data_dir=folder)
     for path in (os.path.join(folder, "format"), os.path.join(folder, "snapshot"),
                  blocks.segments(folder)[0]):
         name = os.path.basename(path)
-        kept = blocks.make_version(path, 3)
+        kept = blocks.make_version(path, 4)
         before = content(folder)
         for words in (["verify"], ["dump"], ["backup", env.path("never")]):
             _, err = godwit(env, words[0], folder, *words[1:], code=FAILED)
-            newer_line(err, 3, f"{words[0]} of {name}")
+            newer_line(err, 4, f"{words[0]} of {name}")
         check(not os.path.exists(env.path("never")), "a backup was begun")
         broker.spawn()
         check(broker.wait_exit() > 0, f"{name}: the broker started")
-        newer_line(broker.log(), 3, f"godwitd of {name}")
-        check_equal(content(folder), before, f"{name}: the folder afterwards")
+        newer_line(broker.log(), 4, f"godwitd of {name}")
+        check_equal(with_data(content(folder)), with_data(before), f"{name}: the folder afterwards")
         blocks.put_back(path, kept)
     broker.start()
 
@@ -425,7 +430,7 @@ def a_group_that_settled_nothing_is_listed(env):
     check_equal(verify(env, broker.data_dir)["groups_without_lanes"], ["idle"], "groups")
     text, _ = godwit(env, "verify", broker.data_dir)
     row = [line.split() for line in text.splitlines() if line.startswith("idle")]
-    check_equal(row, [["idle", "-", "0", "0", "-", "0", "-", "-", "yes"]], "its row")
+    check_equal(row, [["idle", "-", "0", "0", "-", "0", "0", "-", "-", "yes"]], "its row")
 
 
 @case(short=True, timeout=120)
