@@ -72,6 +72,7 @@ void on_leave(struct history *h)
 
     if (s != NULL) {
         h->groups[s->group].leaves++;
+        s->left = true;
     }
 }
 
@@ -237,7 +238,8 @@ static bool check_again(struct history *h, const struct got *got,
         }
         return false;
     }
-    if (got->attempt == c->attempt && !c->released) {
+    if (got->attempt == c->attempt && !c->released
+        && !h->sessions[c->session].left) {
         fault(h, RULE_ATTEMPTS, "attempt %llu twice, the other is %s",
               (unsigned long long)got->attempt, before);
     }

@@ -121,6 +121,7 @@ struct session {
     uint64_t leaves;   /* of its group, when it attached */
     uint64_t pulled;   /* deliveries since the pull was asked */
     bool pull, pulling;
+    bool left; /* in order: what it held goes back uncounted */
 };
 
 struct group {

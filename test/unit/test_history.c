@@ -220,6 +220,16 @@ Test(history, attempts_count_and_have_a_bound)
                      "16 settle 1 ack t 1 1\n"));
 }
 
+Test(history, who_leaves_in_order_gives_back_uncounted)
+{
+    cr_assert(quiet(5, "16 settle",
+                    "16 leave 1\n16 attach 2 g acme push\n"
+                    "16 got 2 t 1 1 p 1 k 111\n"));
+    cr_assert(speaks(5, "16 settle",
+                     "16 attach 2 g acme push\n"
+                     "16 got 2 t 1 1 p 1 k 111\n"));
+}
+
 Test(history, after_an_accepted_ack_nothing_comes)
 {
     cr_assert(speaks(6, "19 outcome",
