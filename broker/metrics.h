@@ -23,7 +23,8 @@
     X(settled_late, counter, "Settlements that came late")                     \
     X(settled_unknown, counter, "Settlements of what was never delivered")     \
     X(gap_messages, counter, "Messages reported as gaps")                      \
-    X(deleted_messages, counter, "Deleted before their group had settled")     \
+    X(deleted_messages, counter,                                               \
+      "Deleted before they were settled, or discarded")                        \
     X(expired_messages, counter, "Their time to live was over")                \
     X(filtered_messages, counter, "Not wanted by their group's filter")        \
     X(died_messages, counter, "Dead: their last attempt failed, or rejected")  \

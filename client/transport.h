@@ -28,7 +28,7 @@ void transport_close(struct transport *t);
  * connect. STATUS_IO with words. */
 MUST_CHECK enum status transport_start(struct transport *t, struct error *err);
 
-/* Go on until bytes can flow. STATUS_AGAIN: wait for transport_interest(). */
+/* Go on until bytes can flow. STATUS_AGAIN: wait for the socket. */
 MUST_CHECK enum status transport_connect(struct transport *t,
                                          struct error *err);
 

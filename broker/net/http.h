@@ -13,7 +13,7 @@
 enum http_method { HTTP_GET, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_HEAD };
 
 struct http_header {
-    struct slice name;  /* as sent; compare with http_header_is() */
+    struct slice name;  /* as sent */
     struct slice value; /* without the white space around it */
 };
 
