@@ -129,10 +129,10 @@ MUST_CHECK enum status dispatch_seek(struct dispatch *dispatch,
 /* What is known of one failure of a message. */
 struct dispatch_failure {
     uint64_t time_us; /* wall clock */
-    uint32_t attempt;
-    enum failure_cause cause;
-    bool dead; /* it was the end */
     uint64_t holder;
+    enum failure_cause cause;
+    uint32_t attempt;
+    bool dead; /* it was the end */
     char reason[REASON_LEN_MAX + 1];
 };
 struct dispatch_explanation {

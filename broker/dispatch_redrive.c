@@ -79,10 +79,11 @@ static void grow_undo(struct redrive *r)
 static void note_redriven(struct redrive *r, uint32_t topic,
                           struct seq_range range)
 {
-    struct redriven *last =
-        r->undo_count == 0 ? NULL
-                           : &r->undo[(r->undo_count - 1) % r->undo_capacity];
+    struct redriven *last = NULL;
 
+    if (r->undo != NULL && r->undo_count > 0) {
+        last = &r->undo[(r->undo_count - 1) % r->undo_capacity];
+    }
     if (last != NULL && last->topic == topic
         && last->range.last + 1 == range.first) {
         last->range.last = range.last;
@@ -92,7 +93,7 @@ static void note_redriven(struct redrive *r, uint32_t topic,
         && r->undo_capacity < REDRIVE_UNDO_MAX) {
         grow_undo(r);
     }
-    if (r->undo_capacity > 0) {
+    if (r->undo != NULL) {
         r->undo[r->undo_count % r->undo_capacity] =
             (struct redriven) { topic, range };
         r->undo_count++;
