@@ -17,7 +17,8 @@ void sim_open_hog(struct sim *s)
                                  .rules = { .mode = MODE_SHARED,
                                             .lease_us = 10 * HOUR,
                                             .in_flight_max = HOG_COUNT },
-                                 .inflight = s->inflight });
+                                 .inflight = s->inflight,
+                                 .keys = &s->keys });
     CHECK(s->hog != NULL && group_add_lane(s->hog, &start) == STATUS_OK
           && group_join(s->hog, 1, HOG_COUNT, HOG_COUNT, NULL, &s->hog_member)
                  == STATUS_OK);
