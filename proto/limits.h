@@ -139,7 +139,7 @@ enum {
     SESSION_PENDING_HIGH = 8192,       /* answers a session waits for; from
                                         * here on it is not read ... */
     SESSION_PENDING_LOW = 4096,        /* ... until they are so few */
-    RETRY_BACKLOG_MAX = 256 * 1024,    /* failures of one group the log has not
+    UNTOLD_FAILURES_MAX = 256 * 1024,  /* failures of one group the log has not
                                         * been told; then no deliveries, ... */
     REASONS_BYTES_MAX = 8 * 1024 * 1024, /* nor when their reasons have so much;
                                           * further ones are not kept */

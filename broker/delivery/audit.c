@@ -143,30 +143,6 @@ bool group_audit(const struct group *group, uint32_t topic)
 
 /* ---- orphans ---- */
 
-/* As if it was released. False: no memory. */
-static bool take_back(struct group *group, struct lane *lane,
-                      const struct transaction *t)
-{
-    struct transaction next = *t;
-
-    next.state = TRANSACTION_READY;
-    next.due_us = 0;
-    next.holder = 0;
-    next.bytes = 0;
-    next.attempt--;
-    next.flags &= OPEN_ENDS;
-    if (group_reserve_ready(group, lane, &next) != STATUS_OK) {
-        return false;
-    }
-    group_disarm_lease(group, t);
-    inflight_change(group->inflight, t, &next,
-                    inflight_list_of(group->inflight, t->holder), NULL,
-                    group->now_us);
-    lane_move(lane, LANE_IN_FLIGHT, LANE_READY, 1);
-    group_push_ready(group, lane, &next);
-    return true;
-}
-
 size_t group_sweep(struct group *group, uint32_t topic, uint64_t now_us)
 {
     struct lane *lane = group_find_lane(group, topic);
@@ -181,7 +157,7 @@ size_t group_sweep(struct group *group, uint32_t topic, uint64_t now_us)
     for (size_t i = 0; i < ORPHANS_MAX && i < c.orphans; i++) {
         const struct transaction *t =
             group_find_open(group, lane, c.orphan_seqs[i]);
-        count += t != NULL && take_back(group, lane, t);
+        count += t != NULL && group_take_back(group, lane, t) == STATUS_OK;
     }
     group->figures.orphans += count;
     return count;

@@ -20,7 +20,7 @@ static enum status lose_one(struct group *group, struct lane *lane,
     }
     group_mark_effects(group, lane);
     if (t != NULL) {
-        group_close(group, lane, t, LANE_GAP);
+        group_end_as(group, lane, t, LANE_GAP);
     } else {
         lane_move(lane, LANE_READY, LANE_GAP, 1);
     }
@@ -81,7 +81,7 @@ static enum status delete_one(struct group *group, struct lane *lane,
         return status;
     }
     if (t != NULL) {
-        group_close(group, lane, t, LANE_DELETED);
+        group_end_as(group, lane, t, LANE_DELETED);
     } else {
         lane_move(lane, LANE_READY, LANE_DELETED, 1);
     }

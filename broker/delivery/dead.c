@@ -181,7 +181,7 @@ static enum status bury_one(struct group *group, struct lane *lane,
         status = seqset_add(&lane->dead, one.first, one.last, NULL);
     }
     if (status == STATUS_OK) {
-        group_close(group, lane, t, LANE_DEAD);
+        group_end_as(group, lane, t, LANE_DEAD);
     }
     return status;
 }

@@ -7,7 +7,7 @@
 
 static enum gate gate_of(const struct group *group, uint64_t now_us)
 {
-    enum gate gate = group_closed(group);
+    enum gate gate = group_gate(group);
 
     if (gate != GATE_NONE) {
         return gate;

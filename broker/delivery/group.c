@@ -21,8 +21,7 @@ struct group *group_new(const struct group_config *config)
     link_init(&group->aside);
     link_init(&group->effects);
     group->aside_wake_us = UINT64_MAX;
-    group->own_keys.max = (size_t)KEYS_WAITING_MAX * sizeof(uint64_t);
-    group->keys.budget = config->keys == NULL ? &group->own_keys : config->keys;
+    group->keys.budget = config->keys;
     group_set_rules(group, &config->rules);
     group->inflight = inflight_group_new(config->inflight, config->id);
     if (group->inflight == NULL) {
@@ -302,19 +301,19 @@ void group_take_effects(struct group *group,
     while ((first = list_first(&group->effects)) != NULL) {
         struct lane *lane = container_of(first, struct lane, effects_link);
         size_t reason_bytes = lane->untold.reason_bytes;
-        struct untold_part part;
+        struct untold_view view;
 
         if (untold_is_empty(&lane->untold)) {
             link_remove(first);
             continue;
         }
-        untold_first(&lane->untold, &part);
-        part.effects.topic = lane->topic;
-        if (!fn(arg, &part.effects)) {
+        untold_first(&lane->untold, &view);
+        view.effects.topic = lane->topic;
+        if (!fn(arg, &view.effects)) {
             return;
         }
-        untold_told(&lane->untold, &part);
-        group->untold_failures -= part.effects.failure_count;
+        untold_told(&lane->untold, &view);
+        group->untold_failures -= view.effects.failure_count;
         group->untold_reason_bytes -= reason_bytes - lane->untold.reason_bytes;
         if (untold_is_empty(&lane->untold)) {
             link_remove(first);

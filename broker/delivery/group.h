@@ -31,7 +31,7 @@
  * that joined first, the others stand by.
  *
  * Storms. Of what is given out while fresh messages are ready at most half are
- * redeliveries, after a burst of BREAKER_BURST. When BREAKER_FAILED of the last
+ * redeliveries, after a burst of REDO_BURST. When BREAKER_FAILED of the last
  * BREAKER_WINDOW attempts that ended failed (a member that left counts once, a
  * nack with a delay of its own of a second and more not at all), the breaker
  * opens: one message each BREAKER_TRIAL_US, until BREAKER_CLOSE of the last
@@ -61,7 +61,7 @@ struct group;
 struct member;
 
 enum {
-    BREAKER_BURST = 64,
+    REDO_BURST = 64,
     BREAKER_WINDOW = 64,
     BREAKER_FAILED = 62,
     BREAKER_CLOSE = 3,
@@ -99,7 +99,7 @@ struct group_config {
     struct group_rules rules;
     uint64_t seed;             /* for jitter */
     struct inflight *inflight; /* the worker's table; outlives the group */
-    struct key_budget *keys;   /* the same; NULL: KEYS_WAITING_MAX of its own */
+    struct key_budget *keys;   /* the same */
 };
 
 struct group *
@@ -362,7 +362,7 @@ bool group_audit(const struct group *group, uint32_t topic);
 size_t group_sweep(struct group *group, uint32_t topic, uint64_t now_us);
 
 struct group_figures {
-    uint64_t delivered, redelivered, acked, nacked, released, expired_leases,
+    uint64_t delivered, redelivered, acked, nacked, released, leases_expired,
         late, rejected, died, redriven, expired, filtered;
     uint64_t deleted; /* before they were settled, and discarded ones */
     uint64_t orphans; /* see group_sweep() */

@@ -49,7 +49,6 @@ struct group {
     unsigned aside_wait;    /* others to be given before one set aside */
     uint64_t aside_by_us;   /* then a member need not be free for it */
     uint64_t aside_wake_us; /* UINT64_MAX: nobody waits for that */
-    struct key_budget own_keys;
     struct key_account keys;
     struct notice_length notices[NOTICES];
     size_t first_time; /* with a transaction, but as yet for the first time in
@@ -81,6 +80,20 @@ _Static_assert((int)ASIDE_ENDS <= 3 && (int)NOTICES <= 3, "two bits each");
 static inline bool open_is_aside(const struct transaction *t)
 {
     return (t->flags & OPEN_ENDS) >> OPEN_ENDS_SHIFT >= ASIDE_ENDS;
+}
+
+/* As yet it waits for the first time in this life. */
+static inline bool open_is_first_time(const struct transaction *t)
+{
+    return (t->flags & (OPEN_NEVER | OPEN_EARLY)) != 0;
+}
+
+/* It has its turn in lane->redo, or in lane->aside. NULL: it has not. */
+static inline bool open_is_offered(const struct transaction *t, bool aside)
+{
+    return t != NULL && t->state == TRANSACTION_READY
+           && (t->flags & (OPEN_EARLY | OPEN_BEHIND)) == 0
+           && open_is_aside(t) == aside;
 }
 
 /* ---- group.c ---- */
@@ -115,8 +128,12 @@ void group_push_ready(struct group *group, struct lane *lane,
 void group_end_open(struct group *group, struct lane *lane,
                     const struct transaction *t);
 /* The same, and it moves to this state. */
-void group_close(struct group *group, struct lane *lane,
-                 const struct transaction *t, enum lane_state to);
+void group_end_as(struct group *group, struct lane *lane,
+                  const struct transaction *t, enum lane_state to);
+/* Held by nobody that there is, it is ready again as if it was released.
+ * STATUS_NOMEM: nothing changed. */
+MUST_CHECK enum status group_take_back(struct group *group, struct lane *lane,
+                                       const struct transaction *t);
 /* One that waits becomes *next, which waits too. The books are the caller's. */
 void group_change_waiting(struct group *group, const struct transaction *t,
                           const struct transaction *next);
@@ -168,6 +185,6 @@ void group_note_held_by(struct group *group, enum gate gate);
 
 /* What holds all of the group but for members and the breaker's next trial;
  * GATE_NONE: nothing. */
-enum gate group_closed(const struct group *group);
+enum gate group_gate(const struct group *group);
 
 #endif

@@ -49,13 +49,6 @@ struct inflight_group {
     struct inflight_wheel *wheels[TIER_COUNT]; /* NULL: nothing is there */
 };
 
-const char *tier_word(enum tier tier)
-{
-    static const char *const words[TIER_COUNT] = { "heap", "direct", "file" };
-
-    return words[tier];
-}
-
 /* ---- the table ---- */
 
 static void count_places(struct inflight *table)

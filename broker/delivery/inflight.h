@@ -29,7 +29,6 @@ struct inflight;       /* the worker's table */
 struct inflight_group; /* one group's part of it */
 
 enum tier { TIER_HEAP, TIER_DIRECT, TIER_FILE, TIER_COUNT };
-const char *tier_word(enum tier tier); /* "heap", "direct", "file" */
 
 enum transaction_state {
     TRANSACTION_HELD = 1, /* in flight: due_us is the end of the lease */

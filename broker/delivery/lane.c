@@ -259,7 +259,7 @@ void lane_free(struct lane *lane)
     seqset_fini(&lane->settled);
     seqset_fini(&lane->dead);
     seqset_fini(&lane->early);
-    seqheap_fini(&lane->ready);
+    seqheap_fini(&lane->redo);
     seqheap_fini(&lane->aside);
     keys_free(lane->keys);
     untold_fini(&lane->untold);
@@ -326,7 +326,7 @@ void lane_begin_anew(struct lane *lane, struct lane_plan *plan)
     lane->dead = plan->dead;
     *plan = (struct lane_plan) { 0 };
     seqset_fini(&lane->early);
-    seqheap_fini(&lane->ready);
+    seqheap_fini(&lane->redo);
     seqheap_fini(&lane->aside);
     lane->after = after;
     lane->cursor = after + 1;

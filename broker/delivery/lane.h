@@ -50,7 +50,7 @@ struct lane {
 
     /* Who may be given next but the fresh ones. An entry may be out of date:
      * the transaction says whether it still waits. */
-    struct seqheap ready; /* ready again */
+    struct seqheap redo;  /* ready again */
     struct seqheap aside; /* the same, of those set aside */
     struct keys *keys;    /* NULL: none yet */
 

@@ -31,18 +31,15 @@ struct looking {
 static bool is_offered_here(void *arg, uint64_t seq)
 {
     const struct looking *l = arg;
-    const struct transaction *t = group_find_open(l->group, l->lane, seq);
 
-    return t != NULL && t->state == TRANSACTION_READY
-           && (t->flags & (OPEN_EARLY | OPEN_BEHIND)) == 0
-           && open_is_aside(t) == l->aside;
+    return open_is_offered(group_find_open(l->group, l->lane, seq), l->aside);
 }
 
 enum status group_reserve_ready(struct group *group, struct lane *lane,
                                 const struct transaction *t)
 {
     struct looking looking = { group, lane, open_is_aside(t) };
-    struct seqheap *heap = looking.aside ? &lane->aside : &lane->ready;
+    struct seqheap *heap = looking.aside ? &lane->aside : &lane->redo;
 
     if (heap->count < heap->capacity) {
         return STATUS_OK;
@@ -60,7 +57,7 @@ void group_push_ready(struct group *group, struct lane *lane,
         seqheap_push(&lane->aside, t->seq);
         list_append(&group->aside, &lane->aside_link);
     } else {
-        seqheap_push(&lane->ready, t->seq);
+        seqheap_push(&lane->redo, t->seq);
         group_mark_redo(group, lane);
     }
 }
@@ -68,10 +65,8 @@ void group_push_ready(struct group *group, struct lane *lane,
 void group_change_waiting(struct group *group, const struct transaction *t,
                           const struct transaction *next)
 {
-    enum { FIRST_TIME = OPEN_NEVER | OPEN_EARLY };
-
-    group->first_time -= (t->flags & FIRST_TIME) != 0;
-    group->first_time += (next->flags & FIRST_TIME) != 0;
+    group->first_time -= open_is_first_time(t);
+    group->first_time += open_is_first_time(next);
     inflight_change(group->inflight, t, next, NULL, NULL, group->now_us);
 }
 
@@ -96,7 +91,7 @@ void group_end_open(struct group *group, struct lane *lane,
     if (t->state == TRANSACTION_HELD) {
         end_held(group, t);
     } else {
-        group->first_time -= (t->flags & (OPEN_NEVER | OPEN_EARLY)) != 0;
+        group->first_time -= open_is_first_time(t);
         inflight_end(group->inflight, t, NULL, group->now_us);
     }
     if (lane->keys != NULL && keys_leave(lane->keys, seq)) {
@@ -104,8 +99,8 @@ void group_end_open(struct group *group, struct lane *lane,
     }
 }
 
-void group_close(struct group *group, struct lane *lane,
-                 const struct transaction *t, enum lane_state to)
+void group_end_as(struct group *group, struct lane *lane,
+                  const struct transaction *t, enum lane_state to)
 {
     lane_move(lane, open_state(t), to, 1);
     group_end_open(group, lane, t);
@@ -125,26 +120,30 @@ static enum status give_up(struct group *group, struct lane *lane,
     enum status status = lane_delete(lane, t->seq, t->seq);
 
     if (status == STATUS_OK) {
-        group_close(group, lane, t, LANE_DELETED);
+        group_end_as(group, lane, t, LANE_DELETED);
         group->figures.deleted++;
     }
     return status;
 }
 
-/* Held no more, it waits. Room was looked for. */
+/* Held no more, it waits. Room was looked for. `member` held it; NULL: nobody
+ * that there is, which only a fault makes. */
 static void wait_again(struct group *group, struct lane *lane,
                        const struct transaction *t,
-                       const struct transaction *next)
+                       const struct transaction *next, struct member *member)
 {
-    struct member *member = members_find(&group->members, t->holder);
     size_t bytes = t->bytes;
 
-    CHECK(member != NULL);
     lane_move(lane, LANE_IN_FLIGHT, open_state(next), 1);
     group_disarm_lease(group, t);
-    inflight_change(group->inflight, t, next, &member->held, NULL,
-                    group->now_us);
-    member_credit(member, bytes);
+    inflight_change(group->inflight, t, next,
+                    member != NULL
+                        ? &member->held
+                        : inflight_list_of(group->inflight, t->holder),
+                    NULL, group->now_us);
+    if (member != NULL) {
+        member_credit(member, bytes);
+    }
     if (next->state == TRANSACTION_READY) {
         group_push_ready(group, lane, next);
     }
@@ -163,17 +162,32 @@ static struct transaction waiting_again(const struct transaction *t,
     return next;
 }
 
+static struct member *holder_of(const struct group *group,
+                                const struct transaction *t)
+{
+    struct member *member = members_find(&group->members, t->holder);
+
+    CHECK(member != NULL);
+    return member;
+}
+
 static enum status release(struct group *group, struct lane *lane,
-                           const struct transaction *t)
+                           const struct transaction *t, struct member *member)
 {
     struct transaction next = waiting_again(t, 0);
     enum status status = group_reserve_ready(group, lane, &next);
 
     if (status == STATUS_OK) {
         next.attempt--;
-        wait_again(group, lane, t, &next);
+        wait_again(group, lane, t, &next, member);
     }
     return status;
+}
+
+enum status group_take_back(struct group *group, struct lane *lane,
+                            const struct transaction *t)
+{
+    return release(group, lane, t, NULL);
 }
 
 /* One attempt more that ended by itself. */
@@ -258,10 +272,10 @@ static enum status fail_attempt(struct group *group, struct lane *lane,
     failure.reason = (struct slice) { copy, reason.len };
     note_failure(group, lane, &failure);
     if (dies) {
-        group_close(group, lane, t, LANE_DEAD);
+        group_end_as(group, lane, t, LANE_DEAD);
         group->figures.died++;
     } else {
-        wait_again(group, lane, t, &next);
+        wait_again(group, lane, t, &next, holder_of(group, t));
     }
     return STATUS_OK;
 }
@@ -273,6 +287,6 @@ enum status group_give_back(struct group *group, struct lane *lane,
     if (t->seq < lane->first) {
         return give_up(group, lane, t);
     }
-    return how->cause == 0 ? release(group, lane, t)
+    return how->cause == 0 ? release(group, lane, t, holder_of(group, t))
                            : fail_attempt(group, lane, t, how);
 }

@@ -24,9 +24,7 @@ static bool pick_ready(const struct group *group, struct lane *lane,
 
     while ((seq = seqheap_first(heap)) != 0) {
         const struct transaction *t = group_find_open(group, lane, seq);
-        if (t != NULL && t->state == TRANSACTION_READY
-            && (t->flags & (OPEN_EARLY | OPEN_BEHIND)) == 0
-            && open_is_aside(t) == (heap == &lane->aside)) {
+        if (open_is_offered(t, heap == &lane->aside)) {
             *out = (struct pick) { lane, seq, t->attempt + 1 };
             return true;
         }
@@ -65,9 +63,9 @@ static bool pick_from_lane(struct group *group, struct lane *lane,
 {
     if (group->woken_turn) {
         return pick_woken(group, lane, out)
-               || pick_ready(group, lane, &lane->ready, out);
+               || pick_ready(group, lane, &lane->redo, out);
     }
-    return pick_ready(group, lane, &lane->ready, out)
+    return pick_ready(group, lane, &lane->redo, out)
            || pick_woken(group, lane, out);
 }
 
@@ -119,7 +117,7 @@ static enum gate pick_usual(struct group *group, struct pick *out)
 {
     bool fresh = may_have_fresh(group);
 
-    if (fresh && group->redo_share >= BREAKER_BURST && pick_fresh(group, out)) {
+    if (fresh && group->redo_share >= REDO_BURST && pick_fresh(group, out)) {
         return GATE_NONE;
     }
     if (pick_redo(group, out) || (fresh && pick_fresh(group, out))) {
@@ -188,13 +186,13 @@ static struct member *pick_aside(struct group *group, struct pick *out)
 
 /* ---- the offer ---- */
 
-enum gate group_closed(const struct group *group)
+enum gate group_gate(const struct group *group)
 {
     if (group->config.rules.paused) {
         return GATE_PAUSED;
     }
     if (inflight_held(group->inflight) >= group->config.rules.in_flight_max
-        || group->untold_failures >= RETRY_BACKLOG_MAX
+        || group->untold_failures >= UNTOLD_FAILURES_MAX
         || group->untold_reason_bytes + REASON_LEN_MAX > REASONS_BYTES_MAX) {
         return GATE_QUOTA;
     }
@@ -250,7 +248,7 @@ static struct member *pick_next(struct group *group, struct pick *out,
 bool group_next(struct group *group, uint64_t now_us, struct offer *out)
 {
     struct pick pick = { 0 };
-    enum gate gate = group_closed(group);
+    enum gate gate = group_gate(group);
     struct member *member = NULL;
 
     group->now_us = now_us;

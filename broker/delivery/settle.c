@@ -49,7 +49,7 @@ static enum status ack(struct group *group, struct lane *lane,
     enum status status = lane_settle(lane, EFFECT_ACKED, t->seq, t->seq);
 
     if (status == STATUS_OK) {
-        group_close(group, lane, t, LANE_ACKED);
+        group_end_as(group, lane, t, LANE_ACKED);
         group_mark_effects(group, lane);
         group->figures.acked++;
         breaker_succeeded(&group->breaker);

@@ -68,7 +68,7 @@ static void leave_source(const struct taking *k)
         break;
     case SOURCE_READY:
         k->group->woken_turn = true;
-        pop_if_first(&lane->ready, k->offer->seq);
+        pop_if_first(&lane->redo, k->offer->seq);
         break;
     case SOURCE_ASIDE:
         pop_if_first(&lane->aside, k->offer->seq);
@@ -103,7 +103,7 @@ static enum take settle_now(const struct taking *k, enum effect_set as,
     group_mark_effects(k->group, k->lane);
     leave_source(k);
     if (k->t != NULL) {
-        group_close(k->group, k->lane, k->t, to);
+        group_end_as(k->group, k->lane, k->t, to);
     } else {
         lane_move(k->lane, LANE_READY, to, 1);
     }
@@ -172,7 +172,7 @@ static void count_delivery(const struct taking *k, bool again)
     group->no_room = false;
     group->figures.delivered++;
     group->figures.redelivered += again;
-    if (again && group->redo_share < BREAKER_BURST) {
+    if (again && group->redo_share < REDO_BURST) {
         group->redo_share++;
     } else if (!again && group->redo_share > 0) {
         group->redo_share--;
@@ -228,7 +228,7 @@ static enum take deliver(const struct taking *k)
     }
     leave_source(k);
     if (k->t != NULL) {
-        group->first_time -= (k->t->flags & (OPEN_NEVER | OPEN_EARLY)) != 0;
+        group->first_time -= open_is_first_time(k->t);
         inflight_change(group->inflight, k->t, &next, NULL, &member->held,
                         group->now_us);
     }

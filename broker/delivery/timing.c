@@ -163,7 +163,7 @@ static void end_lease(struct group *group, const struct transaction *t)
         hold_longer(group, t);
         return;
     }
-    group->figures.expired_leases++;
+    group->figures.leases_expired++;
     group_note_failed(group);
 }
 

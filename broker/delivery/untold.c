@@ -5,7 +5,7 @@
 
 enum { FAILURE_CAPACITY_MIN = 16 };
 
-struct batch {
+struct part {
     bool seek; /* before the rest of it */
     uint64_t seek_after;
     struct seqset sets[EFFECT_SETS];
@@ -13,7 +13,7 @@ struct batch {
     size_t failure_begin;
     size_t failure_count;
     size_t failure_capacity;
-    struct batch *next;
+    struct part *next;
 };
 
 /* ---- making and ending ---- */
@@ -24,23 +24,23 @@ static void drop_reason(struct untold *untold, const struct failure *failure)
     free((void *)failure->reason.at);
 }
 
-static void batch_free(struct untold *untold, struct batch *batch)
+static void part_free(struct untold *untold, struct part *part)
 {
     for (size_t i = 0; i < EFFECT_SETS; i++) {
-        seqset_fini(&batch->sets[i]);
+        seqset_fini(&part->sets[i]);
     }
-    for (size_t i = batch->failure_begin; i < batch->failure_count; i++) {
-        drop_reason(untold, &batch->failures[i]);
+    for (size_t i = part->failure_begin; i < part->failure_count; i++) {
+        drop_reason(untold, &part->failures[i]);
     }
-    free(batch->failures);
-    free(batch);
+    free(part->failures);
+    free(part);
 }
 
 void untold_fini(struct untold *untold)
 {
     while (untold->first != NULL) {
-        struct batch *next = untold->first->next;
-        batch_free(untold, untold->first);
+        struct part *next = untold->first->next;
+        part_free(untold, untold->first);
         untold->first = next;
     }
     *untold = (struct untold) { 0 };
@@ -48,103 +48,102 @@ void untold_fini(struct untold *untold)
 
 /* ---- more to tell ---- */
 
-static struct batch *begin_batch(struct untold *untold)
+static struct part *begin_part(struct untold *untold)
 {
-    struct batch *batch = calloc(1, sizeof *batch);
+    struct part *part = calloc(1, sizeof *part);
 
-    if (batch == NULL) {
+    if (part == NULL) {
         return NULL;
     }
     if (untold->last == NULL) {
-        untold->first = batch;
+        untold->first = part;
     } else {
-        untold->last->next = batch;
+        untold->last->next = part;
     }
-    untold->last = batch;
-    return batch;
+    untold->last = part;
+    return part;
 }
 
-static struct batch *current(struct untold *untold)
+static struct part *current(struct untold *untold)
 {
-    return untold->last != NULL ? untold->last : begin_batch(untold);
+    return untold->last != NULL ? untold->last : begin_part(untold);
 }
 
-static bool batch_is_empty(const struct batch *batch)
+static bool part_is_empty(const struct part *part)
 {
     for (size_t i = 0; i < EFFECT_SETS; i++) {
-        if (seqset_range_count(&batch->sets[i]) > 0) {
+        if (seqset_range_count(&part->sets[i]) > 0) {
             return false;
         }
     }
-    return !batch->seek && batch->failure_count == batch->failure_begin;
+    return !part->seek && part->failure_count == part->failure_begin;
 }
 
 enum status untold_seek(struct untold *untold, uint64_t after)
 {
-    struct batch *batch = untold->last;
+    struct part *part = untold->last;
 
-    if (batch == NULL || !batch_is_empty(batch)) {
-        batch = begin_batch(untold);
+    if (part == NULL || !part_is_empty(part)) {
+        part = begin_part(untold);
     }
-    if (batch == NULL) {
+    if (part == NULL) {
         return STATUS_NOMEM;
     }
-    batch->seek = true;
-    batch->seek_after = after;
+    part->seek = true;
+    part->seek_after = after;
     return STATUS_OK;
 }
 
 enum status untold_add(struct untold *untold, enum effect_set set,
                        struct seq_range range)
 {
-    struct batch *batch = current(untold);
+    struct part *part = current(untold);
 
-    if (batch == NULL) {
+    if (part == NULL) {
         return STATUS_NOMEM;
     }
-    return seqset_add(&batch->sets[set], range.first, range.last, NULL);
+    return seqset_add(&part->sets[set], range.first, range.last, NULL);
 }
 
 enum status untold_add_redriven(struct untold *untold, struct seq_range range)
 {
-    const struct batch *batch = untold->last;
+    const struct part *part = untold->last;
 
-    /* Within a batch redriven ones come before failures and burials. */
-    if (batch != NULL
-        && (batch->failure_count > batch->failure_begin
-            || seqset_range_count(&batch->sets[EFFECT_BURIED]) > 0)
-        && begin_batch(untold) == NULL) {
+    /* Within a part redriven ones come before failures and burials. */
+    if (part != NULL
+        && (part->failure_count > part->failure_begin
+            || seqset_range_count(&part->sets[EFFECT_BURIED]) > 0)
+        && begin_part(untold) == NULL) {
         return STATUS_NOMEM;
     }
     return untold_add(untold, EFFECT_REDRIVEN, range);
 }
 
-static enum status reserve_failure(struct batch *batch)
+static enum status reserve_failure(struct part *part)
 {
-    size_t capacity = batch->failure_capacity == 0
-                          ? FAILURE_CAPACITY_MIN
-                          : batch->failure_capacity * 2;
+    size_t capacity = part->failure_capacity == 0 ? FAILURE_CAPACITY_MIN
+                                                  : part->failure_capacity * 2;
     struct failure *failures;
 
-    if (batch->failure_count < batch->failure_capacity) {
+    if (part->failure_count < part->failure_capacity) {
         return STATUS_OK;
     }
-    failures = realloc(batch->failures, capacity * sizeof *failures);
+    failures = realloc(part->failures, capacity * sizeof *failures);
     if (failures == NULL) {
         return STATUS_NOMEM;
     }
-    batch->failures = failures;
-    batch->failure_capacity = capacity;
+    part->failures = failures;
+    part->failure_capacity = capacity;
     return STATUS_OK;
 }
 
 enum status untold_reserve(struct untold *untold, struct slice reason,
                            uint8_t **copy)
 {
-    struct batch *batch = current(untold);
+    struct part *part = current(untold);
     uint8_t *text = NULL;
 
-    if (batch == NULL || reserve_failure(batch) != STATUS_OK) {
+    if (part == NULL || reserve_failure(part) != STATUS_OK) {
         return STATUS_NOMEM;
     }
     if (reason.len > 0) {
@@ -160,10 +159,10 @@ enum status untold_reserve(struct untold *untold, struct slice reason,
 
 void untold_note(struct untold *untold, const struct failure *failure)
 {
-    struct batch *batch = untold->last;
+    struct part *part = untold->last;
 
-    CHECK(batch != NULL && batch->failure_count < batch->failure_capacity);
-    batch->failures[batch->failure_count++] = *failure;
+    CHECK(part != NULL && part->failure_count < part->failure_capacity);
+    part->failures[part->failure_count++] = *failure;
     untold->failure_count++;
     untold->reason_bytes += failure->reason.len;
 }
@@ -173,7 +172,7 @@ void untold_note(struct untold *untold, const struct failure *failure)
 bool untold_is_empty(const struct untold *untold)
 {
     return untold->first == NULL
-           || (untold->first->next == NULL && batch_is_empty(untold->first));
+           || (untold->first->next == NULL && part_is_empty(untold->first));
 }
 
 /* True: that is all of it. */
@@ -187,14 +186,14 @@ static bool view_first(const struct seqset *set, struct seqset *view)
     return false;
 }
 
-static size_t count_failures(const struct batch *batch)
+static size_t count_failures(const struct part *part)
 {
     size_t count = 0;
     size_t bytes = 0;
 
-    for (size_t i = batch->failure_begin;
-         i < batch->failure_count && count < EFFECTS_COUNT_MAX; i++) {
-        bytes += FAILURE_LEN_MIN + batch->failures[i].reason.len;
+    for (size_t i = part->failure_begin;
+         i < part->failure_count && count < EFFECTS_COUNT_MAX; i++) {
+        bytes += FAILURE_LEN_MIN + part->failures[i].reason.len;
         if (bytes > EFFECTS_FAILURES_LEN_MAX) {
             break;
         }
@@ -205,40 +204,39 @@ static size_t count_failures(const struct batch *batch)
 
 /* A kind is begun when those before it are told to their end: a record of it
  * may speak of the same message. */
-static void view_batch(const struct batch *batch, struct untold_part *out)
+static void view_part(const struct part *part, struct untold_view *out)
 {
-    size_t left = batch->failure_count - batch->failure_begin;
+    size_t left = part->failure_count - part->failure_begin;
 
-    if (!view_first(&batch->sets[EFFECT_REDRIVEN],
+    if (!view_first(&part->sets[EFFECT_REDRIVEN],
                     &out->sets[EFFECT_REDRIVEN])) {
         return;
     }
     if (left > 0) {
-        out->effects.failures = batch->failures + batch->failure_begin;
-        out->effects.failure_count = count_failures(batch);
+        out->effects.failures = part->failures + part->failure_begin;
+        out->effects.failure_count = count_failures(part);
     }
     if (out->effects.failure_count < left
-        || !view_first(&batch->sets[EFFECT_BURIED],
-                       &out->sets[EFFECT_BURIED])) {
+        || !view_first(&part->sets[EFFECT_BURIED], &out->sets[EFFECT_BURIED])) {
         return;
     }
     for (size_t i = 0; i < EFFECT_SETS; i++) {
         if (i != EFFECT_REDRIVEN && i != EFFECT_BURIED) {
-            (void)view_first(&batch->sets[i], &out->sets[i]);
+            (void)view_first(&part->sets[i], &out->sets[i]);
         }
     }
 }
 
-void untold_first(const struct untold *untold, struct untold_part *out)
+void untold_first(const struct untold *untold, struct untold_view *out)
 {
-    const struct batch *batch = untold->first;
+    const struct part *part = untold->first;
 
-    *out = (struct untold_part) { 0 };
-    if (batch != NULL && batch->seek) {
+    *out = (struct untold_view) { 0 };
+    if (part != NULL && part->seek) {
         out->effects.seek = true;
-        out->effects.seek_after = batch->seek_after;
-    } else if (batch != NULL) {
-        view_batch(batch, out);
+        out->effects.seek_after = part->seek_after;
+    } else if (part != NULL) {
+        view_part(part, out);
     }
     for (size_t i = 0; i < EFFECT_SETS; i++) {
         out->effects.sets[i] = &out->sets[i];
@@ -252,26 +250,26 @@ static void drop_told(struct seqset *set, const struct seqset *told)
     }
 }
 
-void untold_told(struct untold *untold, const struct untold_part *part)
+void untold_told(struct untold *untold, const struct untold_view *view)
 {
-    struct batch *batch = untold->first;
-    size_t count = part->effects.failure_count;
+    struct part *part = untold->first;
+    size_t count = view->effects.failure_count;
 
-    CHECK(batch != NULL);
-    batch->seek = false;
+    CHECK(part != NULL);
+    part->seek = false;
     for (size_t i = 0; i < EFFECT_SETS; i++) {
-        drop_told(&batch->sets[i], &part->sets[i]);
+        drop_told(&part->sets[i], &view->sets[i]);
     }
     for (size_t i = 0; i < count; i++) {
-        drop_reason(untold, &batch->failures[batch->failure_begin + i]);
+        drop_reason(untold, &part->failures[part->failure_begin + i]);
     }
     untold->failure_count -= count;
-    batch->failure_begin += count;
-    if (batch->failure_begin == batch->failure_count) {
-        batch->failure_begin = batch->failure_count = 0;
+    part->failure_begin += count;
+    if (part->failure_begin == part->failure_count) {
+        part->failure_begin = part->failure_count = 0;
     }
-    if (batch->next != NULL && batch_is_empty(batch)) {
-        untold->first = batch->next;
-        batch_free(untold, batch);
+    if (part->next != NULL && part_is_empty(part)) {
+        untold->first = part->next;
+        part_free(untold, part);
     }
 }

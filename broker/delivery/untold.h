@@ -1,17 +1,17 @@
-/* What the log has not been told of a lane yet, in batches that are told one
- * after the other. Within one batch the order is that of struct effects; what
+/* What the log has not been told of a lane yet, in parts that are told one
+ * after the other. Within one part the order is that of struct effects; what
  * must come later begins a new one. One thread. */
 #ifndef GODWIT_BROKER_DELIVERY_UNTOLD_H
 #define GODWIT_BROKER_DELIVERY_UNTOLD_H
 
 #include "broker/delivery/group.h"
 
-struct batch;
+struct part;
 
 /* Zero-initialised is empty. */
 struct untold {
-    struct batch *first; /* kept when it is empty: the usual one */
-    struct batch *last;
+    struct part *first; /* kept when it is empty: the usual one */
+    struct part *last;
     size_t failure_count;
     size_t reason_bytes;
 };
@@ -35,13 +35,13 @@ MUST_CHECK enum status untold_reserve(struct untold *untold,
 void untold_note(struct untold *untold, const struct failure *failure);
 
 bool untold_is_empty(const struct untold *untold);
-/* The first of it, bounded as struct effects says, the order of a batch kept;
+/* The first of it, bounded as struct effects says, the order of a part kept;
  * lent until it changes. The sets are views. */
-struct untold_part {
+struct untold_view {
     struct seqset sets[EFFECT_SETS];
     struct effects effects; /* but for the topic */
 };
-void untold_first(const struct untold *untold, struct untold_part *out);
-void untold_told(struct untold *untold, const struct untold_part *part);
+void untold_first(const struct untold *untold, struct untold_view *out);
+void untold_told(struct untold *untold, const struct untold_view *view);
 
 #endif

@@ -18,6 +18,7 @@ enum { TOPIC = 1, OTHER = 2, BYTES = 100, OUTCOMES_MAX = 64 };
 
 static struct inflight *inflight;
 static struct group *group;
+static struct key_budget keys = { .max = KEYS_WAITING_MAX * sizeof(uint64_t) };
 static uint64_t now;
 static struct wire_settled_range outcomes[OUTCOMES_MAX];
 static size_t outcome_count;
@@ -31,8 +32,11 @@ static inline void open_with_rules(size_t heap_bytes)
                                       .now_us = START };
 
     cr_assert(inflight_new(&inflight, &config, NULL) == STATUS_OK);
-    group = group_new(&(struct group_config) {
-        .id = 9, .rules = rules, .seed = 42, .inflight = inflight });
+    group = group_new(&(struct group_config) { .id = 9,
+                                               .rules = rules,
+                                               .seed = 42,
+                                               .inflight = inflight,
+                                               .keys = &keys });
     cr_assert(group != NULL);
     now = START;
 }

@@ -168,7 +168,7 @@ static void check_share(struct sim *s, const struct msg *m)
     } else if (s->again_run > 0) {
         s->again_run--;
     }
-    EXPECT(s, s->again_run <= BREAKER_BURST + 2,
+    EXPECT(s, s->again_run <= REDO_BURST + 2,
            "redeliveries alone, and %lu fresh messages wait, %lu of %zu open",
            sim_total(s, FRESH), open, s->rules.in_flight_max);
 }

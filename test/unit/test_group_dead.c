@@ -103,7 +103,7 @@ Test(group_dead, leases_and_lost_members_count)
     expect_dead(1, 9);
     group_figures(group, &f);
     cr_assert_eq(f.died, 1);
-    cr_assert_eq(f.expired_leases, 1);
+    cr_assert_eq(f.leases_expired, 1);
 }
 
 Test(group_dead, a_release_is_no_attempt)

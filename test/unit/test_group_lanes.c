@@ -521,7 +521,7 @@ Test(group_lanes, figures_count_what_happened)
     cr_assert_eq(f.nacked, 1);
     cr_assert_eq(f.released, 1);
     cr_assert_eq(f.late, 1);
-    cr_assert_eq(f.expired_leases, 3);
+    cr_assert_eq(f.leases_expired, 3);
     group_take_effects(group, take_all, NULL);
     group_leave(group, m, now);
 }

@@ -469,8 +469,10 @@ Test(group_memory, a_group_and_its_table_are_made_whole_or_not)
         cr_assert(nth < 40);
         arm(nth);
         if (inflight_new(&table, &config, NULL) == STATUS_OK) {
-            g = group_new(&(struct group_config) {
-                .rules = { .lease_us = LEASE }, .inflight = table });
+            g = group_new(
+                &(struct group_config) { .rules = { .lease_us = LEASE },
+                                         .inflight = table,
+                                         .keys = &keys });
         }
         cr_assert(disarm() == (g == NULL));
         made = g != NULL;

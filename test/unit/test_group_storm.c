@@ -44,7 +44,7 @@ Test(group_storm, redeliveries_get_half_when_fresh_ones_are_ready)
         uint64_t seq = deliver_to(&offer);
         cr_assert(seq != 0);
         again += seq <= 500;
-        cr_assert(le(sz, again, i / 2 + BREAKER_BURST));
+        cr_assert(le(sz, again, i / 2 + REDO_BURST));
     }
     cr_assert(ge(sz, again, 300));
     group_leave(group, m, now);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 static struct untold untold;
-static struct untold_part part;
+static struct untold_view part;
 
 static void set_up(void)
 {
