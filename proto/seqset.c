@@ -73,16 +73,25 @@ static enum status make_room(struct seqset *set)
     return STATUS_OK;
 }
 
+/* A place for one more at *at; the fewer of the others move. */
 static enum status insert_at(struct seqset *set, size_t *at,
                              struct seq_range range)
 {
-    size_t from_begin = *at - set->begin;
-    enum status status = make_room(set);
+    size_t before = *at - set->begin;
+    enum status status;
 
+    if (set->begin > 0 && before < set->end - *at) {
+        memmove(set->ranges + set->begin - 1, set->ranges + set->begin,
+                before * sizeof *set->ranges);
+        set->begin--;
+        set->ranges[--*at] = range;
+        return STATUS_OK;
+    }
+    status = make_room(set);
     if (status != STATUS_OK) {
         return status;
     }
-    *at = set->begin + from_begin;
+    *at = set->begin + before;
     memmove(set->ranges + *at + 1, set->ranges + *at,
             (set->end - *at) * sizeof *set->ranges);
     set->ranges[*at] = range;
@@ -93,6 +102,26 @@ static enum status insert_at(struct seqset *set, size_t *at,
 static uint64_t range_len(struct seq_range range)
 {
     return range.last - range.first + 1;
+}
+
+/* The ranges at..stop - 1 go; the fewer of the others move. */
+static void take_out(struct seqset *set, size_t at, size_t stop)
+{
+    size_t before = at - set->begin;
+    size_t behind = set->end - stop;
+
+    if (at == stop) {
+        return;
+    }
+    if (before < behind) {
+        memmove(set->ranges + stop - before, set->ranges + set->begin,
+                before * sizeof *set->ranges);
+        set->begin += stop - at;
+    } else {
+        memmove(set->ranges + at, set->ranges + stop,
+                behind * sizeof *set->ranges);
+        set->end -= stop - at;
+    }
 }
 
 enum status seqset_add(struct seqset *set, uint64_t first, uint64_t last,
@@ -121,37 +150,13 @@ enum status seqset_add(struct seqset *set, uint64_t first, uint64_t last,
             return status;
         }
     } else {
-        set->ranges[at] = merged;
-        if (stop > at + 1) {
-            memmove(set->ranges + at + 1, set->ranges + stop,
-                    (set->end - stop) * sizeof *set->ranges);
-            set->end -= stop - at - 1;
-        }
+        set->ranges[stop - 1] = merged;
+        take_out(set, at, stop - 1);
     }
     if (added != NULL) {
         *added = range_len(merged) - had;
     }
     return STATUS_OK;
-}
-
-/* The ranges at..stop - 1 go; the fewer of the others move. */
-static void take_out(struct seqset *set, size_t at, size_t stop)
-{
-    size_t before = at - set->begin;
-    size_t behind = set->end - stop;
-
-    if (at == stop) {
-        return;
-    }
-    if (before < behind) {
-        memmove(set->ranges + stop - before, set->ranges + set->begin,
-                before * sizeof *set->ranges);
-        set->begin += stop - at;
-    } else {
-        memmove(set->ranges + at, set->ranges + stop,
-                behind * sizeof *set->ranges);
-        set->end -= stop - at;
-    }
 }
 
 /* The inside of the range at `at` goes: two are left of it. */

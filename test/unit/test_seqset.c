@@ -216,6 +216,36 @@ Test(seqset, ranges_are_taken_out_at_the_front_without_moving_the_rest)
     cr_expect_eq(add(5, 5), 1);
 }
 
+/* One ack of all over a lane in which every other one is settled. */
+Test(seqset, ranges_become_one_at_the_front_without_moving_the_rest)
+{
+    enum { COUNT = 1000000 };
+
+    for (uint64_t i = 0; i < COUNT; i++) {
+        add(2 * i, 2 * i);
+    }
+    for (uint64_t i = 0; i < COUNT - 1; i++) {
+        cr_assert_eq(add(2 * i + 1, 2 * i + 1), 1);
+        cr_assert_eq(set.end, COUNT); /* the last one lies where it lay */
+    }
+    cr_expect_eq(seqset_range_count(&set), 1);
+    cr_expect_eq(seqset_count(&set), 2 * COUNT - 1);
+}
+
+/* What was taken out at the front is room for what is added there. */
+Test(seqset, a_range_is_added_at_the_front_without_moving_the_rest)
+{
+    for (uint64_t i = 0; i < 100; i++) {
+        add(10 * i, 10 * i);
+    }
+    cr_assert_eq(seqset_remove(&set, 0, 100, NULL), STATUS_OK);
+    for (uint64_t i = 1; i <= 10; i++) {
+        cr_assert_eq(add(10 * i, 10 * i), 1);
+        cr_assert_eq(set.end, 100);
+    }
+    cr_expect_eq(seqset_range_count(&set), 99);
+}
+
 /* The usual life: added in order, dropped at the front. The array must not grow
  * with what was dropped. */
 Test(seqset, memory_follows_what_is_in_it)
