@@ -319,3 +319,74 @@ Test(input, a_tag_and_an_id_have_bounds)
     }
     cr_assert_not_null(strstr(err.text, "the tag in \"t\" has 129 bytes"));
 }
+
+static void open_with(enum input_format format,
+                      const struct input_fields *fields, const char *text)
+{
+    give_text(format, NULL, text);
+    input_close(input);
+    cr_assert_eq(lseek(fd, 0, SEEK_SET), 0);
+    cr_assert_eq(input_open(&input, fd, -1, format, fields), STATUS_OK);
+}
+
+static void expect_headers(const char *first, const char *second)
+{
+    const char *want[] = { first, second };
+
+    cr_assert_eq(input_next(input, &message, &err), STATUS_OK, "%s", err.text);
+    for (size_t i = 0; i < COUNT_OF(want); i++) {
+        const char *got = message.part[INPUT_HEADER + i];
+
+        cr_assert_eq(got == NULL, want[i] == NULL, "header %zu", i);
+        cr_assert(got == NULL || strcmp(got, want[i]) == 0, "%s", got);
+    }
+}
+
+Test(input, columns_and_members_are_headers)
+{
+    static const struct input_fields fields = {
+        .name = { [INPUT_HEADER] = "region", [INPUT_HEADER + 1] = "vip" }
+    };
+
+    open_with(INPUT_CSV, &fields, "vip,n,region\ntrue,7,eu\n,8,\"u,s\"\n9\n");
+    expect_headers("eu", "true");
+    cr_assert_null(message.part[INPUT_KEY]);
+    expect_headers("u,s", NULL);
+    expect_status(STATUS_INVALID); /* no third column */
+    tear_down();
+    open_with(INPUT_JSON, &fields,
+              "{\"region\":\"eu\",\"vip\":true}\n{\"vip\":1.50}\n"
+              "{\"region\":null,\"vip\":false}\n{\"region\":[1]}\n");
+    expect_headers("eu", "true");
+    expect_headers(NULL, "1.5");
+    expect_headers(NULL, "false");
+    expect_status(STATUS_INVALID); /* no text */
+    cr_assert_not_null(strstr(err.text, "named \"region\""));
+}
+
+static int put_value(char *to, size_t len)
+{
+    memset(to, 'x', len);
+    to[len] = '\n';
+    return (int)len + 1;
+}
+
+Test(input, as_many_headers_as_a_message_has_and_so_long)
+{
+    char *text = malloc(2 * HEADER_VALUE_LEN_MAX + 16);
+    static struct input_fields fields;
+    int len = snprintf(text, 8, "h\n");
+
+    for (size_t i = 0; i < HEADER_COUNT_MAX; i++) {
+        fields.name[INPUT_HEADER + i] = "h";
+    }
+    len += put_value(text + len, HEADER_VALUE_LEN_MAX);
+    len += put_value(text + len, HEADER_VALUE_LEN_MAX + 1);
+    text[len] = '\0';
+    open_with(INPUT_CSV, &fields, text);
+    free(text);
+    expect_status(STATUS_OK);
+    cr_assert_eq(strlen(message.part[INPUT_PARTS - 1]), HEADER_VALUE_LEN_MAX);
+    expect_status(STATUS_INVALID);
+    cr_assert_not_null(strstr(err.text, "the header in \"h\" has 4097 bytes"));
+}

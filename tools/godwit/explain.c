@@ -77,17 +77,12 @@ static void print_message(struct explain *e)
 
 /* ---- the groups ---- */
 
-static uint64_t number(const struct json *object, const char *name)
-{
-    return json_number(json_get(object, name), 0);
-}
-
 /* What releases it, with the number that belongs to it. */
 static const char *releases(const struct json *answer, char word[WORD_LEN])
 {
     const char *text = json_text(json_get(answer, "releases"), "-");
-    uint64_t key = number(answer, "key_held_by_seq");
-    uint64_t next = number(answer, "next_seq");
+    uint64_t key = json_u64(answer, "key_held_by_seq");
+    uint64_t next = json_u64(answer, "next_seq");
 
     if (key > 0) {
         snprintf(word, WORD_LEN, "%s: %" PRIu64, text, key);
@@ -107,9 +102,9 @@ static void add_row(struct table *table, const struct json *answer)
 
     table_add(table, json_text(json_get(answer, "group"), "-"));
     table_add(table, json_text(json_get(answer, "gate"), "-"));
-    table_add(table, ago(text, number(answer, "since_us"), now_us));
-    table_add(table, ago(text, number(answer, "until_us"), now_us));
-    table_add(table, human_count(text, number(answer, "attempts")));
+    table_add(table, ago(text, json_u64(answer, "since_us"), now_us));
+    table_add(table, ago(text, json_u64(answer, "until_us"), now_us));
+    table_add(table, human_count(text, json_u64(answer, "attempts")));
     table_add(table, releases(answer, word));
 }
 

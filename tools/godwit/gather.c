@@ -10,6 +10,10 @@ static void message_free(struct godwit_message *m)
     free((void *)m->tag);
     free((void *)m->id);
     free((void *)m->body);
+    for (size_t i = 0; m->headers != NULL && i < m->header_count; i++) {
+        free((void *)m->headers[i].value);
+    }
+    free((void *)m->headers);
 }
 
 void gather_fini(struct gather *g)
@@ -57,6 +61,23 @@ static bool copy_body(const struct godwit_message *from,
     return body != NULL;
 }
 
+/* Their values; the names live as long as the program. */
+static bool copy_headers(const struct godwit_message *from,
+                         struct godwit_message *to)
+{
+    struct godwit_header *headers =
+        calloc(from->header_count + 1, sizeof *headers);
+
+    to->headers = headers;
+    for (size_t i = 0; headers != NULL && i < from->header_count; i++) {
+        headers[i].name = from->headers[i].name;
+        if (!copy_text(from->headers[i].value, &headers[i].value)) {
+            return false;
+        }
+    }
+    return headers != NULL;
+}
+
 enum status gather_add(struct gather *g, const struct godwit_message *message)
 {
     struct godwit_message copy = *message;
@@ -68,9 +89,11 @@ enum status gather_add(struct gather *g, const struct godwit_message *message)
     }
     copy.key = copy.tag = copy.id = NULL;
     copy.body = NULL;
+    copy.headers = NULL;
     if (!copy_text(message->key, &copy.key)
         || !copy_text(message->tag, &copy.tag)
-        || !copy_text(message->id, &copy.id) || !copy_body(message, &copy)) {
+        || !copy_text(message->id, &copy.id) || !copy_body(message, &copy)
+        || !copy_headers(message, &copy)) {
         status = STATUS_NOMEM;
     }
     if (status == STATUS_OK) {

@@ -29,9 +29,22 @@ struct input {
     char *json_text[INPUT_PARTS];
 };
 
-static const char *const part_words[INPUT_PARTS] = { "key", "tag", "id" };
-static const size_t part_lens[INPUT_PARTS] = { KEY_LEN_MAX, TAG_LEN_MAX,
-                                               MESSAGE_ID_LEN_MAX };
+struct part_kind {
+    const char *word;
+    size_t len_max;
+};
+
+static const struct part_kind *kind_of(size_t part)
+{
+    static const struct part_kind kinds[] = {
+        [INPUT_KEY] = { "key", KEY_LEN_MAX },
+        [INPUT_TAG] = { "tag", TAG_LEN_MAX },
+        [INPUT_ID] = { "id", MESSAGE_ID_LEN_MAX },
+        [INPUT_HEADER] = { "header", HEADER_VALUE_LEN_MAX },
+    };
+
+    return &kinds[part < INPUT_HEADER ? part : INPUT_HEADER];
+}
 
 enum status input_format_of(const char *name, enum input_format *out)
 {
@@ -66,7 +79,10 @@ enum status input_open(struct input **out, int fd, int stop_fd,
     input->next_line = 1;
     status = bytes_reserve(&input->buffer, READ_LEN, BUFFER_LEN_MAX);
     for (size_t i = 0; status == STATUS_OK && i < INPUT_PARTS; i++) {
-        status = bytes_reserve(&input->text[i], part_lens[i], BODY_LEN_MAX);
+        status = fields->name[i] == NULL
+                     ? STATUS_OK
+                     : bytes_reserve(&input->text[i], kind_of(i)->len_max,
+                                     BODY_LEN_MAX);
     }
     if (status != STATUS_OK) {
         input_close(input);
@@ -284,19 +300,19 @@ static enum status read_header(struct input *input, struct error *err)
 static enum status check_part(const struct input *input, enum input_part part,
                               const char *text, size_t len, struct error *err)
 {
+    const struct part_kind *kind = kind_of(part);
     const char *name = input->fields.name[part];
 
-    if (len > part_lens[part]) {
+    if (len > kind->len_max) {
         return error_set(err, STATUS_INVALID, 0,
                          "line %" PRIu64 ": the %s in \"%s\" has %zu bytes; "
                          "allowed are %zu",
-                         input->line, part_words[part], name, len,
-                         part_lens[part]);
+                         input->line, kind->word, name, len, kind->len_max);
     }
     if (memchr(text, '\0', len) != NULL) {
         return error_set(err, STATUS_INVALID, 0,
                          "line %" PRIu64 ": the %s in \"%s\" holds a NUL byte",
-                         input->line, part_words[part], name);
+                         input->line, kind->word, name);
     }
     return STATUS_OK;
 }
@@ -324,15 +340,20 @@ static enum status csv_part(struct input *input, enum input_part part,
     return check_part(input, part, (const char *)bytes_begin(text), len, err);
 }
 
+/* A document without the member, or with null there, has no such header. */
 static enum status json_part(struct input *input, enum input_part part,
                              const struct json *document, const char **out,
                              struct error *err)
 {
     const char *name = input->fields.name[part];
+    const struct json *value = json_get(document, name);
 
     free(input->json_text[part]);
-    input->json_text[part] = json_key_text(json_get(document, name));
+    input->json_text[part] = json_key_text(value);
     *out = input->json_text[part];
+    if (*out == NULL && part >= INPUT_HEADER && json_is_none(value)) {
+        return STATUS_OK;
+    }
     if (*out == NULL) {
         return error_set(err, STATUS_INVALID, 0,
                          "line %" PRIu64 ": the document has no text or number "

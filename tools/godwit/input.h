@@ -6,6 +6,7 @@
 
 #include "proto/bytes.h"
 #include "proto/error.h"
+#include "proto/limits.h"
 
 enum input_format { INPUT_LINES, INPUT_CSV, INPUT_JSON };
 
@@ -13,8 +14,13 @@ struct input;
 
 /* What a CSV column or a member of a JSON document may be to its message,
  * besides a part of the body. */
-enum input_part { INPUT_KEY, INPUT_TAG, INPUT_ID };
-enum { INPUT_PARTS = INPUT_ID + 1 };
+enum input_part {
+    INPUT_KEY,
+    INPUT_TAG,
+    INPUT_ID,
+    INPUT_HEADER /* the first header; the others follow */
+};
+enum { INPUT_PARTS = INPUT_HEADER + HEADER_COUNT_MAX };
 
 /* The columns' or members' names; NULL: there is none. */
 struct input_fields {

@@ -91,6 +91,11 @@ uint64_t json_number(const struct json *value, uint64_t absent)
     return absent;
 }
 
+uint64_t json_u64(const struct json *object, const char *name)
+{
+    return json_number(json_get(object, name), 0);
+}
+
 static char *copy_text(const char *text)
 {
     return strdup(text);
@@ -140,8 +145,16 @@ char *json_display(const struct json *value)
     return json_dumps(in(value), JSON_ENCODE_ANY | JSON_COMPACT);
 }
 
+bool json_is_none(const struct json *value)
+{
+    return value == NULL || json_is_null(in(value));
+}
+
 char *json_key_text(const struct json *value)
 {
+    if (json_is_boolean(in(value))) {
+        return copy_text(json_is_true(in(value)) ? "true" : "false");
+    }
     if (json_is_string(in(value))) {
         return copy_text(json_string_value(in(value)));
     }

@@ -30,6 +30,8 @@ const char *json_member(const struct json *object, size_t index,
 const char *json_text(const struct json *value, const char *absent);
 /* A whole number, also one written as text (64-bit numbers are on our wire). */
 uint64_t json_number(const struct json *value, uint64_t absent);
+/* That of a member; 0 when absent. */
+uint64_t json_u64(const struct json *object, const char *name);
 /* Is it there, and true? */
 bool json_flag(const struct json *value);
 
@@ -37,8 +39,11 @@ bool json_flag(const struct json *value);
  * with commas. The caller frees it; NULL: absent or out of memory. */
 char *json_display(const struct json *value);
 
-/* The text of a message key: a string, or a number as it is written. The caller
- * frees it; NULL: it is neither. */
+/* Absent, or null? */
+bool json_is_none(const struct json *value);
+
+/* The text of a message's key or header: a string, a number as it is written,
+ * true or false. The caller frees it; NULL: it is none of these. */
 char *json_key_text(const struct json *value);
 
 /* ---- writing ---- */

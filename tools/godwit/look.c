@@ -128,11 +128,6 @@ bool look_query(struct query *q, const struct look_options *o)
 
 /* ---- what was found ---- */
 
-static uint64_t number(const struct json *object, const char *name)
-{
-    return json_number(json_get(object, name), 0);
-}
-
 /* Those that begin between two messages; behind the last one: `before` 0. */
 static enum status put_gaps(struct bytes *to, const struct json *gaps,
                             const struct message_style *style, uint64_t behind,
@@ -141,7 +136,7 @@ static enum status put_gaps(struct bytes *to, const struct json *gaps,
     enum status status = STATUS_OK;
 
     for (size_t i = 0; status == STATUS_OK && i < json_count(gaps); i++) {
-        uint64_t first = number(json_at(gaps, i), "first");
+        uint64_t first = json_u64(json_at(gaps, i), "first");
 
         if (first > behind && (before == 0 || first < before)) {
             status = message_gap(to, json_at(gaps, i), style);
@@ -160,7 +155,7 @@ static enum status put_all(struct bytes *to, const struct json *answer,
 
     for (size_t i = 0; status == STATUS_OK && i < json_count(messages); i++) {
         const struct json *message = json_at(messages, i);
-        uint64_t seq = number(message, "seq");
+        uint64_t seq = json_u64(message, "seq");
 
         status = put_gaps(to, gaps, style, behind, seq);
         if (status == STATUS_OK) {

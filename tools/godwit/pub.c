@@ -44,11 +44,15 @@ static const struct help help = {
         "\n"
         "With --key-field, --tag-field and --id-field each message has its "
         "key, tag\n"
-        "or id from that column or member. Of the messages of a topic with one "
-        "id the\n"
-        "broker stores one, as long as it remembers the id: give one to what "
-        "may be\n"
-        "published twice, by a program that is run again for example.\n"
+        "or id from that column or member, and with --header-field a header "
+        "of that\n"
+        "name, which groups and searches filter on; what is empty or null is "
+        "none. Of\n"
+        "the messages of a topic with one id the broker stores one, as long "
+        "as it\n"
+        "remembers the id: give one to what may be published twice, by a "
+        "program that\n"
+        "is run again for example.\n"
         "\n"
         "With --atomic all of the input is stored or none of it: up to 10,000 "
         "messages\n"
@@ -65,7 +69,8 @@ static const struct help help = {
         "were and how many were not.\n",
     .examples = "  echo hello | godwit pub greetings\n"
                 "  godwit pub orders --file orders.csv --format csv "
-                "--key-field order_id\n"
+                "--key-field order_id \\\n"
+                "      --header-field status --header-field region\n"
                 "  godwit pub orders --file orders.json --format json "
                 "--id-field nr --atomic\n"
                 "  echo 'call back' | godwit pub todo --delay 2h --ttl 1d\n"
@@ -87,6 +92,8 @@ struct options {
     const char *deliver_at;
     bool atomic;
     struct arg_list header_words;
+    struct arg_list header_fields;
+    /* those of all messages; behind them room for those of one */
     struct godwit_header headers[HEADER_COUNT_MAX];
     size_t header_count;
     uint64_t window;
@@ -186,13 +193,28 @@ static void bad_record(const char *text)
     }
 }
 
-static struct godwit_message message_of(const struct options *o,
+/* Behind those of all messages. How many it has in all. */
+static size_t add_headers(struct options *o, const struct input_message *in)
+{
+    size_t count = o->header_count;
+
+    for (size_t i = 0; i < o->header_fields.count; i++) {
+        if (in->part[INPUT_HEADER + i] != NULL) {
+            o->headers[count++] =
+                (struct godwit_header) { o->header_fields.at[i],
+                                         in->part[INPUT_HEADER + i] };
+        }
+    }
+    return count;
+}
+
+static struct godwit_message message_of(struct options *o,
                                         const struct input_message *in)
 {
     struct godwit_message message = o->message;
 
+    message.header_count = add_headers(o, in);
     message.headers = o->headers;
-    message.header_count = o->header_count;
     message.body = in->body.at;
     message.body_len = in->body.len;
     if (o->fields.name[INPUT_KEY] != NULL) {
@@ -214,7 +236,7 @@ static void count_sent(size_t messages, size_t bytes)
 }
 
 /* An exit code. */
-static int publish_one(struct session *s, const struct options *o,
+static int publish_one(struct session *s, struct options *o,
                        const struct input_message *in)
 {
     const struct godwit_message message = message_of(o, in);
@@ -265,7 +287,7 @@ static int publish_gathered(struct session *s, const struct options *o)
 }
 
 /* Read and publish until the input ends. Returns an exit code. */
-static int publish_all(struct session *s, const struct options *o,
+static int publish_all(struct session *s, struct options *o,
                        struct input *input)
 {
     while (!interrupted() && !atomic_load(&s->ended)) {
@@ -448,12 +470,21 @@ static int finish(struct session *s, const struct options *o, int code)
     return final_code(end_status, code);
 }
 
+static int no_fields(const char *name)
+{
+    return fail(EXIT_USAGE,
+                "--%s-field needs --format csv or json: lines have no fields",
+                name);
+}
+
 /* "name=value" words into headers; cuts the words in two. */
 static int split_headers(struct options *o)
 {
-    if (o->header_words.count > HEADER_COUNT_MAX) {
-        return fail(EXIT_USAGE, "%zu headers given; allowed are %d",
-                    o->header_words.count, HEADER_COUNT_MAX);
+    size_t count = o->header_words.count + o->header_fields.count;
+
+    if (count > HEADER_COUNT_MAX) {
+        return fail(EXIT_USAGE, "%zu headers given; allowed are %d", count,
+                    HEADER_COUNT_MAX);
     }
     for (size_t i = 0; i < o->header_words.count; i++) {
         char *word = (char *)o->header_words.at[i]; /* argv's own */
@@ -467,6 +498,32 @@ static int split_headers(struct options *o)
     }
     o->header_count = o->header_words.count;
     return EXIT_OK;
+}
+
+/* Columns or members that are headers, of the same names. */
+static int take_header_fields(struct options *o)
+{
+    for (size_t i = 0; i < o->header_fields.count; i++) {
+        const char *name = o->header_fields.at[i];
+
+        for (size_t k = 0; k < o->header_count; k++) {
+            if (strcmp(o->headers[k].name, name) == 0) {
+                return fail(EXIT_USAGE,
+                            "--header and --header-field %s: one of the two",
+                            name);
+            }
+        }
+        if (name[0] == '\0' || strlen(name) > HEADER_NAME_LEN_MAX) {
+            return fail(EXIT_USAGE,
+                        "--header-field %s: the name of a header has 1 to %d "
+                        "bytes",
+                        name, HEADER_NAME_LEN_MAX);
+        }
+        o->fields.name[INPUT_HEADER + i] = name;
+    }
+    return o->header_fields.count > 0 && o->format == INPUT_LINES
+               ? no_fields("header")
+               : EXIT_OK;
 }
 
 /* Line by line: what is on disk by then is worth most if we are killed. */
@@ -486,10 +543,7 @@ static int check_part(const struct options *o, enum input_part part,
     const char *field = o->fields.name[part];
 
     if (field != NULL && o->format == INPUT_LINES) {
-        return fail(EXIT_USAGE,
-                    "--%s-field needs --format csv or json: lines have no "
-                    "fields",
-                    name);
+        return no_fields(name);
     }
     if (field != NULL && word != NULL) {
         return fail(EXIT_USAGE, "--%s and --%s-field: one of the two", name,
@@ -551,7 +605,10 @@ static int check_options(struct options *o)
     if (o->atomic && o->window < PUBLISH_COUNT_MAX) {
         o->window = PUBLISH_COUNT_MAX;
     }
-    return code == EXIT_OK ? split_headers(o) : code;
+    if (code == EXIT_OK) {
+        code = split_headers(o);
+    }
+    return code == EXIT_OK ? take_header_fields(o) : code;
 }
 
 static int open_input(const struct options *o, struct input **input, int *fd)
@@ -608,6 +665,9 @@ int cmd_pub(int argc, char **argv)
           0 },
         { "header", ARG_LIST, &o.header_words, "NAME=VALUE",
           "a header of every message; may be repeated", 0, 0 },
+        { "header-field", ARG_LIST, &o.header_fields, "NAME",
+          "a column or member that is a header of that name; may be repeated",
+          0, 0 },
         { "window", ARG_COUNT, &o.window, "N",
           "unconfirmed messages at most; default 1000", 1, WINDOW_MAX },
         { "give-up", ARG_SECONDS, &o.give_up_ms, "SECONDS",

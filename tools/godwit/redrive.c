@@ -45,11 +45,6 @@ static int open_job(struct job *job, struct session_options *so)
     return code == EXIT_OK ? session_open_http(&job->session, so) : code;
 }
 
-static uint64_t number(const struct json *answer, const char *name)
-{
-    return json_number(json_get(answer, name), 0);
-}
-
 static bool runs(const struct json *answer)
 {
     return strcmp(json_text(json_get(answer, "job"), ""), "running") == 0;
@@ -58,9 +53,9 @@ static bool runs(const struct json *answer)
 static void print_state(const struct json *answer)
 {
     const char *word = json_text(json_get(answer, "job"), "-");
-    uint64_t matched = number(answer, "matched");
-    uint64_t redriven = number(answer, "redriven");
-    uint64_t undone = number(answer, "undone");
+    uint64_t matched = json_u64(answer, "matched");
+    uint64_t redriven = json_u64(answer, "redriven");
+    uint64_t undone = json_u64(answer, "undone");
     char a[HUMAN_LEN];
     char b[HUMAN_LEN];
 
@@ -131,7 +126,7 @@ static int watch(struct job *job, struct json **answer)
         *answer = NULL;
         code = call(job, stopped ? "POST" : "GET", stopped ? "/stop" : "",
                     stopped ? "{}" : NULL, answer);
-        progress_show(&progress, number(*answer, "redriven"));
+        progress_show(&progress, json_u64(*answer, "redriven"));
     }
     progress_end(&progress);
     return code == EXIT_OK && stopped ? EXIT_INTERRUPTED : code;
@@ -147,7 +142,7 @@ static int run(struct job *job, const char *body)
     }
     if (answer != NULL) {
         print_state(answer);
-        if (number(answer, "redriven") > 0) {
+        if (json_u64(answer, "redriven") > 0) {
             fprintf(stderr,
                     "(godwit dead undo %s takes back what was not delivered "
                     "yet)\n",
@@ -276,7 +271,7 @@ int redrive_stop(int argc, char **argv)
 
 static void print_undone(const struct json *answer)
 {
-    uint64_t undone = number(answer, "undone");
+    uint64_t undone = json_u64(answer, "undone");
     char text[HUMAN_LEN];
 
     printf("%s %s dead again\n", human_count(text, undone),

@@ -77,25 +77,22 @@ static bool put_path(struct query *q, const struct search *s)
     return look_query(q, &o->look);
 }
 
-static uint64_t number(const struct json *object, const char *name)
-{
-    return json_number(json_get(object, name), 0);
-}
-
 static int take(struct search *s, const struct json *answer)
 {
     const struct json *deleted = json_get(answer, "deleted");
     enum status status;
 
-    s->next = number(answer, "next_seq");
-    s->scanned += number(answer, "scanned");
+    s->next = json_u64(answer, "next_seq");
+    s->scanned += json_u64(answer, "scanned");
     s->done = json_flag(json_get(answer, "done"));
     if (s->to == 0) {
-        s->to = number(answer, "last_seq"); /* what comes later is not for us */
+        s->to =
+            json_u64(answer, "last_seq"); /* what comes later is not for us */
     }
     s->done = s->done || s->next > s->to;
     if (deleted != NULL) {
-        s->missing += number(deleted, "last") - number(deleted, "first") + 1;
+        s->missing +=
+            json_u64(deleted, "last") - json_u64(deleted, "first") + 1;
     }
     if (json_count(json_get(answer, "messages")) > 0
         || json_count(json_get(answer, "gaps")) > 0) {
