@@ -121,6 +121,19 @@ static void handle_show_group(struct session *session,
     }
 }
 
+/* The body is read there. */
+static void go_to_group_with_body(struct session *session,
+                                  struct exchange *exchange,
+                                  const struct http_request *request)
+{
+    if (bytes_append(&exchange->body, request->body.at, request->body.len)
+        != STATUS_OK) {
+        http_respond_no_memory(session);
+        return;
+    }
+    http_go_to_group(session, exchange);
+}
+
 /* ---- catalog changes ---- */
 
 static void on_changed(struct session *session, const struct change_done *done)
@@ -492,14 +505,12 @@ static void dispatch(struct session *session, struct exchange *exchange,
         http_pull_begin(session, exchange, request);
         break;
     case TARGET_SETTLE:
-        http_settle_begin(session, exchange, request);
-        break;
     case TARGET_SEEK:
     case TARGET_REDRIVE:
     case TARGET_REDRIVE_STOP:
     case TARGET_REDRIVE_UNDO:
     case TARGET_DISCARD:
-        http_operate_begin(session, exchange, request);
+        go_to_group_with_body(session, exchange, request);
         break;
     case TARGET_DEAD:
         http_dead_begin(session, exchange, request);

@@ -101,8 +101,6 @@ void http_pull_gap(struct session *session, const char *topic,
                    struct seq_range range);
 void http_pull_done(struct session *session, uint64_t id, uint64_t lease,
                     uint64_t lease_ms);
-void http_settle_begin(struct session *session, struct exchange *exchange,
-                       const struct http_request *request);
 void http_settle_arrived(struct session *session, struct exchange *exchange);
 void http_settle_done(struct session *session, uint64_t id, struct slice topic,
                       const struct wire_settled_range *ranges, size_t count);
@@ -119,8 +117,6 @@ void http_looked(struct session *session, uint64_t id,
 
 struct operation_done;
 
-void http_operate_begin(struct session *session, struct exchange *exchange,
-                        const struct http_request *request);
 void http_operate_arrived(struct session *session, struct exchange *exchange);
 void http_operated(struct session *session, const struct operation_done *done);
 

@@ -165,17 +165,6 @@ void http_settle_done(struct session *session, uint64_t id, struct slice topic,
     http_respond_json(session, 200, json.status, &body);
 }
 
-void http_settle_begin(struct session *session, struct exchange *exchange,
-                       const struct http_request *request)
-{
-    if (bytes_append(&exchange->body, request->body.at, request->body.len)
-        != STATUS_OK) {
-        http_respond_no_memory(session);
-        return;
-    }
-    http_go_to_group(session, exchange);
-}
-
 static void settle_proto(struct session *session, const char *group,
                          struct slice body)
 {

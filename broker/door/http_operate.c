@@ -112,17 +112,6 @@ static void show_redrive(struct session *session, const char *group)
 
 /* ---- requests ---- */
 
-void http_operate_begin(struct session *session, struct exchange *exchange,
-                        const struct http_request *request)
-{
-    if (bytes_append(&exchange->body, request->body.at, request->body.len)
-        != STATUS_OK) {
-        http_respond_no_memory(session);
-        return;
-    }
-    http_go_to_group(session, exchange);
-}
-
 /* The answer may come from within the call and end the exchange. */
 void http_operate_arrived(struct session *session, struct exchange *exchange)
 {

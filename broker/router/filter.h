@@ -1,16 +1,22 @@
+/* clang-format off: the grammar's lines are its own */
 /* The filter language of groups, and of searching a topic:
  *
- *   expr    := and { or and };  and := not { and not }
- *   not     := "!" not | "(" expr ")" | test
- *   test    := field op literal | field [not] "in" "(" literal {"," literal}
- * ")" | field [not] "like" text | "has" "(" field ")" field   := key | tag | a
- * header's name, bare ([A-Za-z_][A-Za-z0-9_.-]*) or h"any name"; bare `key` and
- * `tag` are the message's own op      := == != < <= > >= literal := text |
- * number | true | false (the texts "true" and "false") text    := in "" or '',
- * with \" \' \\ and \* number  := [+-] digits [ "." digits ]
+ *   expr    = and { or and }
+ *   and     = not { and not }
+ *   not     = "!" not | "(" expr ")" | test
+ *   test    = field op literal
+ *           | field [not] "in" "(" literal { "," literal } ")"
+ *           | field [not] "like" text
+ *           | "has" "(" field ")"
+ *   field   = key | tag | a header's name: [A-Za-z_][A-Za-z0-9_.-]*, or
+ *             h"any name"; bare key and tag are the message's own
+ *   op      = == != < <= > >=
+ *   literal = text | number | true | false
+ *   text    = in "" or '', with \" \' \\ and \*
+ *   number  = [+-] digits [ "." digits ]
  *
- * or: || or the word; and: && or the word; not: ! or the word; has: also
- * exists. Words in either case; a header with the name of one is written h"or".
+ * or: || or the word; and: && or the word; not: ! or the word; true and false:
+ * the texts. Words in either case; a header with the name of one is h"or".
  *
  * A comparison with a text is by bytes; with `like` a * stands for any run of
  * characters, none too. One with a number is exact (100.10 equals 100.1,
@@ -21,6 +27,7 @@
  *
  * A filter is compiled once. To evaluate it takes no memory and no recursion,
  * and looks at no more than FILTER_COST_MAX bytes, whatever it is asked. */
+/* clang-format on */
 #ifndef GODWIT_BROKER_ROUTER_FILTER_H
 #define GODWIT_BROKER_ROUTER_FILTER_H
 

@@ -1,7 +1,7 @@
 /* From the text of a filter to its program: a token at a time, and one function
  * for each rule of the grammar, which writes its steps as it goes.
  *
- *   a && b    a; SKIP_IF_FALSE end; b; end:
+ *   a && b    a; STEP_SKIP_IF_FALSE end; b; end:
  *   a || b    a; SKIP_IF_TRUE end; b; end:
  *   f in (x, y)    f == x; SKIP_IF_TRUE end; f == y; end:
  *
@@ -221,8 +221,7 @@ static void lex_name(struct parser *p, struct token *token)
         enum token_kind kind;
     } words[] = { { "and", TOKEN_AND },   { "or", TOKEN_OR },
                   { "not", TOKEN_NOT },   { "in", TOKEN_IN },
-                  { "like", TOKEN_LIKE }, { "has", TOKEN_HAS },
-                  { "exists", TOKEN_HAS } };
+                  { "like", TOKEN_LIKE }, { "has", TOKEN_HAS } };
     size_t len = 0;
 
     while (is_name(peek(p, token->from + len))) {

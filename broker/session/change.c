@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-enum { CHANGES_MAX = 10000, CHANGE_RETRY_MS = 100 };
+enum { CHANGE_RETRY_MS = 100 };
 
 struct change {
     struct letter letter;
@@ -223,11 +223,11 @@ static void arrive(struct letter *letter, void *receiver)
     struct worker *w = receiver;
     struct refusal r;
 
-    if (w->change_count >= CHANGES_MAX) {
+    if (w->change_count >= CHANGE_WAITING_MAX) {
         refuse(&r, STATUS_AGAIN, "catalog_changes",
                "too many catalog changes wait");
         r.used = w->change_count;
-        r.allowed = CHANGES_MAX;
+        r.allowed = CHANGE_WAITING_MAX;
         r.retry_after_ms = CHANGE_RETRY_MS;
         change_refuse(w, c, &r);
         return;

@@ -57,14 +57,13 @@ struct session {
 
 /* ---- session.c ---- */
 struct group_fact *session_group(const struct session *session); /* or NULL */
-/* The group, if this session may use it; otherwise NULL and why not. */
-struct group_fact *session_find_group(const struct session *session,
-                                      struct slice name,
-                                      struct refusal *refusal);
-/* The same when it must have its run on this very worker. */
+/* The group, if this session may use it and it has its run on this very worker;
+ * otherwise NULL and why not. */
 struct group_fact *session_group_here(const struct session *session,
                                       struct slice name,
                                       struct refusal *refusal);
+/* Says so in `refusal`; STATUS_NOT_FOUND. */
+enum status session_no_such_topic(struct slice name, struct refusal *refusal);
 void session_unlink(struct session *session);  /* from its worker's list */
 void session_closed(struct session *session);  /* its connection has gone */
 void session_drained(struct session *session); /* its output has room again */

@@ -121,13 +121,6 @@ static void refuse_look(struct look *look, const struct refusal *r)
 
 /* ---- may it? ---- */
 
-static enum status no_such_topic(struct slice name, struct refusal *r)
-{
-    return refuse(r, STATUS_NOT_FOUND, "topic", "there is no topic %.*s",
-                  name_valid(name) ? (int)name.len : 1,
-                  name_valid(name) ? (const char *)name.at : "?");
-}
-
 static enum status may_look(const struct session *s, const struct topic *topic,
                             struct refusal *r)
 {
@@ -151,7 +144,7 @@ static const struct topic *find_topic(const struct session *s,
     const struct topic *topic = catalog_topic(session_catalog(s), name);
 
     if (topic == NULL) {
-        (void)no_such_topic(name, r);
+        (void)session_no_such_topic(name, r);
         return NULL;
     }
     return may_look(s, topic, r) == STATUS_OK ? topic : NULL;

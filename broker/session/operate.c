@@ -216,7 +216,7 @@ static enum status list_taken(const struct session *s,
     *out = (struct taken) { .group = group };
     catalog_each_topic(session_catalog(s), take_topic, out);
     out->most = out->count;
-    out->at = calloc(out->count + 1, sizeof *out->at);
+    out->at = calloc(out->count + 1, sizeof(struct topic *));
     if (out->at == NULL) {
         return STATUS_NOMEM;
     }
@@ -286,6 +286,26 @@ static enum status begin_redrive(struct session *s,
     return status == STATUS_OK ? status : no_memory(r);
 }
 
+static enum status no_redrive(const struct group_fact *group, struct refusal *r)
+{
+    return refuse(r, STATUS_NOT_FOUND, "redrive",
+                  "no redrive of group %s since the broker's start",
+                  group->name);
+}
+
+static enum status stop_redrive(struct session *s,
+                                const struct group_fact *group,
+                                struct refusal *r)
+{
+    struct redrive_state state;
+
+    if (!dispatch_redrive_state(group, &state)) {
+        return no_redrive(group, r);
+    }
+    dispatch_redrive_stop(s->worker->dispatch, group);
+    return STATUS_OK;
+}
+
 static enum status undo_redrive(struct session *s,
                                 const struct group_fact *group,
                                 struct operation_reply *reply,
@@ -300,17 +320,15 @@ static enum status undo_redrive(struct session *s,
                       group->name);
     }
     if (status == STATUS_NOT_FOUND) {
-        return refuse(r, status, "redrive",
-                      "no redrive of group %s since the broker's start",
-                      group->name);
+        return no_redrive(group, r);
     }
     return status == STATUS_OK ? status : no_memory(r);
 }
 
-static enum status discard_in(struct session *s, const struct group_fact *group,
-                              const struct topic *topic,
-                              const struct seqset *ranges,
-                              struct operation_reply *reply)
+static enum status discard(struct session *s, const struct group_fact *group,
+                           const struct topic *topic,
+                           const struct seqset *ranges,
+                           struct operation_reply *reply, struct refusal *r)
 {
     static const struct seq_range all = { 1, UINT64_MAX };
     size_t count = seqset_range_count(ranges);
@@ -325,26 +343,6 @@ static enum status discard_in(struct session *s, const struct group_fact *group,
                                   &discarded);
         reply->count += discarded;
     }
-    return status;
-}
-
-static enum status discard(struct session *s, const struct group_fact *group,
-                           const struct topic *topic,
-                           const struct operation *operation,
-                           struct operation_reply *reply, struct refusal *r)
-{
-    struct taken taken = { 0 };
-    enum status status;
-
-    if (topic != NULL) {
-        status = discard_in(s, group, topic, &operation->ranges, reply);
-        return status == STATUS_OK ? status : no_memory(r);
-    }
-    status = list_taken(s, group, &taken);
-    for (size_t i = 0; status == STATUS_OK && i < taken.count; i++) {
-        status = discard_in(s, group, taken.at[i], &operation->ranges, reply);
-    }
-    free(taken.at);
     return status == STATUS_OK ? status : no_memory(r);
 }
 
@@ -362,14 +360,16 @@ static enum status carry_out(struct session *s, const struct group_fact *group,
     case OPERATION_REDRIVE:
         return begin_redrive(s, group, topic, operation, r);
     case OPERATION_STOP:
-        dispatch_redrive_stop(s->worker->dispatch, group);
-        return STATUS_OK;
+        return stop_redrive(s, group, r);
     case OPERATION_UNDO:
         return undo_redrive(s, group, reply, r);
     case OPERATION_DISCARD:
         break;
     }
-    return discard(s, group, topic, operation, reply, r);
+    return topic == NULL
+               ? refuse(r, STATUS_INVALID, "topic",
+                        "name the topic whose dead are given up")
+               : discard(s, group, topic, &operation->ranges, reply, r);
 }
 
 /* Which topic is meant: *topic NULL for all. */
@@ -460,9 +460,7 @@ static const struct topic *topic_named(const struct session *s,
     const struct topic *topic = catalog_topic(session_catalog(s), name);
 
     if (topic == NULL) {
-        refuse(r, STATUS_NOT_FOUND, "topic", "there is no topic %.*s",
-               name_valid(name) ? (int)name.len : 1,
-               name_valid(name) ? (const char *)name.at : "?");
+        (void)session_no_such_topic(name, r);
     }
     return topic;
 }

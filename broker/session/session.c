@@ -13,12 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    PENDING_HIGH =
-        8192, /* answers a session may wait for; then it is not read */
-    PENDING_LOW = 4096,
-    LOGIN_LINES_PER_SECOND = 10,
-};
+enum { LOGIN_LINES_PER_SECOND = 10 };
 
 /* ---- making and ending ---- */
 
@@ -113,7 +108,8 @@ void session_pending_add(struct session *s)
 
 void session_choke(struct session *s)
 {
-    bool full = s->pending >= PENDING_HIGH || s->outcomes >= OUTCOMES_HIGH;
+    bool full =
+        s->pending >= SESSION_PENDING_HIGH || s->outcomes >= OUTCOMES_HIGH;
 
     if (full && !s->choked && s->conn != NULL) {
         s->choked = true;
@@ -127,8 +123,8 @@ void session_pending_done(struct session *s)
 {
     CHECK(s->pending > 0);
     s->pending--;
-    if (s->choked && s->pending <= PENDING_LOW && s->outcomes < OUTCOMES_HIGH
-        && s->conn != NULL) {
+    if (s->choked && s->pending <= SESSION_PENDING_LOW
+        && s->outcomes < OUTCOMES_HIGH && s->conn != NULL) {
         s->choked = false;
         if (s->held == NULL && s->move == MOVE_NONE) {
             conn_resume(s->conn);
@@ -435,9 +431,16 @@ static void request_move(struct session *s, enum move_kind kind, uint64_t id,
     }
 }
 
+enum status session_no_such_topic(struct slice name, struct refusal *r)
+{
+    return refuse(r, STATUS_NOT_FOUND, "topic", "there is no topic %.*s",
+                  name_valid(name) ? (int)name.len : 1,
+                  name_valid(name) ? (const char *)name.at : "?");
+}
+
 /* The group, if this session may use it; otherwise NULL and why not. */
-struct group_fact *session_find_group(const struct session *s,
-                                      struct slice name, struct refusal *r)
+static struct group_fact *find_group(const struct session *s, struct slice name,
+                                     struct refusal *r)
 {
     const struct app *app = session_app(s);
     struct group_fact *group;
@@ -466,7 +469,7 @@ struct group_fact *session_find_group(const struct session *s,
 struct group_fact *session_group_here(const struct session *s,
                                       struct slice name, struct refusal *r)
 {
-    struct group_fact *group = session_find_group(s, name, r);
+    struct group_fact *group = find_group(s, name, r);
 
     if (group != NULL && group->user == NULL) {
         refuse(r, STATUS_AGAIN, "group",
@@ -492,7 +495,7 @@ static struct group_fact *check_attach(const struct session *s,
                                        const struct wire_attach *attach,
                                        struct refusal *r)
 {
-    struct group_fact *group = session_find_group(s, attach->group, r);
+    struct group_fact *group = find_group(s, attach->group, r);
 
     if (group == NULL) {
         return NULL;
@@ -562,7 +565,7 @@ static void take_up(struct session *s)
 
     s->move = MOVE_NONE;
     worker_drain_commits(s->worker); /* the group may be news here */
-    group = session_find_group(s, name, &r);
+    group = find_group(s, name, &r);
     if (group == NULL) {
         s->door->refused(s, s->move_id, 1, &r);
     } else if (dispatch_owner(s->worker->dispatch, group) != s->worker->index) {
@@ -616,7 +619,7 @@ void session_detach(struct session *s, uint64_t id)
 void session_go_to_group(struct session *s, uint64_t id, struct slice name)
 {
     struct refusal r;
-    struct group_fact *group = session_find_group(s, name, &r);
+    struct group_fact *group = find_group(s, name, &r);
 
     if (group == NULL) {
         s->door->refused(s, id, 1, &r);

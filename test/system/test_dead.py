@@ -137,6 +137,9 @@ def redrives_take_what_they_are_told(env):
 @case(short=True)
 def a_redrive_has_a_rate_and_is_stopped(env):
     _, http = with_dead(env, 30)
+    for ask in ("/stop", "/undo"):
+        none = http.must(http.post(f"/v1/groups/work/redrive{ask}"), 404).refused
+        check_equal((none["status"], none["limit"]), ("not_found", "redrive"), ask)
     first = redrive(http, "work", rate=1)
     check_equal(first["job"], "running", "at 1 a second")
     busy = http.must(http.post("/v1/groups/work/redrive", {}), 409).refused

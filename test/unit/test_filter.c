@@ -131,7 +131,7 @@ Test(filter, a_missing_field_is_equal_to_nothing)
         { "none like \"*\"", false },
         { "none not like \"*\"", true },
         { "has(none)", false },
-        { "exists(empty)", true },
+        { "has(empty)", true },
         { "has(key) && has(tag)", true },
     };
 
