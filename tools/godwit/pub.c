@@ -397,6 +397,9 @@ static void print_summary(const struct options *o, double seconds,
                 plural(figures->connects - 1, "time", "times"),
                 human_count(b, figures->resent),
                 human_count(c, run.duplicates));
+    } else if (run.duplicates > 0) {
+        fprintf(stderr, "%s: %s of them had been stored before\n", o->topic,
+                human_count(a, run.duplicates));
     }
 }
 
