@@ -93,8 +93,8 @@ static bool next_entry(struct reader *r, struct entry *out)
     out->cause = reader_u8(r);
     out->dead = reader_u8(r) != 0;
     out->reason = reader_slice(r, reader_u16(r));
-    return !r->failed && out->cause >= CAUSE_NACK
-           && out->cause <= CAUSE_OPERATOR && out->reason.len <= REASON_LEN_MAX;
+    return !r->failed && out->cause >= CAUSE_NACK && out->cause <= CAUSE_REJECT
+           && out->reason.len <= REASON_LEN_MAX;
 }
 
 /* All of them, oldest first; there are never more than ENTRIES_READ_MAX. */

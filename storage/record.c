@@ -369,13 +369,28 @@ struct failure failed_next(struct failed_reader *r)
     return failure;
 }
 
+const char *failure_cause_word(uint8_t cause)
+{
+    switch ((enum failure_cause)cause) {
+    case CAUSE_NACK:
+        return "nack";
+    case CAUSE_LEASE:
+        return "lease";
+    case CAUSE_GONE:
+        return "gone";
+    case CAUSE_REJECT:
+        return "reject";
+    }
+    return "unknown";
+}
+
 static bool failure_whole(struct failed_reader *r)
 {
     const uint8_t *at = r->reader.at;
     struct failure failure = failed_next(r);
 
     return !r->reader.failed && failure.seq != 0 && failure.seq != UINT64_MAX
-           && failure.cause >= CAUSE_NACK && failure.cause <= CAUSE_OPERATOR
+           && failure.cause >= CAUSE_NACK && failure.cause <= CAUSE_REJECT
            && at[FAILURE_LEN_MIN - 3] <= 1
            && failure.reason.len <= REASON_LEN_MAX;
 }

@@ -134,12 +134,13 @@ struct record_retries {
 
 /* RECORD_FAILED: deliveries that failed. The numbers are on the disk. */
 enum failure_cause {
-    CAUSE_NACK = 1,    /* the subscriber said so */
-    CAUSE_LEASE = 2,   /* its lease was over */
-    CAUSE_GONE = 3,    /* its connection was lost */
-    CAUSE_REJECT = 4,  /* the subscriber wants it dead */
-    CAUSE_OPERATOR = 5 /* somebody else does */
+    CAUSE_NACK = 1,  /* the subscriber said so */
+    CAUSE_LEASE = 2, /* its lease was over */
+    CAUSE_GONE = 3,  /* its connection was lost */
+    CAUSE_REJECT = 4 /* the subscriber wants it dead */
 };
+/* "nack", "lease", "gone", "reject"; "unknown" for others. */
+const char *failure_cause_word(uint8_t cause);
 
 struct failure {
     uint64_t seq;

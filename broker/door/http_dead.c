@@ -16,7 +16,7 @@ static void put_dead(struct json *json, const struct dispatch_dead *dead)
     json_number(json, "attempts", dead->last.attempt);
     if (dead->last.time_us > 0) {
         json_u64(json, "died_us", dead->last.time_us);
-        json_word(json, "cause", json_cause_word(dead->last.cause));
+        json_word(json, "cause", failure_cause_word(dead->last.cause));
         json_word(json, "reason", dead->last.reason);
     }
     json_end_object(json);
@@ -132,7 +132,7 @@ static void put_failure(struct json *json,
     json_begin_object(json, NULL);
     json_u64(json, "time_us", failure->time_us);
     json_number(json, "attempt", failure->attempt);
-    json_word(json, "cause", json_cause_word(failure->cause));
+    json_word(json, "cause", failure_cause_word(failure->cause));
     if (failure->reason[0] != '\0') {
         json_word(json, "reason", failure->reason);
     }

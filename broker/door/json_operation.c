@@ -7,18 +7,6 @@
 
 #include <stdlib.h>
 
-static const char *const cause_words[] = {
-    [CAUSE_NACK] = "nack",         [CAUSE_LEASE] = "lease",
-    [CAUSE_GONE] = "gone",         [CAUSE_REJECT] = "reject",
-    [CAUSE_OPERATOR] = "operator",
-};
-
-const char *json_cause_word(enum failure_cause cause)
-{
-    return cause >= CAUSE_NACK && cause <= CAUSE_OPERATOR ? cause_words[cause]
-                                                          : "unknown";
-}
-
 static enum status refuse_field(struct fields *f, const char *limit,
                                 const char *text)
 {
@@ -135,13 +123,13 @@ static void read_cause(struct fields *f, struct operation *out)
         return;
     }
     field_any_text(f, "cause", &word);
-    for (unsigned i = CAUSE_NACK; i < COUNT_OF(cause_words); i++) {
-        if (f->status == STATUS_OK && slice_is(word, cause_words[i])) {
+    for (uint8_t i = CAUSE_NACK; i <= CAUSE_REJECT; i++) {
+        if (f->status == STATUS_OK && slice_is(word, failure_cause_word(i))) {
             out->cause = (enum failure_cause)i;
         }
     }
     if (f->status == STATUS_OK && out->cause == 0) {
-        field_wrong(f, "cause", "one of nack, lease, gone, reject, operator");
+        field_wrong(f, "cause", "one of nack, lease, gone, reject");
     }
 }
 

@@ -17,7 +17,4 @@ MUST_CHECK enum status json_operation_read(struct json_operation *out,
                                            struct slice text,
                                            struct refusal *refusal);
 
-/* "nack", "lease", "gone", "reject", "operator"; "unknown" for others. */
-const char *json_cause_word(enum failure_cause cause);
-
 #endif

@@ -127,7 +127,7 @@ static void read_operations(struct slice text)
         CHECK(seqset_range_count(&o->ranges) <= RANGE_COUNT_MAX);
         CHECK(seqset_range_count(&o->ranges) == 0 || o->topic.len > 0);
         CHECK((o->kind == OPERATION_SEEK) == (o->to != 0));
-        CHECK(o->cause <= CAUSE_OPERATOR);
+        CHECK(o->cause <= CAUSE_REJECT);
         seqset_fini(&asked.operation.ranges);
         filter_free(o->filter);
     }

@@ -92,7 +92,7 @@ Test(http_operate, what_makes_no_sense_is_named)
         { "redrive", "{\"topic\":\"t\",\"seqs\":[1],\"ranges\":[[1,1]]}",
           "seqs or ranges" },
         { "redrive", "{\"cause\":\"bad luck\"}",
-          "one of nack, lease, gone, reject, operator" },
+          "one of nack, lease, gone, reject" },
         { "redrive", "{\"rate\":0}", "leave it out" },
         { "redrive", "{\"cap\":0}", "leave it out" },
         { "redrive", "{\"rate\":\"fast\"}", "rate" },
@@ -385,15 +385,4 @@ Test(http_operate, every_gate_has_words)
     (void)refuse(&session->look_refusal, STATUS_NOT_FOUND, "seq", "not yet");
     ask("GET /v1/groups/billing/messages/orders/7", "");
     cr_refused(404, "not_found", "not yet");
-}
-
-Test(http_operate, every_cause_has_a_word)
-{
-    cr_assert_str_eq(json_cause_word(CAUSE_NACK), "nack");
-    cr_assert_str_eq(json_cause_word(CAUSE_LEASE), "lease");
-    cr_assert_str_eq(json_cause_word(CAUSE_GONE), "gone");
-    cr_assert_str_eq(json_cause_word(CAUSE_REJECT), "reject");
-    cr_assert_str_eq(json_cause_word(CAUSE_OPERATOR), "operator");
-    cr_assert_str_eq(json_cause_word((enum failure_cause)0), "unknown");
-    cr_assert_str_eq(json_cause_word((enum failure_cause)6), "unknown");
 }

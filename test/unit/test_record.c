@@ -211,7 +211,7 @@ Test(record, failures_come_back)
     const struct failure in[] = {
         { 5, 900, 77, 2, CAUSE_NACK, false, slice_text("no such customer") },
         { 6, 0, 0, 20, CAUSE_LEASE, true, { 0 } },
-        { UINT64_MAX - 1, 1, 1, 1, CAUSE_OPERATOR, true, slice_text("x") }
+        { UINT64_MAX - 1, 1, 1, 1, CAUSE_REJECT, true, slice_text("x") }
     };
     struct failed_reader out;
     struct bytes body = { 0 };
@@ -245,8 +245,8 @@ Test(record, failures_that_make_no_sense_are_corrupt)
         { FAILURES_HEAD_LEN, 6, true },       /* seq 6 instead of 5 */
         { FAILURES_HEAD_LEN, 0, false },      /* seq 0 */
         { FAILURES_HEAD_LEN + 28, 0, false }, /* cause */
-        { FAILURES_HEAD_LEN + 28, CAUSE_OPERATOR, true },
-        { FAILURES_HEAD_LEN + 28, CAUSE_OPERATOR + 1, false },
+        { FAILURES_HEAD_LEN + 28, CAUSE_REJECT, true },
+        { FAILURES_HEAD_LEN + 28, CAUSE_REJECT + 1, false },
         { FAILURES_HEAD_LEN + 29, 1, true }, /* dead */
         { FAILURES_HEAD_LEN + 29, 2, false },
         { FAILURES_HEAD_LEN + 30, 1, false }, /* a reason that is not there */
@@ -585,4 +585,14 @@ Test(record, more_ranges_than_the_bound_are_a_bug, .signal = SIGABRT)
     if (record_ranges_write(&body, &ranges) == STATUS_OK) {
         bytes_fini(&body);
     }
+}
+
+Test(record, every_cause_has_a_word)
+{
+    cr_assert_str_eq(failure_cause_word(CAUSE_NACK), "nack");
+    cr_assert_str_eq(failure_cause_word(CAUSE_LEASE), "lease");
+    cr_assert_str_eq(failure_cause_word(CAUSE_GONE), "gone");
+    cr_assert_str_eq(failure_cause_word(CAUSE_REJECT), "reject");
+    cr_assert_str_eq(failure_cause_word(0), "unknown");
+    cr_assert_str_eq(failure_cause_word(CAUSE_REJECT + 1), "unknown");
 }

@@ -224,29 +224,12 @@ static void put_retries(struct json_writer *w, const struct inspect *inspect,
     json_end(w, ']');
 }
 
-static const char *cause_word(uint8_t cause)
-{
-    switch ((enum failure_cause)cause) {
-    case CAUSE_NACK:
-        return "nack";
-    case CAUSE_LEASE:
-        return "lease";
-    case CAUSE_GONE:
-        return "gone";
-    case CAUSE_REJECT:
-        return "reject";
-    case CAUSE_OPERATOR:
-        break;
-    }
-    return "operator";
-}
-
 static void put_failure(struct json_writer *w, const struct failure *failure)
 {
     json_begin(w, NULL, '{');
     json_put_number(w, "seq", failure->seq);
     json_put_number(w, "attempts", failure->attempts);
-    json_put_text(w, "cause", slice_text(cause_word(failure->cause)));
+    json_put_text(w, "cause", slice_text(failure_cause_word(failure->cause)));
     if (failure->dead) {
         json_put_bool(w, "dead", true);
     } else if (failure->due_us != 0) {

@@ -179,7 +179,7 @@ int redrive_start(int argc, char **argv)
           "these of the topic, such as 17,20-25", 0, 0 },
         { "cause", ARG_TEXT, &job.cause, "CAUSE",
           "that died of it: nack, lease (not acked in time), gone (connection "
-          "lost), reject, operator",
+          "lost), reject",
           0, 0 },
         { "filter", ARG_TEXT, &job.filter, "EXPR",
           "that the expression is true for, as of groups", 0, 0 },
