@@ -36,9 +36,8 @@ struct lane_reader {
     uint64_t missing_seq;
     uint64_t missing_mark;
     /* What the store does not have below was perhaps deleted before it knew of
-     * the group or of its seek; and what of that was skipped. */
+     * the group or of its seek. */
     uint64_t absent_below;
-    uint64_t absent_through;
     /* It was sought, which is told the log before this position of the
      * submission ring; SEEK_UNTOLD: later. 0: it was not. */
     uint64_t sought;

@@ -3,7 +3,6 @@
 #include "broker/dispatch.h"
 
 #include "broker/dispatch_inside.h"
-
 #include "broker/log.h"
 #include "proto/limits.h"
 
@@ -101,7 +100,8 @@ static bool skip_to_floor(struct dispatch *d, struct group_run *run,
     enum status status = STATUS_OK;
 
     if (d->started && last > group_starts_after(run->fact, topic->id)) {
-        status = group_skip(run->group, topic->id, last);
+        status =
+            group_skip(run->group, topic->id, (struct seq_range) { 1, last });
         dispatch_touched(d, run);
     }
     return status == STATUS_OK;

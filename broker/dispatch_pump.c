@@ -131,18 +131,20 @@ static uint64_t lost_until(struct dispatch *d, const struct offer *offer,
 }
 
 /* A group of which a start knows nothing but its fact may have begun at the
- * floor, as may one that was sought: what is missing below was not damaged. */
+ * floor, as may one that was sought: what is missing below was not damaged. But
+ * what was there once is lost, and says nothing of those around it. */
 static bool skip_absent(struct group_run *run, const struct offer *offer,
                         uint64_t next_seq)
 {
-    struct lane_reader *lane = offer->lane_user;
+    const struct lane_reader *lane = offer->lane_user;
     uint64_t last = lane->absent_below - 1;
 
     if (next_seq > offer->seq && next_seq <= last) {
         last = next_seq - 1;
     }
-    lane->absent_through = last;
-    return group_skip(run->group, offer->topic, last) == STATUS_OK;
+    return group_skip(run->group, offer->topic,
+                      (struct seq_range) { offer->seq, last })
+           == STATUS_OK;
 }
 
 /* The store does not have it. False: stop with this group for now. */
@@ -151,18 +153,19 @@ static bool miss(struct dispatch *d, struct group_run *run,
                  uint64_t next_seq, size_t *budget)
 {
     const struct lane_reader *lane = offer->lane_user;
+    bool doubtful =
+        status == STATUS_NOT_FOUND && offer->seq < lane->absent_below;
     uint64_t last;
     uint64_t looks;
 
-    if (status == STATUS_NOT_FOUND && offer->seq < lane->absent_below
-        && offer->seq > lane->absent_through) {
+    if (doubtful && !offer->known) {
         return skip_absent(run, offer, next_seq);
     }
     if (may_be_deleted(d, offer)) {
         run->behind = true;
         return false;
     }
-    last = lost_until(d, offer, status, next_seq);
+    last = doubtful ? offer->seq : lost_until(d, offer, status, next_seq);
     looks = last - offer->seq;
     *budget -= looks < *budget ? (size_t)looks : *budget;
     lose(d, run, offer, last);

@@ -41,7 +41,6 @@ enum status dispatch_seek(struct dispatch *d, const struct group_fact *group,
     lane->sought = SEEK_UNTOLD;
     lane->missing_seq = 0;
     lane->absent_below = 0;
-    lane->absent_through = 0;
     dispatch_touched(d, run);
     *begins = first;
     return STATUS_OK;

@@ -157,14 +157,16 @@ enum status group_trim(struct group *group, uint32_t topic, uint64_t first_seq)
 
 /* ---- where it begins ---- */
 
-enum status group_skip(struct group *group, uint32_t topic, uint64_t last)
+enum status group_skip(struct group *group, uint32_t topic,
+                       struct seq_range range)
 {
     struct lane *lane = group_find_lane(group, topic);
     enum status status = STATUS_OK;
-    uint64_t seq = 1;
+    uint64_t seq = range.first;
+    uint64_t last;
 
-    CHECK(lane != NULL);
-    last = last < lane->end ? last : lane->end;
+    CHECK(lane != NULL && seq > 0);
+    last = range.last < lane->end ? range.last : lane->end;
     while (seq <= last && status == STATUS_OK) {
         struct stretch stretch = lane_stretch(lane, seq, last);
         if (stretch.kind == STRETCH_FRESH) {

@@ -146,10 +146,10 @@ void group_each_lane(struct group *group,
  * not all of them yet; ask again. */
 MUST_CHECK enum status group_trim(struct group *group, uint32_t topic,
                                   uint64_t first_seq);
-/* A new lane begins behind `last`, and the log has to be told: what nobody was
- * delivered yet is acked. STATUS_NOMEM: not all of it. */
+/* first..last are not for this lane, and the log has to be told: of them what
+ * was not looked at yet is acked. STATUS_NOMEM: not all of it. */
 MUST_CHECK enum status group_skip(struct group *group, uint32_t topic,
-                                  uint64_t last);
+                                  struct seq_range range);
 /* The lane begins anew behind `after` (at most its end): what is in flight is
  * taken back without a word, what is dead at or below stays dead, all above is
  * fresh. An effect. STATUS_NOT_FOUND: no such lane; STATUS_INVALID: beyond the
@@ -187,6 +187,7 @@ struct offer {
     uint32_t topic;
     uint64_t seq;
     uint32_t attempt; /* from 1 */
+    bool known;       /* it was delivered, read or dead before: it was there */
     void *lane_user;
 };
 

@@ -150,17 +150,21 @@ void member_charge(struct member *member, size_t bytes)
     member_refresh(member);
 }
 
-void member_set_alone(struct member *member)
+void member_set_alone(struct member *member, uint32_t topic, uint64_t seq)
 {
     CHECK(!member->alone);
     member->alone = true;
+    member->alone_topic = topic;
+    member->alone_seq = seq;
     member->of->alone_count++;
     member_refresh(member);
 }
 
-static void end_alone(struct member *member)
+/* What it held before it got that one may stay with it for long. */
+static void end_alone(struct member *member, uint32_t topic, uint64_t seq)
 {
-    if (member->alone) {
+    if (member->alone && member->alone_seq == seq
+        && member->alone_topic == topic) {
         member->alone = false;
         member->of->alone_count--;
     }
@@ -173,13 +177,12 @@ static void free_if_done(struct member *member)
     }
 }
 
-void member_credit(struct member *member, size_t bytes)
+void member_credit(struct member *member, uint32_t topic, uint64_t seq,
+                   size_t bytes)
 {
     CHECK(member->held_bytes >= bytes);
     member->held_bytes -= bytes;
-    if (member->held.count == 0) {
-        end_alone(member);
-    }
+    end_alone(member, topic, seq);
     member_refresh(member);
     free_if_done(member);
 }

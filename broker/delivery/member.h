@@ -30,7 +30,9 @@ struct member {
     struct inflight_list held;
     bool paused;
     bool retired;
-    bool alone; /* what it holds was set aside: nothing beside it */
+    bool alone; /* it holds one that was set aside: nothing more beside it */
+    uint32_t alone_topic; /* that one */
+    uint64_t alone_seq;
     struct link joined;
     struct link able;
     struct link idle;
@@ -55,10 +57,12 @@ void members_reserve(struct members *members, struct member *member);
 /* A message was given to it: the next one's turn. Its `held` list is up to date
  * already. */
 void member_charge(struct member *member, size_t bytes);
-/* What it was just given it is to have alone. */
-void member_set_alone(struct member *member);
-/* One less. A retired member with nothing left is freed: *member may be gone. */
-void member_credit(struct member *member, size_t bytes);
+/* This one, which it was just given, it is to have alone. */
+void member_set_alone(struct member *member, uint32_t topic, uint64_t seq);
+/* It holds this one no more. A retired member with nothing left is freed:
+ * *member may be gone. */
+void member_credit(struct member *member, uint32_t topic, uint64_t seq,
+                   size_t bytes);
 /* No more for it, and free it if it holds nothing. */
 void member_retire(struct member *member);
 

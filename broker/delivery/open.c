@@ -75,12 +75,14 @@ void group_change_waiting(struct group *group, const struct transaction *t,
 static void end_held(struct group *group, const struct transaction *t)
 {
     struct member *member = members_find(&group->members, t->holder);
+    uint32_t topic = t->topic;
+    uint64_t seq = t->seq;
     size_t bytes = t->bytes;
 
     CHECK(member != NULL);
     group_disarm_lease(group, t);
     inflight_end(group->inflight, t, &member->held, group->now_us);
-    member_credit(member, bytes);
+    member_credit(member, topic, seq, bytes);
 }
 
 void group_end_open(struct group *group, struct lane *lane,
@@ -142,7 +144,7 @@ static void wait_again(struct group *group, struct lane *lane,
                         : inflight_list_of(group->inflight, t->holder),
                     NULL, group->now_us);
     if (member != NULL) {
-        member_credit(member, bytes);
+        member_credit(member, next->topic, next->seq, bytes);
     }
     if (next->state == TRANSACTION_READY) {
         group_push_ready(group, lane, next);

@@ -13,6 +13,7 @@ struct pick {
     struct lane *lane;
     uint64_t seq;
     uint32_t attempt;
+    bool known;
 };
 
 /* ---- what there is ---- */
@@ -25,7 +26,7 @@ static bool pick_ready(const struct group *group, struct lane *lane,
     while ((seq = seqheap_first(heap)) != 0) {
         const struct transaction *t = group_find_open(group, lane, seq);
         if (open_is_offered(t, heap == &lane->aside)) {
-            *out = (struct pick) { lane, seq, t->attempt + 1 };
+            *out = (struct pick) { lane, seq, t->attempt + 1, true };
             return true;
         }
         seqheap_pop(heap); /* out of date */
@@ -50,7 +51,8 @@ static bool pick_woken(const struct group *group, struct lane *lane,
     while (lane->keys != NULL && (seq = keys_woken(lane->keys)) != 0) {
         const struct transaction *t = group_find_open(group, lane, seq);
         if (group_waits_behind(group, lane, seq)) {
-            *out = (struct pick) { lane, seq, t == NULL ? 1 : t->attempt + 1 };
+            *out = (struct pick) { lane, seq, t == NULL ? 1 : t->attempt + 1,
+                                   true };
             return true;
         }
         keys_pop_woken(lane->keys);
@@ -95,7 +97,8 @@ static bool pick_fresh(struct group *group, struct pick *out)
                 lane->early_in_turn && seqset_has(&lane->early, seq)
                     ? group_find_open(group, lane, seq)
                     : NULL;
-            *out = (struct pick) { lane, seq, t == NULL ? 1 : t->attempt + 1 };
+            *out = (struct pick) { lane, seq, t == NULL ? 1 : t->attempt + 1,
+                                   t != NULL };
             return true;
         }
         link_remove(first);
@@ -268,6 +271,7 @@ bool group_next(struct group *group, uint64_t now_us, struct offer *out)
                             .topic = pick.lane->topic,
                             .seq = pick.seq,
                             .attempt = pick.attempt,
+                            .known = pick.known,
                             .lane_user = pick.lane->user };
     group->last_lane = pick.lane;
     return true;

@@ -182,7 +182,7 @@ static void count_delivery(const struct taking *k, bool again)
     }
     if (k->source == SOURCE_ASIDE) {
         members_reserve(&group->members, NULL);
-        member_set_alone(k->offer->member);
+        member_set_alone(k->offer->member, k->offer->topic, k->offer->seq);
         group->aside_wait = ASIDE_BETWEEN;
         group->figures.set_aside++;
     } else if (group->aside_wait > 0) {

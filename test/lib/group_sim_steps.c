@@ -50,7 +50,10 @@ static void skip(struct sim *s, struct lane *lane)
         return;
     }
     sim_trace(s, "topic %u: skip %lu", lane->topic, last);
-    EXPECT(s, group_skip(s->group, lane->topic, last) == STATUS_OK, "skip");
+    EXPECT(s,
+           group_skip(s->group, lane->topic, (struct seq_range) { 1, last })
+               == STATUS_OK,
+           "skip");
     for (uint64_t seq = 1; seq <= last; seq++) {
         if (lane->msgs[seq].state == FRESH) {
             sim_become(lane, &lane->msgs[seq], ACKED);

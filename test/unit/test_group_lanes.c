@@ -742,11 +742,41 @@ Test(group_lanes, the_log_is_told_where_a_lane_begins)
     struct member *m = join(7, 1);
     uint64_t told_count = 0;
 
-    cr_assert(group_skip(group, TOPIC, 4) == STATUS_OK);
+    cr_assert(group_skip(group, TOPIC, (struct seq_range) { 1, 4 })
+              == STATUS_OK);
     audit();
     expect_books(4, 0, 6, 0, 0);
     group_take_effects(group, take_acked, &told_count);
     cr_assert_eq(told_count, 4);
     expect_offer(5, 1);
+    group_leave(group, m, now);
+}
+
+/* One in the middle is missing: those before it are owed. */
+Test(group_lanes, a_skip_begins_where_it_is_told)
+{
+    struct member *m = join(7, 2);
+
+    cr_assert(group_skip(group, TOPIC, (struct seq_range) { 3, 5 })
+              == STATUS_OK);
+    audit();
+    expect_books(3, 0, 7, 0, 0);
+    expect_offer(1, 1);
+    expect_offer(2, 1);
+    group_leave(group, m, now);
+}
+
+/* What has a transaction was there once; of what has none nobody knows. */
+Test(group_lanes, an_offer_says_whether_it_was_there_before)
+{
+    struct member *m = join(7, 1);
+    struct offer offer;
+
+    cr_assert_eq(deliver_to(&offer), 1);
+    cr_assert_not(offer.known);
+    (void)settle(SETTLE_RELEASE, 7, 1);
+    cr_assert_eq(deliver_to(&offer), 1);
+    cr_assert_eq(offer.attempt, 1);
+    cr_assert(offer.known);
     group_leave(group, m, now);
 }

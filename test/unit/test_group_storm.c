@@ -306,6 +306,35 @@ Test(group_storm, after_a_lease_it_waits_no_longer_for_a_free_member)
     group_leave(group, m, now);
 }
 
+/* It is no longer alone when that one is settled, whatever it held before. */
+Test(group_storm, who_was_busy_gets_others_after_it)
+{
+    struct member *m = join(7, 1);
+
+    set_aside_first();
+    member_set_credit(m, 0, 0);
+    group_leave(group, m, now);
+    m = join(8, 3);
+    expect_offer(1, ASIDE_ENDS + 1);
+    (void)settle(SETTLE_RELEASE, 8, 1);
+    expect_offer(2, 1);
+    settle_range(SETTLE_EXTEND, 8, 2, 2, 3600 * SECOND);
+    for (int i = 0; i < ASIDE_BETWEEN - 1; i++) {
+        (void)settle(SETTLE_ACK, 8, deliver());
+        group_extend(group, TOPIC, 10 + (uint64_t)i);
+    }
+    cr_assert_eq(deliver(), 0);
+    pass_until(now + LEASE);
+    expect_offer(1, ASIDE_ENDS + 1);
+    group_extend(group, TOPIC, 100);
+    cr_assert_eq(deliver(), 0);
+    (void)settle(SETTLE_ACK, 8, 1);
+    cr_assert(gt(u64, deliver(), 2)); /* it holds 2 as before */
+    cr_assert(gt(u64, deliver(), 2));
+    cr_assert_eq(deliver(), 0); /* its credit */
+    group_leave(group, m, now);
+}
+
 /* ---- what is left without a holder ---- */
 
 Test(group_storm, nothing_is_an_orphan)
