@@ -147,6 +147,7 @@ static bool reader_knows_more(enum gate gate)
     case GATE_LEASED:
     case GATE_DEAD:
     case GATE_ACKED:
+    case GATE_SETTLED:
     case GATE_DELETED:
     case GATE_GAP:
         break;
@@ -154,29 +155,28 @@ static bool reader_knows_more(enum gate gate)
     return false;
 }
 
-/* Had its turn come, what then? */
+/* Had its turn come, what then? As group_take() decides it. */
 static void look_into(const struct message_facts *facts, uint64_t now_us,
                       struct standing *out)
 {
-    if (facts->filtered) {
-        stand(out, GATE_FILTERED);
-    } else if (facts->expires_us > 0 && facts->expires_us <= now_us) {
+    if (facts->expires_us > 0 && facts->expires_us <= now_us) {
         stand(out, GATE_EXPIRED);
+    } else if (facts->filtered) {
+        stand(out, GATE_FILTERED);
     } else if (facts->due_us > now_us) {
         stand(out, GATE_NOT_DUE);
         out->until_us = facts->due_us;
     }
 }
 
-/* A group remembers that it settled a message, and its lane in the log how: as
- * of the last checkpoint. */
-static enum gate settled_gate(struct dispatch *d, const struct group_run *run,
-                              const struct topic *topic, uint64_t seq,
-                              const struct message_facts *facts)
+/* What the log, as of the last checkpoint, says of one that is settled:
+ * GATE_SETTLED if it only says that it is. */
+static enum gate gate_in_log(struct dispatch *d, const struct group_run *run,
+                             uint32_t topic, uint64_t seq)
 {
     enum store_settled how;
 
-    if (store_view_settled(d->view, run->fact->id, topic->id, seq, &how)
+    if (store_view_settled(d->view, run->fact->id, topic, seq, &how)
         == STATUS_OK) {
         switch (how) {
         case SETTLED_AS_GAP:
@@ -187,35 +187,40 @@ static enum gate settled_gate(struct dispatch *d, const struct group_run *run,
             break;
         }
     }
-    return facts->filtered ? GATE_FILTERED : GATE_ACKED;
+    return GATE_SETTLED;
 }
 
-static void explain(struct dispatch *d, struct group_run *run,
-                    const struct topic *topic, uint64_t seq, uint64_t now_us,
-                    struct standing *out)
-{
-    const struct topic_state *state = topic->user;
-    struct store_cursor cursor = { 0 };
-    struct message_facts facts = { 0 };
-    struct record record;
-    enum status status;
-    size_t cost;
+struct looked {
+    struct dispatch_explanation *out;
+    struct message_facts facts;
+    bool read; /* the message is there, and facts are its */
+};
 
-    status =
-        store_view_message(d->view, &cursor, topic->id, seq, &record, NULL);
-    if (status == STATUS_OK) {
-        dispatch_facts(d, run, &record, now_us, &facts, &cost);
+/* Of acked, filtered and discarded ones it is known how many there are, not
+ * which. So it is one of them if nothing else can be. */
+static enum gate settled_gate(struct dispatch *d, const struct group_run *run,
+                              uint32_t topic, uint64_t seq,
+                              const struct looked *l)
+{
+    const struct lane_reader *reader = group_lane_user(run->group, topic);
+    const struct dispatch_explanation *e = l->out;
+    enum gate gate = gate_in_log(d, run, topic, seq);
+    bool filter_known = l->read && seq > reader->other_filter_through;
+    struct lane_books books;
+    bool acked, filtered, discarded;
+
+    if (gate != GATE_SETTLED || !group_books(run->group, topic, &books)) {
+        return gate;
     }
-    group_explain(run->group, topic->id, seq, facts.key_hash, now_us, out);
-    if (out->gate == GATE_ACKED) {
-        stand(out, settled_gate(d, run, topic, seq, &facts));
-    } else if (!reader_knows_more(out->gate)) {
-        return;
-    } else if (status == STATUS_OK) {
-        look_into(&facts, now_us, out);
-    } else if (seq < state->first_seq) {
-        stand(out, GATE_DELETED);
+    acked = books.acked > 0 && !(filter_known && l->facts.filtered);
+    filtered = books.filtered > 0 && (!filter_known || l->facts.filtered);
+    discarded =
+        seq <= books.discarded_through
+        && (e->history_count == 0 || e->history[e->history_count - 1].dead);
+    if (acked + filtered + discarded != 1) {
+        return GATE_SETTLED;
     }
+    return acked ? GATE_ACKED : filtered ? GATE_FILTERED : GATE_DELETED;
 }
 
 static void put_on_wall(const struct dispatch *d, struct standing *standing)
@@ -226,6 +231,34 @@ static void put_on_wall(const struct dispatch *d, struct standing *standing)
     if (standing->until_us > 0) {
         standing->until_us = dispatch_to_wall(d, standing->until_us);
     }
+}
+
+static void explain(struct dispatch *d, struct group_run *run,
+                    const struct topic *topic, uint64_t seq, uint64_t now_us,
+                    struct dispatch_explanation *e)
+{
+    const struct topic_state *state = topic->user;
+    struct looked l = { .out = e };
+    struct standing *out = &e->standing;
+    struct store_cursor cursor = { 0 };
+    struct record record;
+    size_t cost;
+
+    e->history_count = dispatch_history(d, run, topic->id, seq, e->history);
+    l.read = store_view_message(d->view, &cursor, topic->id, seq, &record, NULL)
+             == STATUS_OK;
+    if (l.read) {
+        dispatch_facts(d, run, &record, now_us, &l.facts, &cost);
+    }
+    group_explain(run->group, topic->id, seq, l.facts.key_hash, now_us, out);
+    if (out->gate == GATE_ACKED) {
+        stand(out, settled_gate(d, run, topic->id, seq, &l));
+    } else if (reader_knows_more(out->gate) && l.read) {
+        look_into(&l.facts, now_us, out);
+    } else if (reader_knows_more(out->gate) && seq < state->first_seq) {
+        stand(out, GATE_DELETED);
+    }
+    put_on_wall(d, out);
 }
 
 enum status dispatch_explain(struct dispatch *d, const struct group_fact *group,
@@ -244,10 +277,7 @@ enum status dispatch_explain(struct dispatch *d, const struct group_fact *group,
     } else if (seq > state->last_seq) {
         stand(&out->standing, GATE_NOT_DURABLE);
     } else {
-        explain(d, run, topic, seq, now_us, &out->standing);
-        put_on_wall(d, &out->standing);
-        out->history_count =
-            dispatch_history(d, run, topic->id, seq, out->history);
+        explain(d, run, topic, seq, now_us, out);
     }
     return STATUS_OK;
 }

@@ -41,6 +41,9 @@ struct lane_reader {
     /* It was sought, which is told the log before this position of the
      * submission ring; SEEK_UNTOLD: later. 0: it was not. */
     uint64_t sought;
+    /* What is above was never looked at with another filter than the group has
+     * now. */
+    uint64_t other_filter_through;
     struct lane_reader *next; /* of the topic */
 };
 #define SEEK_UNTOLD UINT64_MAX
@@ -56,9 +59,10 @@ struct group_run {
     struct link changed; /* has effects */
     struct link starved; /* stopped for want of room in the in-flight table */
     struct link all;
-    bool takes_apart; /* each message is looked into: a filter, ordered */
-    bool behind;      /* stopped because the ring says more than we have read */
-    uint64_t due_us;  /* its place in the heap; UINT64_MAX: it is not in it */
+    bool takes_apart;     /* each message is looked into: a filter, ordered */
+    uint64_t filter_hash; /* of its text; 0: there is none */
+    bool behind;     /* stopped because the ring says more than we have read */
+    uint64_t due_us; /* its place in the heap; UINT64_MAX: it is not in it */
     size_t due_index;
     struct group_figures told; /* to the metrics */
     struct redrive *redrive;   /* the last one; NULL: none since the start */

@@ -2,6 +2,7 @@
  * kept current by the facts of the catalog. */
 #include "broker/dispatch.h"
 
+#include "broker/delivery/digest.h"
 #include "broker/dispatch_inside.h"
 #include "broker/log.h"
 #include "proto/limits.h"
@@ -32,6 +33,7 @@ lane_reader_new(struct dispatch *d, struct group_run *run, struct topic *topic)
     lane->run = run;
     lane->topic = state;
     lane->topic_name = topic->name;
+    lane->other_filter_through = d->loading ? state->last_seq : 0;
     lane->next = state->lanes;
     state->lanes = lane;
     return lane;
@@ -209,6 +211,14 @@ static bool takes_apart(const struct group_fact *fact)
     return fact->filter != NULL || fact->options.mode == MODE_ORDERED;
 }
 
+static uint64_t filter_hash(const struct dispatch *d,
+                            const struct group_fact *fact)
+{
+    const char *filter = fact->options.filter;
+
+    return filter == NULL ? 0 : digest_key(slice_text(filter), d->config.seed);
+}
+
 static struct group_run *group_run_new(struct dispatch *d,
                                        struct group_fact *fact)
 {
@@ -231,6 +241,7 @@ static struct group_run *group_run_new(struct dispatch *d,
     }
     run->fact = fact;
     run->takes_apart = takes_apart(fact);
+    run->filter_hash = filter_hash(d, fact);
     run->due_us = UINT64_MAX;
     link_init(&run->ready);
     link_init(&run->changed);
@@ -261,6 +272,25 @@ static void on_group_added(void *arg, struct group_fact *fact)
     }
 }
 
+static void note_filter(void *arg, uint32_t topic, void *user)
+{
+    struct lane_reader *lane = user;
+
+    (void)arg;
+    (void)topic;
+    lane->other_filter_through = lane->topic->last_seq;
+}
+
+static void look_at_filter(const struct dispatch *d, struct group_run *run)
+{
+    uint64_t hash = filter_hash(d, run->fact);
+
+    if (hash != run->filter_hash) {
+        run->filter_hash = hash;
+        group_each_lane(run->group, note_filter, NULL);
+    }
+}
+
 static void on_group_changed(void *arg, struct group_fact *fact)
 {
     struct group_run *run = fact->user;
@@ -268,6 +298,7 @@ static void on_group_changed(void *arg, struct group_fact *fact)
 
     if (run != NULL) {
         run->takes_apart = takes_apart(fact);
+        look_at_filter(arg, run);
         group_set_rules(run->group, &rules);
         link_remove(&run->ready); /* its priority may be another */
         dispatch_touched(arg, run);

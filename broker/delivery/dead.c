@@ -232,6 +232,9 @@ enum status group_discard(struct group *group, uint32_t topic,
             return status;
         }
         *count += dead.last - dead.first + 1;
+        if (lane->discarded_through < dead.last) {
+            lane->discarded_through = dead.last;
+        }
         group->figures.deleted += dead.last - dead.first + 1;
         range.first = dead.last + 1;
     }

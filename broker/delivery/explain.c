@@ -175,6 +175,7 @@ bool group_books(const struct group *group, uint32_t topic,
                                  .gap = lane->count[LANE_GAP],
                                  .ready = lane->count[LANE_READY],
                                  .delayed = lane->count[LANE_DELAYED],
-                                 .in_flight = lane->count[LANE_IN_FLIGHT] };
+                                 .in_flight = lane->count[LANE_IN_FLIGHT],
+                                 .discarded_through = lane->discarded_through };
     return true;
 }

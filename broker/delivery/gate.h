@@ -17,10 +17,12 @@
     X(GATE_KEY_BUSY, "key_busy", "the one before it with the same key")        \
     X(GATE_BACKOFF, "backoff", "the end of its delay after a failure")         \
     X(GATE_LEASED, "leased", "its holder, or the end of the lease")            \
-    X(GATE_QUOTA, "quota", "settling what the group has in flight")            \
-    X(GATE_BREAKER, "breaker", "fresh messages, or the breaker's next try")    \
+    X(GATE_QUOTA, "quota", "room: some in flight settled, or the log written") \
+    X(GATE_BREAKER, "breaker",                                                 \
+      "the breaker's next try; it closes when some of these are acked")        \
     X(GATE_DEAD, "dead", "a redrive")                                          \
     X(GATE_ACKED, "acked", "nothing: it is done")                              \
+    X(GATE_SETTLED, "settled", "nothing: it is done, acked or not")            \
     X(GATE_DELETED, "deleted", "nothing: it is not kept any more")             \
     X(GATE_GAP, "gap", "nothing: it was damaged on disk")
 

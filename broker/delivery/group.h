@@ -324,9 +324,9 @@ struct standing {
 };
 /* Where one message stands, as far as the group alone can say: what it has not
  * looked at yet is `behind`, or what holds the whole group, and its reader may
- * know better (filtered, not_due, expired). What is settled is `acked`, below
- * the first one kept `deleted`, and up to where the lane begins `not_taken`.
- * key_hash: for key_busy, or 0. */
+ * know better (filtered, not_due, expired). What is settled, in whatever way,
+ * is `acked`, below the first one kept `deleted`, and up to where the lane
+ * begins `not_taken`. key_hash: for key_busy, or 0. */
 void group_explain(const struct group *group, uint32_t topic, uint64_t seq,
                    uint64_t key_hash, uint64_t now_us, struct standing *out);
 /* What holds the group as a whole: none, paused, no_subscriber, no_credit,
@@ -342,6 +342,8 @@ struct lane_books {
                          * and the dead that a seek left below */
     uint64_t acked, dead, expired, deleted, filtered, gap, ready, delayed,
         in_flight;
+    /* What an operator discarded, counted as deleted, is not above. */
+    uint64_t discarded_through;
 };
 /* published is the sum of the others, counted, not derived: each figure is kept
  * by its own moves. False: no such lane. */

@@ -195,6 +195,7 @@ static enum status count_all(struct lane *lane, const struct lane_start *start)
     count[LANE_FILTERED] = smaller(left, start->filtered);
     left -= count[LANE_FILTERED];
     count[LANE_DELETED] = smaller(left, start->discarded);
+    lane->discarded_through = start->discarded > 0 ? lane->end : 0;
     left -= count[LANE_DELETED];
     count[LANE_ACKED] = left;
     count[LANE_DEAD] = seqset_count(&lane->dead);
@@ -333,6 +334,7 @@ void lane_begin_anew(struct lane *lane, struct lane_plan *plan)
     for (size_t i = 0; i < LANE_STATES; i++) {
         lane->count[i] = 0;
     }
+    lane->discarded_through = 0;
     lane->count[LANE_DEAD] = seqset_count(&lane->dead);
     lane->count[LANE_DELETED] =
         lane->first > after + 1 ? lane->first - 1 - after : 0;

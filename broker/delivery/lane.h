@@ -56,6 +56,7 @@ struct lane {
 
     uint64_t published;
     uint64_t count[LANE_STATES]; /* the books, kept by lane_move() alone */
+    uint64_t discarded_through;  /* those discarded are at or below; 0: none */
     struct untold untold;
 
     /* in the group's lists */

@@ -497,3 +497,53 @@ Test(dispatch_dead, a_message_that_never_was)
     cr_assert_eq(dispatch_explain(d, group(), topic(), 0, now_us, &e),
                  STATUS_NOT_FOUND);
 }
+
+static void discard(uint64_t first, uint64_t last)
+{
+    uint64_t count = 0;
+
+    cr_assert_eq(dispatch_discard(d, group(), topic(),
+                                  (struct seq_range) { first, last }, &count),
+                 STATUS_OK);
+    cr_assert_eq(count, last - first + 1);
+    log_all();
+}
+
+Test(dispatch_dead, a_discarded_one_is_deleted_as_in_the_books)
+{
+    kill_all(2);
+    discard(1, 1);
+    cr_assert_eq(books().deleted, 1);
+    cr_assert_str_eq(gate_of(1), "deleted");
+    cr_assert_str_eq(gate_of(2), "dead");
+    open_again();
+    cr_assert_str_eq(gate_of(1), "deleted");
+}
+
+/* What was redriven has died before, too. */
+Test(dispatch_dead, what_died_once_may_be_acked_or_discarded)
+{
+    kill_all(3);
+    redrive(&(struct redrive_order) { .cap = 1 });
+    cr_assert_str_eq(pump(), "1 ");
+    settle(SETTLE_ACK, 1, 1, "");
+    log_all();
+    cr_assert_str_eq(gate_of(1), "acked", "nothing was discarded");
+    discard(2, 2);
+    cr_assert_str_eq(gate_of(1), "settled");
+    cr_assert_str_eq(gate_of(2), "settled");
+    publish(3);
+    read_ring();
+    cr_assert_str_eq(pump(), "4 5 6 ");
+    settle(SETTLE_NACK, 4, 4, "once");
+    log_all();
+    pass(10000000);
+    cr_assert_str_eq(pump(), "4 ");
+    settle(SETTLE_ACK, 4, 5, "");
+    cr_assert_str_eq(gate_of(5), "acked", "all that was discarded is below");
+    discard(3, 3);
+    settle(SETTLE_REJECT, 6, 6, "");
+    discard(6, 6);
+    cr_assert_str_eq(gate_of(4), "acked", "its last failure was not its death");
+    cr_assert_str_eq(gate_of(5), "settled");
+}

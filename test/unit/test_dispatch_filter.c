@@ -78,3 +78,106 @@ Test(dispatch_filter, also_when_it_is_true_for_nothing)
     cr_assert_eq(books().filtered, 3);
     cr_assert_not(dispatch_has_more(d) && books().ready > 0);
 }
+
+/* ---- how one was settled, when there was a filter ---- */
+
+static const char *gate_of(uint64_t seq)
+{
+    struct dispatch_explanation e;
+
+    cr_assert_eq(dispatch_explain(d, group(), topic(), seq, now_us, &e),
+                 STATUS_OK);
+    return gate_word(e.standing.gate);
+}
+
+static void publish_tagged(const char *tag)
+{
+    publish_message(&(struct wire_message) { .tag = slice_text(tag) });
+}
+
+static void take_filter(char *filter)
+{
+    change_group((struct group_options) { .filter = filter }, OPTION_FILTER);
+}
+
+/* Message 1 is acked, and 2 not wanted. */
+static void filter_a(void)
+{
+    make_filtered(strdup("tag == 'a'"));
+    publish_tagged("a");
+    publish_tagged("b");
+    cr_assert_str_eq(pump(), "1 ");
+    settle(SETTLE_ACK, 1, 1, "");
+    log_all();
+}
+
+Test(dispatch_filter, one_that_stays_tells_what_it_did)
+{
+    filter_a();
+    cr_assert_str_eq(gate_of(1), "acked");
+    cr_assert_str_eq(gate_of(2), "filtered");
+}
+
+Test(dispatch_filter, a_change_of_anything_else_leaves_it_known)
+{
+    filter_a();
+    change_group((struct group_options) { .attempts_max = 3 }, OPTION_ATTEMPTS);
+    cr_assert_str_eq(gate_of(1), "acked");
+    cr_assert_str_eq(gate_of(2), "filtered");
+}
+
+Test(dispatch_filter, todays_says_nothing_of_what_was_acked_before)
+{
+    make_filtered(strdup("tag == 'a'"));
+    publish_tagged("a");
+    cr_assert_str_eq(pump(), "1 ");
+    settle(SETTLE_ACK, 1, 1, "");
+    take_filter(strdup("tag == 'b'"));
+    cr_assert_str_eq(gate_of(1), "acked", "nothing was filtered yet");
+    publish_tagged("a");
+    publish_tagged("b");
+    cr_assert_str_eq(pump(), "3 ");
+    settle(SETTLE_ACK, 3, 3, "");
+    cr_assert_str_eq(gate_of(1), "settled");
+    cr_assert_str_eq(gate_of(2), "filtered");
+    cr_assert_str_eq(gate_of(3), "acked");
+}
+
+Test(dispatch_filter, nor_does_it_of_what_was_filtered_before)
+{
+    make_filtered(strdup("tag == 'a'"));
+    publish_tagged("b");
+    cr_assert_str_eq(pump(), "");
+    take_filter(strdup("tag == 'b'"));
+    cr_assert_str_eq(gate_of(1), "filtered", "nothing was acked yet");
+    publish_tagged("b");
+    cr_assert_str_eq(pump(), "2 ");
+    settle(SETTLE_ACK, 2, 2, "");
+    cr_assert_str_eq(gate_of(1), "settled");
+}
+
+Test(dispatch_filter, a_start_does_not_know_since_when_there_is_one)
+{
+    filter_a();
+    open_again();
+    cr_assert_str_eq(gate_of(1), "settled");
+    cr_assert_str_eq(gate_of(2), "settled");
+    join();
+    publish_tagged("b");
+    cr_assert_str_eq(pump(), "");
+    cr_assert_str_eq(gate_of(3), "filtered");
+}
+
+Test(dispatch_filter, time_is_looked_at_first)
+{
+    make_filtered(strdup("tag == 'a'"));
+    change_group((struct group_options) { .paused = true }, OPTION_PAUSED);
+    publish_message(
+        &(struct wire_message) { .tag = slice_text("b"), .ttl_ms = 1000 });
+    cr_assert_str_eq(gate_of(1), "filtered");
+    pass(2000000);
+    cr_assert_str_eq(gate_of(1), "expired");
+    change_group((struct group_options) { .paused = false }, OPTION_PAUSED);
+    cr_assert_str_eq(pump(), "");
+    cr_assert_eq(books().expired, 1);
+}
