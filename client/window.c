@@ -316,26 +316,6 @@ void window_commit(struct window *w)
     atomic_store(&w->head, draft->first + draft->count);
 }
 
-enum status window_append(struct window *w, struct slice topic,
-                          const struct wire_message *message,
-                          godwit_confirm_fn done, void *arg,
-                          struct refusal *refusal)
-{
-    size_t len = 0;
-    enum status status = window_measure(topic, message, &len, refusal);
-
-    if (status == STATUS_OK) {
-        status = window_open(w, topic, 1, len, refusal);
-    }
-    if (status == STATUS_OK) {
-        status = window_put(w, message, len, done, arg, refusal);
-    }
-    if (status == STATUS_OK) {
-        window_commit(w);
-    }
-    return status;
-}
-
 /* ---- the engine ---- */
 
 static bool is_atomic(const struct window_item *item)

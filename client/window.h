@@ -100,12 +100,6 @@ MUST_CHECK enum status window_put(struct window *w,
                                   struct refusal *refusal);
 void window_commit(struct window *w);
 
-/* All of that for one message. */
-MUST_CHECK enum status window_append(struct window *w, struct slice topic,
-                                     const struct wire_message *message,
-                                     godwit_confirm_fn done, void *arg,
-                                     struct refusal *refusal);
-
 /* ---- the engine ---- */
 
 /* What goes in one frame. */

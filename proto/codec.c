@@ -248,8 +248,9 @@ static bool range_read_usual(struct slice from, struct seq_range *out)
            && r.at == r.end;
 }
 
-enum status range_read(struct slice from, struct seq_range *out,
-                       struct refusal *refusal)
+/* One Range: first and last, or a longer form of them. */
+static enum status range_read(struct slice from, struct seq_range *out,
+                              struct refusal *refusal)
 {
     if (range_read_usual(from, out)) {
         return STATUS_OK;

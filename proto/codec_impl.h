@@ -63,10 +63,6 @@ MUST_CHECK enum status write_flat(struct bytes *to, unsigned kind,
                                   const struct pb_table *table,
                                   const void *from);
 
-/* One Range: first and last, or a longer form of them. */
-MUST_CHECK enum status range_read(struct slice from, struct seq_range *out,
-                                  struct refusal *refusal);
-
 /* The only field of a Request or Reply that is known, and how it is numbered. A
  * second one is refused, as is none. */
 MUST_CHECK enum status envelope_read(struct slice payload, const char *name,

@@ -256,14 +256,15 @@ enum status lane_bury(struct lane *lane, struct seq_range range)
     return status;
 }
 
-enum status lane_redrive(struct lane *lane, struct seq_range range)
+/* They are dead no more, with no attempts yet. */
+static enum status lane_redrive(struct lane *lane, struct seq_range range)
 {
     lane->dirty = true;
     return set_remove(&lane->dead, range);
 }
 
 /* Dead ones up to `after` stay out of what is settled. */
-enum status lane_seek(struct lane *lane, uint64_t after)
+static enum status lane_seek(struct lane *lane, uint64_t after)
 {
     enum status status = STATUS_OK;
 

@@ -53,10 +53,8 @@ MUST_CHECK enum status lane_settle_as(struct lane *lane, enum record_kind how,
                                       struct seq_range range);
 /* Ignored when the message is settled. */
 MUST_CHECK enum status lane_retry(struct lane *lane, const struct retry *retry);
-/* Those not settled are dead; and dead ones are not, with no attempts yet. */
+/* Those not settled are dead. */
 MUST_CHECK enum status lane_bury(struct lane *lane, struct seq_range range);
-MUST_CHECK enum status lane_redrive(struct lane *lane, struct seq_range range);
-MUST_CHECK enum status lane_seek(struct lane *lane, uint64_t after);
 
 /* Messages below are deleted, for everybody: they are not dead or to be
  * delivered any more, and of what was settled there only how many matters, so

@@ -236,7 +236,7 @@ enum status http_query_check(const struct http_request *request,
     return STATUS_OK;
 }
 
-bool http_seconds_parse(struct slice text, uint64_t *ms)
+static bool seconds_parse(struct slice text, uint64_t *ms)
 {
     const uint8_t *point =
         text.len == 0 ? NULL : memchr(text.at, '.', text.len);
@@ -277,7 +277,7 @@ static enum status read_wait(const struct http_request *request,
     char text[NUMBER_LEN_MAX];
 
     if (!http_query(request, "wait", text, sizeof text)
-        || !http_seconds_parse(slice_text(text), wait_ms)) {
+        || !seconds_parse(slice_text(text), wait_ms)) {
         return refuse(refusal, STATUS_INVALID, "wait",
                       "wait is a number of seconds, such as 20 or 0.5");
     }

@@ -75,10 +75,6 @@ MUST_CHECK enum status http_query_wait(const struct http_request *request,
                                        uint64_t *wait_ms,
                                        struct refusal *refusal);
 
-/* "2", "0.25": seconds to milliseconds, at most three digits behind the point.
- * False: not such a number. */
-bool http_seconds_parse(struct slice text, uint64_t *ms);
-
 /* Append what a header's value says: percent-encoded UTF-8. False: a '%' that is
  * not followed by two hexadecimal digits. `to` has room for the text's len. */
 bool http_percent_decode(struct slice text, char *to, size_t *len);

@@ -29,8 +29,9 @@ static int compare_name(struct slice a, const char *b_text)
     return order != 0 ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-size_t table_name_place(const struct table *table, struct slice name,
-                        bool *found)
+/* Where `name` is, or where it would go, in by_name. */
+static size_t table_name_place(const struct table *table, struct slice name,
+                               bool *found)
 {
     size_t low = 0;
     size_t high = table->count;
@@ -79,7 +80,7 @@ struct named *table_by_name(const struct table *table, struct slice name)
     return found ? table->by_name[place] : NULL;
 }
 
-struct named *table_by_id(const struct table *table, uint32_t id)
+static struct named *table_by_id(const struct table *table, uint32_t id)
 {
     bool found;
     size_t place = id_place(table, id, &found);

@@ -30,11 +30,7 @@ struct catalog {
 };
 
 struct table *catalog_table(struct catalog *catalog, enum catalog_class class);
-/* Where `name` is, or where it would go, in by_name. */
-size_t table_name_place(const struct table *table, struct slice name,
-                        bool *found);
 struct named *table_by_name(const struct table *table, struct slice name);
-struct named *table_by_id(const struct table *table, uint32_t id);
 
 /* ---- catalog_value.c: the value of a fact ---- */
 

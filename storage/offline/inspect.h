@@ -178,15 +178,7 @@ typedef void (*inspect_lane_fn)(void *arg, const struct inspect_lane *lane);
 MUST_CHECK enum status inspect_each_lane(const struct inspect *inspect,
                                          inspect_lane_fn fn, void *arg);
 
-/* ---- single messages; after a walk or without ---- */
-
-/* Lends the message to `fn` and returns STATUS_OK; STATUS_NOT_FOUND: nowhere;
- * STATUS_CORRUPT: it stood somewhere and is damaged (as its batch's index
- * tells). Reads segments until it is found. */
-typedef void (*inspect_record_fn)(void *arg, const struct inspect_record *r);
-MUST_CHECK enum status inspect_find(struct inspect *inspect, uint32_t topic,
-                                    uint64_t seq, inspect_record_fn fn,
-                                    void *arg, struct error *err);
+/* ---- receipts; after a walk or without ---- */
 
 /* What a confirm gave its publisher. */
 struct inspect_receipt {

@@ -1,66 +1,7 @@
-/* Single messages: where one is, and whether a receipt holds. Each takes a pass
- * of its own, with books of its own. */
+/* Whether a receipt holds. It takes a pass of its own, with books of its own. */
 #include "storage/offline/inspect_impl.h"
 
 #include <stdlib.h>
-
-/* ---- one message ---- */
-
-struct finding {
-    uint32_t topic;
-    uint64_t seq;
-    inspect_record_fn fn;
-    void *arg;
-    bool found;
-    bool damaged;
-};
-
-static bool look_for(void *arg, const struct inspect_record *r)
-{
-    struct finding *f = arg;
-
-    if (r->record.kind != RECORD_MESSAGE || r->record.topic != f->topic
-        || r->record.seq != f->seq) {
-        return true;
-    }
-    f->found = true;
-    f->fn(f->arg, r);
-    return false;
-}
-
-static void note_damaged(void *arg, const struct store_damage *damage)
-{
-    struct finding *f = arg;
-
-    if (damage->topic == f->topic && damage->seq == f->seq
-        && damage->kind == DAMAGE_MESSAGE) {
-        f->damaged = true;
-    }
-}
-
-enum status inspect_find(struct inspect *inspect, uint32_t topic, uint64_t seq,
-                         inspect_record_fn fn, void *arg, struct error *err)
-{
-    struct finding f = { .topic = topic, .seq = seq, .fn = fn, .arg = arg };
-    struct inspect_visitor visitor = { .record = look_for,
-                                       .damage = note_damaged,
-                                       .arg = &f };
-    struct inspect_totals totals;
-    struct books books = { 0 };
-    enum status status = inspect_pass(inspect, &books, &visitor, &totals, err);
-
-    books_fini(&books);
-    if (f.found) {
-        return STATUS_OK;
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    return f.damaged ? error_set(err, STATUS_CORRUPT, 0, "it is damaged")
-                     : error_set(err, STATUS_NOT_FOUND, 0, "no such message");
-}
-
-/* ---- a receipt ---- */
 
 struct proving {
     const struct inspect_receipt *receipt;

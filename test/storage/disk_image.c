@@ -676,19 +676,3 @@ struct disk_cut disk_draw(uint64_t *state)
     cut.seed = random_next(state);
     return cut;
 }
-
-void disk_cut_text(const struct disk_cut *cut, char *text, size_t len)
-{
-    static const char *const names[] = { [DISK_NOTHING] = "nothing",
-                                         [DISK_EVERYTHING] = "everything",
-                                         [DISK_SOME] = "some",
-                                         [DISK_LATER] = "later ones",
-                                         [DISK_ALL_BUT_ONE] = "all but 1",
-                                         [DISK_ONLY_ONE] = "only one",
-                                         [DISK_CHOSEN] = "chosen" };
-
-    snprintf(text, len, "%s, %zu B units, %u %%, bits %llx%s",
-             names[cut->policy], cut->unit, cut->percent,
-             (unsigned long long)cut->bits,
-             cut->reorder ? ", names reordered" : "");
-}

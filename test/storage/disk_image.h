@@ -50,8 +50,6 @@ struct disk_cut {
 };
 
 struct disk_cut disk_draw(uint64_t *state);
-/* "some 30 % of 512" and so on. */
-void disk_cut_text(const struct disk_cut *cut, char *text, size_t len);
 
 /* How many bits DISK_CHOSEN has here. */
 size_t disk_choices(const struct disk *disk, size_t unit);

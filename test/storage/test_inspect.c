@@ -866,31 +866,3 @@ Test(inspect, an_empty_store_is_no_failure)
     cr_assert(eq(u64, totals.records, 0));
     cr_assert(eq(str, accounts(), ""));
 }
-
-/* ---- single messages ---- */
-
-static void copy_body(void *arg, const struct inspect_record *r)
-{
-    (void)arg;
-    snprintf(text, sizeof text, "%.*s", (int)r->record.body.len,
-             (const char *)r->record.body.at);
-}
-
-static enum status find(uint32_t topic, uint64_t seq)
-{
-    text[0] = '\0';
-    return inspect_find(inspect, topic, seq, copy_body, NULL, &h.err);
-}
-
-Test(inspect, finds_one_message)
-{
-    fill();
-    must_walk();
-    cr_assert(eq(int, find(ORDERS, 5), STATUS_OK));
-    cr_assert(eq(str, text, "message number 5 stands here"));
-    cr_assert(eq(int, find(ORDERS, 11), STATUS_NOT_FOUND));
-    cr_assert(eq(int, find(99, 1), STATUS_NOT_FOUND));
-    flip_in_body(5);
-    cr_assert(eq(int, find(ORDERS, 5), STATUS_CORRUPT));
-    cr_assert(eq(str, accounts(), (char *)accounts_of_fill));
-}

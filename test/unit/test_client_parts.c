@@ -157,14 +157,31 @@ static void on_done(void *arg, const struct godwit_confirm *confirm)
     (void)confirm;
 }
 
+static enum status append(const char *topic, const struct wire_message *message)
+{
+    struct refusal refusal;
+    size_t len = 0;
+    enum status status =
+        window_measure(slice_text(topic), message, &len, &refusal);
+
+    if (status == STATUS_OK) {
+        status = window_open(&window, slice_text(topic), 1, len, &refusal);
+    }
+    if (status == STATUS_OK) {
+        status = window_put(&window, message, len, on_done, &calls, &refusal);
+    }
+    if (status == STATUS_OK) {
+        window_commit(&window);
+    }
+    return status;
+}
+
 static enum status add(const char *topic, size_t body_len)
 {
     static const uint8_t body[BODY_LEN_MAX + 1];
     struct wire_message message = { .body = slice_of(body, body_len) };
-    struct refusal refusal;
 
-    return window_append(&window, slice_text(topic), &message, on_done, &calls,
-                         &refusal);
+    return append(topic, &message);
 }
 
 static bool finish(uint64_t index)
@@ -307,10 +324,8 @@ static enum status add_with(const char *id, size_t body_len)
     static const uint8_t body[1000];
     struct wire_message message = { .body = slice_of(body, body_len),
                                     .id = slice_text(id) };
-    struct refusal refusal;
 
-    return window_append(&window, slice_text("a"), &message, on_done, &calls,
-                         &refusal);
+    return append("a", &message);
 }
 
 /* What has an id has no number, and leaves no hole among those that have. */

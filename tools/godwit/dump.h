@@ -10,9 +10,7 @@ struct dump_options {
     bool no_bodies;
 };
 
-/* "message", "ack"... */
-const char *dump_kind_word(enum record_kind kind);
-/* False: there is no such kind. */
+/* "message", "ack"... False: there is no such kind. */
 bool dump_kind_of(const char *word, enum record_kind *out);
 
 /* Append the line. STATUS_NOMEM. Names are those known to `inspect` up to here;

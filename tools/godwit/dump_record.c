@@ -10,7 +10,7 @@
 
 enum { HEADER_NAME_LEN = 256 };
 
-const char *dump_kind_word(enum record_kind kind)
+static const char *kind_word(enum record_kind kind)
 {
     switch (kind) {
     case RECORD_MESSAGE:
@@ -46,7 +46,7 @@ const char *dump_kind_word(enum record_kind kind)
 bool dump_kind_of(const char *word, enum record_kind *out)
 {
     for (int kind = RECORD_MESSAGE; kind <= RECORD_KIND_LAST; kind++) {
-        if (strcmp(dump_kind_word((enum record_kind)kind), word) == 0) {
+        if (strcmp(kind_word((enum record_kind)kind), word) == 0) {
             *out = (enum record_kind)kind;
             return true;
         }
@@ -331,7 +331,7 @@ enum status dump_record(struct bytes *to, const struct inspect *inspect,
     struct json_writer w = { .text = *to };
 
     json_begin(&w, NULL, '{');
-    json_put_text(&w, "kind", slice_text(dump_kind_word(r->record.kind)));
+    json_put_text(&w, "kind", slice_text(kind_word(r->record.kind)));
     json_put_number(&w, "segment", r->segment);
     json_put_number(&w, "offset", r->offset);
     json_put_number(&w, "batch", r->batch);
