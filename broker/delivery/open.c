@@ -164,7 +164,7 @@ static struct transaction waiting_again(const struct transaction *t,
     return next;
 }
 
-static struct member *holder_of(const struct group *group,
+static struct member *holder_of(struct group *group,
                                 const struct transaction *t)
 {
     struct member *member = members_find(&group->members, t->holder);
