@@ -239,6 +239,13 @@ typedef void (*settled_fn)(void *arg, const struct wire_settled_range *range);
 MUST_CHECK enum status group_settle(struct group *group,
                                     const struct settlement *settlement,
                                     uint64_t now_us, settled_fn fn, void *arg);
+/* The same in bits: each message and each stretch that is looked at comes out
+ * of *budget. STATUS_AGAIN: it is used up, go on with *next. */
+MUST_CHECK enum status group_settle_some(struct group *group,
+                                         const struct settlement *settlement,
+                                         uint64_t now_us, size_t *budget,
+                                         uint64_t *next, settled_fn fn,
+                                         void *arg);
 
 /* ---- dead letters ---- */
 

@@ -1,9 +1,15 @@
 /* What members say of messages, and what they are told. */
 #include "broker/delivery/group_impl.h"
 
+#include <stdlib.h>
+
 /* A nack with so long a delay of its own is the subscriber's way of waiting,
  * and no sign of a storm. */
 enum { UNHURRIED_US = 1000000 };
+
+/* Open stretches of this length, and so many times longer than the group has
+ * transactions, are not looked at one by one. */
+enum { SPARSE_STRETCH = 8192, SPARSE_TIMES = 4 };
 
 /* Outcomes on their way to the caller, neighbours joined. */
 struct report {
@@ -198,28 +204,120 @@ static enum status settle_dead(struct group *group, struct lane *lane,
 
 /* ---- a range ---- */
 
-static enum status settle_each(struct group *group, struct lane *lane,
-                               const struct settlement *s, struct seq_range all,
-                               struct report *report)
-{
-    enum status status = STATUS_OK;
+/* One request: what it may still look at, and how far it came. */
+struct settling {
+    struct group *group;
+    struct lane *lane; /* NULL: no such lane */
+    const struct settlement *s;
+    struct report report;
+    size_t budget;
+    uint64_t seq; /* the next one to look at */
+};
 
-    for (uint64_t seq = all.first; seq <= all.last && status == STATUS_OK;
-         seq++) {
-        struct wire_settled_range range = { .first = seq, .last = seq };
-        status = settle_open(group, lane, s, &range);
-        if (status == STATUS_OK) {
-            group->figures.late += range.outcome == OUTCOME_LATE;
-            report_add(report, &range);
-        }
+static void report_outcome(struct settling *k,
+                           const struct wire_settled_range *range)
+{
+    report_add(&k->report, range);
+    k->seq = range->last + 1;
+}
+
+static enum status settle_one(struct settling *k)
+{
+    struct wire_settled_range range = { .first = k->seq, .last = k->seq };
+    enum status status = settle_open(k->group, k->lane, k->s, &range);
+
+    if (status == STATUS_OK) {
+        k->group->figures.late += range.outcome == OUTCOME_LATE;
+        report_outcome(k, &range);
     }
     return status;
 }
 
-static enum status settle_stretch(struct group *group, struct lane *lane,
-                                  const struct settlement *s,
-                                  const struct stretch *stretch,
-                                  struct report *report)
+/* Up to `last`, all of them open. */
+static enum status settle_each(struct settling *k, uint64_t last)
+{
+    enum status status = STATUS_OK;
+
+    while (k->seq <= last && k->budget > 0 && status == STATUS_OK) {
+        k->budget--;
+        status = settle_one(k);
+    }
+    return status;
+}
+
+/* Those of a range that have a transaction. */
+struct found {
+    struct seq_range range;
+    uint64_t *seqs;
+    size_t count;
+    size_t room;
+};
+
+static bool find_one(void *arg, const struct transaction *t)
+{
+    struct found *found = arg;
+
+    if (t->seq >= found->range.first && t->seq <= found->range.last) {
+        CHECK(found->count < found->room);
+        found->seqs[found->count++] = t->seq;
+    }
+    return true;
+}
+
+static int by_seq(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a;
+    uint64_t right = *(const uint64_t *)b;
+
+    return (left > right) - (left < right);
+}
+
+/* A long open stretch of a group that has few transactions: nearly all of it
+ * waits behind keys, and none of those was ever delivered. To look for the
+ * others costs as much as to look at each of them. */
+static enum status settle_sparse(struct settling *k, uint64_t last, size_t open)
+{
+    struct found found = {
+        { k->seq, last }, malloc((open + 1) * sizeof *found.seqs), 0, open
+    };
+    enum status status = STATUS_OK;
+
+    if (found.seqs == NULL) {
+        return settle_each(k, last);
+    }
+    k->budget -= open;
+    inflight_each(k->group->inflight, k->lane->topic, find_one, &found);
+    qsort(found.seqs, found.count, sizeof *found.seqs, by_seq);
+    for (size_t i = 0; i <= found.count && status == STATUS_OK; i++) {
+        uint64_t until = i < found.count ? found.seqs[i] - 1 : last;
+
+        if (k->seq <= until) {
+            report_outcome(
+                k, &(struct wire_settled_range) { .first = k->seq,
+                                                  .last = until,
+                                                  .outcome = OUTCOME_UNKNOWN });
+        }
+        if (i < found.count) {
+            status = settle_one(k);
+        }
+    }
+    free(found.seqs);
+    return status;
+}
+
+static enum status settle_open_ones(struct settling *k, uint64_t last)
+{
+    size_t open = inflight_held(k->group->inflight)
+                  + inflight_waiting(k->group->inflight);
+
+    return open <= k->budget
+                   && last - k->seq >= SPARSE_STRETCH + SPARSE_TIMES * open
+               ? settle_sparse(k, last, open)
+               : settle_each(k, last);
+}
+
+static enum status settle_stretch(struct settling *k,
+                                  const struct stretch *stretch)
 {
     struct wire_settled_range range = { .first = stretch->range.first,
                                         .last = stretch->range.last };
@@ -227,13 +325,13 @@ static enum status settle_stretch(struct group *group, struct lane *lane,
 
     switch (stretch->kind) {
     case STRETCH_OPEN:
-        return settle_each(group, lane, s, stretch->range, report);
+        return settle_open_ones(k, range.last);
     case STRETCH_DEAD:
-        status = settle_dead(group, lane, s, &range);
+        status = settle_dead(k->group, k->lane, k->s, &range);
         break;
     case STRETCH_SETTLED:
         range.outcome =
-            s->action == SETTLE_ACK ? OUTCOME_ACCEPTED : OUTCOME_LATE;
+            k->s->action == SETTLE_ACK ? OUTCOME_ACCEPTED : OUTCOME_LATE;
         break;
     case STRETCH_FRESH:
     case STRETCH_BEYOND:
@@ -241,35 +339,53 @@ static enum status settle_stretch(struct group *group, struct lane *lane,
         break;
     }
     if (status == STATUS_OK) {
-        report_add(report, &range);
+        report_outcome(k, &range);
     }
     return status;
 }
 
-enum status group_settle(struct group *group,
-                         const struct settlement *settlement, uint64_t now_us,
-                         settled_fn fn, void *arg)
+enum status group_settle_some(struct group *group, const struct settlement *s,
+                              uint64_t now_us, size_t *budget, uint64_t *next,
+                              settled_fn fn, void *arg)
 {
-    struct lane *lane = group_find_lane(group, settlement->topic);
-    struct report report = { .fn = fn, .arg = arg };
-    uint64_t seq = settlement->range.first;
-    uint64_t last = settlement->range.last;
+    struct settling k = { .group = group,
+                          .lane = group_find_lane(group, s->topic),
+                          .s = s,
+                          .report = { .fn = fn, .arg = arg },
+                          .budget = *budget,
+                          .seq = s->range.first };
+    uint64_t last = s->range.last;
     enum status status = STATUS_OK;
 
-    if (seq == 0 || seq > last) {
+    if (k.seq == 0 || k.seq > last) {
         return STATUS_INVALID;
     }
     group->now_us = now_us;
-    group->last_lane = lane;
-    for (bool more = true; more && status == STATUS_OK;) {
-        struct stretch stretch = { STRETCH_BEYOND, { seq, last } };
-        if (lane != NULL) {
-            stretch = lane_stretch(lane, seq, last);
+    group->last_lane = k.lane;
+    do {
+        struct stretch stretch = { STRETCH_BEYOND, { k.seq, last } };
+
+        if (k.budget == 0) {
+            status = STATUS_AGAIN;
+            break;
         }
-        status = settle_stretch(group, lane, settlement, &stretch, &report);
-        more = stretch.range.last < last;
-        seq = stretch.range.last + 1;
-    }
-    report_flush(&report);
+        k.budget--;
+        if (k.lane != NULL) {
+            stretch = lane_stretch(k.lane, k.seq, last);
+        }
+        status = settle_stretch(&k, &stretch);
+    } while (status == STATUS_OK && k.seq - 1 < last);
+    report_flush(&k.report);
+    *budget = k.budget;
+    *next = k.seq;
     return status;
+}
+
+enum status group_settle(struct group *group, const struct settlement *s,
+                         uint64_t now_us, settled_fn fn, void *arg)
+{
+    size_t budget = SIZE_MAX;
+    uint64_t next;
+
+    return group_settle_some(group, s, now_us, &budget, &next, fn, arg);
 }

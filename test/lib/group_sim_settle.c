@@ -149,6 +149,21 @@ static void on_outcome(void *arg, const struct wire_settled_range *range)
     g->next = range->last + 1;
 }
 
+static void settle_in_bits(struct sim *s, struct settling *g)
+{
+    struct settlement rest = *g->asked;
+    enum status status;
+
+    do {
+        size_t budget = 2 + sim_rnd(s, 6);
+
+        g->any = false; /* neighbours of two bits are not joined */
+        status = group_settle_some(s->group, &rest, s->now, &budget,
+                                   &rest.range.first, on_outcome, g);
+    } while (status == STATUS_AGAIN);
+    EXPECT(s, status == STATUS_OK, "settle in bits");
+}
+
 void sim_settle(struct sim *s, struct lane *lane, const struct settlement *t)
 {
     struct settling g = {
@@ -158,8 +173,13 @@ void sim_settle(struct sim *s, struct lane *lane, const struct settlement *t)
     sim_trace(s, "settle %u/%lu..%lu action %d by %lu, delay %lu", t->topic,
               t->range.first, t->range.last, (int)t->action, t->lease,
               t->delay_us);
-    EXPECT(s, group_settle(s->group, t, s->now, on_outcome, &g) == STATUS_OK,
-           "settle");
+    if (sim_chance(s, 4)) {
+        settle_in_bits(s, &g);
+    } else {
+        EXPECT(s,
+               group_settle(s->group, t, s->now, on_outcome, &g) == STATUS_OK,
+               "settle");
+    }
     EXPECT(s, g.next == t->range.last + 1, "outcomes end at %lu, not %lu",
            g.next - 1, t->range.last);
 }

@@ -503,3 +503,39 @@ Test(group, an_offer_not_taken_changes_nothing)
     expect_books(0, 0, 10, 0, 0);
     group_leave(group, m, now);
 }
+
+/* ---- settling in bits ---- */
+
+Test(group, a_settlement_looks_at_no_more_than_its_budget)
+{
+    struct member *m = join(7, 100);
+    struct settlement s = { .lease = 7,
+                            .topic = TOPIC,
+                            .action = SETTLE_ACK,
+                            .range = { 1, UINT64_MAX } };
+    size_t budget = 4; /* a stretch, and three messages */
+    uint64_t next = 0;
+
+    while (deliver() != 0) {
+    }
+    outcome_count = 0;
+    cr_assert_eq(
+        group_settle_some(group, &s, now, &budget, &next, note_outcome, NULL),
+        STATUS_AGAIN);
+    cr_assert_eq(budget, 0);
+    cr_assert_eq(next, 4);
+    cr_assert_eq(outcome_count, 1);
+    expect_outcome(0, 1, 3, OUTCOME_ACCEPTED, 0);
+    expect_books(3, 0, 0, 0, 7);
+    s.range.first = next;
+    budget = 9; /* a stretch and seven messages, and what is beyond */
+    cr_assert_eq(
+        group_settle_some(group, &s, now, &budget, &next, note_outcome, NULL),
+        STATUS_OK);
+    cr_assert_eq(budget, 0);
+    cr_assert_eq(outcome_count, 3);
+    expect_outcome(1, 4, 10, OUTCOME_ACCEPTED, 0);
+    expect_outcome(2, 11, UINT64_MAX, OUTCOME_UNKNOWN, 0);
+    expect_books(10, 0, 0, 0, 0);
+    group_leave(group, m, now);
+}

@@ -424,3 +424,58 @@ Test(group_order, no_message_overtakes_another_of_its_key)
     cr_assert(gt(u64, books().acked, SEQS / 2));
     group_leave(group, m, now);
 }
+
+/* ---- very many behind one key ---- */
+
+enum { MANY = 20000 };
+
+static void give_all(void)
+{
+    struct offer offer;
+
+    while (group_next(group, now, &offer)) {
+        cr_assert(take(&offer) != TAKE_AGAIN);
+    }
+}
+
+static void open_one_key(void)
+{
+    keys_are_seq_modulo = 1;
+    rules = (struct group_rules) { .mode = MODE_ORDERED,
+                                   .lease_us = LEASE,
+                                   .in_flight_max = SIZE_MAX };
+    open_with_rules(1024 * 1024);
+    add_lane(TOPIC, MANY);
+}
+
+/* Nobody looks at each of them for a settlement of all. */
+Test(group_order, all_that_waits_behind_a_key_has_one_outcome,
+     .init = open_one_key)
+{
+    struct member *m = join(7, 100);
+    struct settlement s = { .lease = 7,
+                            .topic = TOPIC,
+                            .action = SETTLE_EXTEND,
+                            .range = { 1, UINT64_MAX } };
+    size_t budget = 10;
+    uint64_t next;
+
+    give_all();
+    outcome_count = 0;
+    cr_assert_eq(
+        group_settle_some(group, &s, now, &budget, &next, note_outcome, NULL),
+        STATUS_OK);
+    cr_assert_eq(outcome_count, 2);
+    expect_outcome(0, 1, 1, OUTCOME_ACCEPTED, 0);
+    expect_outcome(1, 2, UINT64_MAX, OUTCOME_UNKNOWN, 0);
+    (void)settle(SETTLE_ACK, 7, 1);
+    expect_offer(2, 1);
+    (void)settle(SETTLE_NACK, 7, 2);
+    pass_until(due_of(2));
+    settle_range(SETTLE_ACK, 7, 2, MANY, 0);
+    cr_assert_eq(outcome_count, 2);
+    expect_outcome(0, 2, 2, OUTCOME_ACCEPTED, 0);
+    expect_outcome(1, 3, MANY, OUTCOME_UNKNOWN, 0);
+    expect_offer(3, 1);
+    group_leave(group, m, now);
+}
