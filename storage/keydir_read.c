@@ -136,10 +136,28 @@ enum status keydir_each_topic(struct keydir *keydir, store_topic_fn fn,
     return each(keydir, TOPICS, give_topic, &walk);
 }
 
+/* The caller frees them; NULL without memory, or when there are none. */
+static struct retry *copy_retries(const struct lane *lane)
+{
+    struct waiting_place place = { 0 };
+    const struct retry *retry;
+    struct retry *to = lane->retries.count == 0
+                           ? NULL
+                           : malloc(lane->retries.count * sizeof *to);
+
+    for (size_t i = 0;
+         to != NULL && (retry = waiting_next(&lane->retries, &place)) != NULL;
+         i++) {
+        to[i] = *retry;
+    }
+    return to;
+}
+
 static enum status give_lane(void *arg, struct slice key, struct slice value)
 {
     struct walk *walk = arg;
     struct lane lane = { 0 };
+    struct retry *retries = NULL;
     struct store_lane out;
     enum status status;
 
@@ -147,6 +165,12 @@ static enum status give_lane(void *arg, struct slice key, struct slice value)
         return STATUS_CORRUPT;
     }
     status = lane_read(&lane, value);
+    if (status == STATUS_OK) {
+        retries = copy_retries(&lane);
+        if (retries == NULL && lane.retries.count > 0) {
+            status = STATUS_NOMEM;
+        }
+    }
     if (status == STATUS_OK) {
         out = (struct store_lane) {
             .group = get_be32(key.at),
@@ -159,11 +183,12 @@ static enum status give_lane(void *arg, struct slice key, struct slice value)
             .dead = &lane.dead,
             .sought = lane.sought,
             .after = lane.after,
-            .retries = lane.retries,
-            .retry_count = lane.retry_count,
+            .retries = retries,
+            .retry_count = lane.retries.count,
         };
         walk->fn.lane(walk->arg, &out);
     }
+    free(retries);
     lane_fini(&lane);
     return status;
 }

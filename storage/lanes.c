@@ -19,9 +19,7 @@ void lane_fini(struct lane *lane)
     seqset_fini(&lane->gaps);
     seqset_fini(&lane->expired);
     seqset_fini(&lane->dead);
-    free(lane->retries);
-    lane->retries = NULL;
-    lane->retry_count = lane->retry_capacity = 0;
+    waiting_fini(&lane->retries);
 }
 
 static void lane_free(struct lane *lane)
@@ -131,144 +129,135 @@ void lanes_drop(struct lanes *lanes,
 
 /* ---- one lane ---- */
 
-/* Index of the first retry whose seq is >= seq. */
-static size_t retry_at(const struct lane *lane, uint64_t seq)
+static void drop_retries(struct lane *lane, const struct seqset *set)
 {
-    size_t low = 0;
-    size_t high = lane->retry_count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (lane->retries[middle].seq < seq) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-static void drop_retries(struct lane *lane, struct seq_range range)
-{
-    size_t first = retry_at(lane, range.first);
-    size_t stop = retry_at(lane, range.last + 1);
-
-    if (first < stop) {
-        memmove(lane->retries + first, lane->retries + stop,
-                (lane->retry_count - stop) * sizeof *lane->retries);
-        lane->retry_count -= stop - first;
+    for (size_t i = 0; i < seqset_range_count(set) && lane->retries.count > 0;
+         i++) {
+        (void)waiting_drop(&lane->retries, seqset_ranges(set)[i]);
     }
 }
 
 /* In which way they are settled. What a seek left behind counts no more. */
 static enum status tell_apart(struct lane *lane, enum record_kind how,
-                              struct seq_range fresh)
+                              struct seqset *fresh)
 {
-    if (fresh.first <= lane->after) {
-        fresh.first = lane->after + 1;
-    }
-    if (fresh.first > fresh.last) {
-        return STATUS_OK;
-    }
+    seqset_drop_through(fresh, lane->after);
     if (how == RECORD_GAP) {
-        return seqset_add(&lane->gaps, fresh.first, fresh.last, NULL);
+        return set_add_all(&lane->gaps, fresh);
     }
     if (how == RECORD_EXPIRED) {
-        return seqset_add(&lane->expired, fresh.first, fresh.last, NULL);
+        return set_add_all(&lane->expired, fresh);
     }
     if (how == RECORD_FILTERED) {
-        lane->filtered += fresh.last - fresh.first + 1;
+        lane->filtered += seqset_count(fresh);
     } else if (how == RECORD_DISCARD) {
-        lane->discarded += fresh.last - fresh.first + 1;
+        lane->discarded += seqset_count(fresh);
     }
     return STATUS_OK;
 }
 
 /* Those not settled yet. */
 static enum status settle_new(struct lane *lane, enum record_kind how,
-                              struct seq_range range)
+                              const struct seqset *set)
 {
-    struct seq_range fresh;
-    enum status status = STATUS_OK;
+    struct seqset fresh = { 0 };
+    enum status status = set_common(set, &lane->acked, true, &fresh);
 
-    while (status == STATUS_OK
-           && set_stretch(&lane->acked, range, true, &fresh)) {
-        status = tell_apart(lane, how, fresh);
-        if (status == STATUS_OK) {
-            status = seqset_add(&lane->acked, fresh.first, fresh.last, NULL);
-        }
+    if (status == STATUS_OK) {
+        status = set_add_all(&lane->acked, set);
+    }
+    if (status == STATUS_OK) {
+        status = tell_apart(lane, how, &fresh);
+    }
+    seqset_fini(&fresh);
+    return status;
+}
+
+static enum status discard(struct lane *lane, const struct seqset *set)
+{
+    struct seqset dead = { 0 };
+    enum status status = set_common(set, &lane->dead, false, &dead);
+
+    if (status == STATUS_OK && seqset_range_count(&dead) > 0) {
+        lane->dirty = true;
+        status = settle_new(lane, RECORD_DISCARD, &dead);
+    }
+    if (status == STATUS_OK) {
+        status = set_remove_all(&lane->dead, set);
+    }
+    seqset_fini(&dead);
+    return status;
+}
+
+static enum status settle_all(struct lane *lane, enum record_kind how,
+                              const struct seqset *set)
+{
+    enum status status;
+
+    if (how == RECORD_DISCARD) {
+        return discard(lane, set);
+    }
+    status = how == RECORD_ACK ? set_add_all(&lane->acked, set)
+                               : settle_new(lane, how, set);
+    if (status == STATUS_OK) {
+        status = set_remove_all(&lane->dead, set);
+    }
+    if (status == STATUS_OK) {
+        drop_retries(lane, set);
+        lane->dirty = true;
     }
     return status;
 }
 
-static enum status discard(struct lane *lane, struct seq_range range)
+static enum status bury_all(struct lane *lane, const struct seqset *set)
 {
-    struct seq_range dead;
-    enum status status = STATUS_OK;
+    struct seqset owed = { 0 };
+    enum status status = set_common(set, &lane->acked, true, &owed);
 
-    while (status == STATUS_OK
-           && set_stretch(&lane->dead, range, false, &dead)) {
-        status = settle_new(lane, RECORD_DISCARD, dead);
-        if (status == STATUS_OK) {
-            status = set_remove(&lane->dead, dead);
-        }
+    if (status == STATUS_OK && seqset_range_count(&owed) > 0) {
         lane->dirty = true;
+        status = set_add_all(&lane->dead, &owed);
     }
+    if (status == STATUS_OK) {
+        drop_retries(lane, set);
+    }
+    seqset_fini(&owed);
     return status;
+}
+
+static enum status redrive_all(struct lane *lane, const struct seqset *set)
+{
+    lane->dirty = true;
+    return set_remove_all(&lane->dead, set);
+}
+
+/* A set of one range, which is not the set's. */
+static struct seqset set_of(struct seq_range *range)
+{
+    return (struct seqset) { range, 0, 1, 1 };
 }
 
 enum status lane_settle_as(struct lane *lane, enum record_kind how,
                            struct seq_range range)
 {
-    enum status status;
+    struct seqset set = set_of(&range);
 
-    if (how == RECORD_DISCARD) {
-        return discard(lane, range);
-    }
-    status = how == RECORD_ACK
-                 ? seqset_add(&lane->acked, range.first, range.last, NULL)
-                 : settle_new(lane, how, range);
-    if (status == STATUS_OK) {
-        status = set_remove(&lane->dead, range);
-    }
-    if (status == STATUS_OK) {
-        drop_retries(lane, range);
-        lane->dirty = true;
-    }
-    return status;
+    return settle_all(lane, how, &set);
 }
 
 enum status lane_bury(struct lane *lane, struct seq_range range)
 {
-    struct seq_range owed;
-    enum status status = STATUS_OK;
+    struct seqset set = set_of(&range);
 
-    for (struct seq_range left = range;
-         status == STATUS_OK && left.first <= range.last
-         && set_stretch(&lane->acked, left, true, &owed);
-         left.first = owed.last + 1) {
-        status = seqset_add(&lane->dead, owed.first, owed.last, NULL);
-        lane->dirty = true;
-    }
-    if (status == STATUS_OK) {
-        drop_retries(lane, range);
-    }
-    return status;
-}
-
-/* They are dead no more, with no attempts yet. */
-static enum status lane_redrive(struct lane *lane, struct seq_range range)
-{
-    lane->dirty = true;
-    return set_remove(&lane->dead, range);
+    return bury_all(lane, &set);
 }
 
 /* Dead ones up to `after` stay out of what is settled. */
-static enum status lane_seek(struct lane *lane, uint64_t after)
+static enum status seek(struct lane *lane, uint64_t after)
 {
     enum status status = STATUS_OK;
 
-    lane->retry_count = 0;
+    waiting_clear(&lane->retries);
     seqset_clear(&lane->acked);
     seqset_clear(&lane->gaps);
     seqset_clear(&lane->expired);
@@ -280,46 +269,47 @@ static enum status lane_seek(struct lane *lane, uint64_t after)
         status = seqset_add(&lane->acked, 1, after, NULL);
     }
     if (status == STATUS_OK) {
-        status = set_remove(&lane->dead,
-                            (struct seq_range) { after + 1, UINT64_MAX - 1 });
+        status = seqset_remove(&lane->dead, after + 1, UINT64_MAX - 1, NULL);
     }
-    for (size_t i = 0;
-         i < seqset_range_count(&lane->dead) && status == STATUS_OK; i++) {
-        status = set_remove(&lane->acked, seqset_ranges(&lane->dead)[i]);
-    }
-    return status;
+    return status == STATUS_OK ? set_remove_all(&lane->acked, &lane->dead)
+                               : status;
 }
 
-/* More than one range begins below. */
-static bool is_split(const struct seqset *set, uint64_t seq)
+/* ---- what is deleted ---- */
+
+/* More than one range has numbers of `range`. */
+static bool is_split(const struct seqset *set, struct seq_range range)
 {
-    return seqset_range_count(set) > 1 && seqset_ranges(set)[1].first < seq;
+    size_t i = set_range_at(set, range.first) + 1;
+
+    return i < seqset_range_count(set)
+           && seqset_ranges(set)[i].first <= range.last;
 }
 
-/* As many as there are below `seq`, the last ones before it, without holes: a
- * group may have begun behind the first ones. */
-static enum status fold(struct seqset *set, uint64_t seq)
+/* As many as there are in `range`, the last ones of it, without holes: a group
+ * may have begun behind the first ones. */
+static enum status fold(struct seqset *set, struct seq_range range)
 {
-    uint64_t count = 0;
+    uint64_t count = set_count(set, range);
+    enum status status;
 
-    for (size_t i = 0;
-         i < seqset_range_count(set) && seqset_ranges(set)[i].first < seq;
-         i++) {
-        const struct seq_range *range = &seqset_ranges(set)[i];
-        uint64_t last = range->last < seq ? range->last : seq - 1;
-        count += last - range->first + 1;
-    }
     if (count == 0) {
         return STATUS_OK;
     }
-    seqset_drop_through(set, seq - 1);
-    return seqset_add(set, seq - count, seq - 1, NULL);
+    status = seqset_remove(set, range.first, range.last, NULL);
+    return status == STATUS_OK
+               ? seqset_add(set, range.last - count + 1, range.last, NULL)
+               : status;
 }
 
 static void forget_below(struct lane *lane, uint64_t first_seq)
 {
-    if (lane->retry_count > 0 && lane->retries[0].seq < first_seq) {
-        drop_retries(lane, (struct seq_range) { 1, first_seq - 1 });
+    struct waiting_place begin = { 0 };
+    const struct retry *retry = waiting_next(&lane->retries, &begin);
+
+    if (retry != NULL && retry->seq < first_seq) {
+        (void)waiting_drop(&lane->retries,
+                           (struct seq_range) { 1, first_seq - 1 });
         lane->dirty = true;
     }
     if (seqset_range_count(&lane->dead) > 0
@@ -329,66 +319,52 @@ static void forget_below(struct lane *lane, uint64_t first_seq)
     }
 }
 
-enum status lane_trim(struct lane *lane, uint64_t first_seq)
+/* Gaps and expired ones stay some of those settled. */
+static enum status fold_all(struct lane *lane, struct seq_range range)
 {
     enum status status = STATUS_OK;
 
-    forget_below(lane, first_seq);
-    if (is_split(&lane->acked, first_seq) || is_split(&lane->gaps, first_seq)
-        || is_split(&lane->expired, first_seq)) {
-        status = fold(&lane->acked, first_seq);
-        if (status == STATUS_OK) { /* they stay some of those */
-            status = fold(&lane->gaps, first_seq);
-        }
-        if (status == STATUS_OK) {
-            status = fold(&lane->expired, first_seq);
-        }
-        lane->dirty = true;
-    }
-    return status;
-}
-
-static enum status reserve_retry(struct lane *lane)
-{
-    size_t capacity = lane->retry_capacity == 0 ? 8 : lane->retry_capacity * 2;
-    struct retry *retries;
-
-    if (lane->retry_count < lane->retry_capacity) {
+    if (range.first > range.last
+        || (!is_split(&lane->acked, range) && !is_split(&lane->gaps, range)
+            && !is_split(&lane->expired, range))) {
         return STATUS_OK;
     }
-    retries = realloc(lane->retries, capacity * sizeof *retries);
-    if (retries == NULL) {
-        return STATUS_NOMEM;
+    lane->dirty = true;
+    status = fold(&lane->acked, range);
+    if (status == STATUS_OK) {
+        status = fold(&lane->gaps, range);
     }
-    lane->retries = retries;
-    lane->retry_capacity = capacity;
-    return STATUS_OK;
+    return status == STATUS_OK ? fold(&lane->expired, range) : status;
+}
+
+/* What a seek settled up to `after` counts no more, and what it did not, the
+ * dead, was counted until it was deleted: neither may come to lie on the other
+ * side. */
+enum status lane_trim(struct lane *lane, uint64_t first_seq)
+{
+    uint64_t last = first_seq - 1;
+    uint64_t after = lane->after < last ? lane->after : last;
+    enum status status;
+
+    forget_below(lane, first_seq);
+    status = fold_all(lane, (struct seq_range) { 1, after });
+    return status == STATUS_OK
+               ? fold_all(lane, (struct seq_range) { after + 1, last })
+               : status;
 }
 
 static enum status put_retry(struct lane *lane, const struct retry *retry)
 {
     enum status status;
-    size_t at;
 
     if (retry->seq == 0 || seqset_has(&lane->acked, retry->seq)) {
         return STATUS_OK;
     }
-    at = retry_at(lane, retry->seq);
-    if (at < lane->retry_count && lane->retries[at].seq == retry->seq) {
-        lane->retries[at] = *retry;
+    status = waiting_put(&lane->retries, retry);
+    if (status == STATUS_OK) {
         lane->dirty = true;
-        return STATUS_OK;
     }
-    status = reserve_retry(lane);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    memmove(lane->retries + at + 1, lane->retries + at,
-            (lane->retry_count - at) * sizeof *lane->retries);
-    lane->retries[at] = *retry;
-    lane->retry_count++;
-    lane->dirty = true;
-    return STATUS_OK;
+    return status;
 }
 
 /* Whoever failed since is not dead any more, even if the record that said so is
@@ -396,7 +372,7 @@ static enum status put_retry(struct lane *lane, const struct retry *retry)
 enum status lane_retry(struct lane *lane, const struct retry *retry)
 {
     enum status status =
-        set_remove(&lane->dead, (struct seq_range) { retry->seq, retry->seq });
+        seqset_remove(&lane->dead, retry->seq, retry->seq, NULL);
 
     return status == STATUS_OK ? put_retry(lane, retry) : status;
 }
@@ -444,30 +420,44 @@ enum status lane_record_read(const struct record *record,
     return status;
 }
 
-static enum status apply_range(struct lane *lane, enum record_kind kind,
-                               struct seq_range range, uint64_t first_seq)
+/* All that it names, so that it takes one pass; they come in order, or else
+ * this takes longer. */
+static enum status collect_ranges(struct ranges_reader *r, struct seqset *out)
+{
+    enum status status = STATUS_OK;
+
+    for (size_t i = 0; i < r->count && status == STATUS_OK; i++) {
+        struct seq_range range = ranges_next(r);
+        status = seqset_add(out, range.first, range.last, NULL);
+    }
+    return status;
+}
+
+static enum status apply_set(struct lane *lane, enum record_kind kind,
+                             struct seqset *set, uint64_t first_seq)
 {
     if (kind == RECORD_REDRIVE) {
-        return lane_redrive(lane, range);
+        return redrive_all(lane, set);
     }
     if (kind == RECORD_BURY) {
-        range.first = range.first < first_seq ? first_seq : range.first;
-        return range.first <= range.last ? lane_bury(lane, range) : STATUS_OK;
+        seqset_drop_through(set, first_seq - 1);
+        return bury_all(lane, set);
     }
-    return lane_settle_as(lane, kind, range);
+    return settle_all(lane, kind, set);
 }
 
 static enum status apply_ranges(struct lane *lane, struct lane_record *record,
                                 uint64_t first_seq, uint64_t *last_seq)
 {
-    struct ranges_reader *r = &record->body.ranges;
-    enum status status = STATUS_OK;
+    struct seqset set = { 0 };
+    enum status status = collect_ranges(&record->body.ranges, &set);
+    size_t count = seqset_range_count(&set);
 
-    for (size_t i = 0; i < r->count && status == STATUS_OK; i++) {
-        struct seq_range range = ranges_next(r);
-        status = apply_range(lane, record->kind, range, first_seq);
-        *last_seq = range.last > *last_seq ? range.last : *last_seq;
+    if (status == STATUS_OK && count > 0) {
+        *last_seq = seqset_ranges(&set)[count - 1].last;
+        status = apply_set(lane, record->kind, &set, first_seq);
     }
+    seqset_fini(&set);
     return status;
 }
 
@@ -485,28 +475,38 @@ static enum status apply_retries(struct lane *lane, struct retries_reader *r,
     return status;
 }
 
+/* `dead`: those of the record that are to be buried. */
 static enum status apply_failure(struct lane *lane,
-                                 const struct failure *failure)
+                                 const struct failure *failure,
+                                 struct seqset *dead)
 {
     struct retry retry = { failure->seq, failure->attempts, failure->due_us };
+    enum status status;
 
-    return failure->dead ? lane_bury(
-               lane, (struct seq_range) { failure->seq, failure->seq })
-                         : lane_retry(lane, &retry);
+    if (failure->dead) {
+        return seqset_add(dead, failure->seq, failure->seq, NULL);
+    }
+    status = seqset_remove(dead, failure->seq, failure->seq, NULL);
+    return status == STATUS_OK ? lane_retry(lane, &retry) : status;
 }
 
 static enum status apply_failures(struct lane *lane, struct failed_reader *r,
                                   uint64_t first_seq, uint64_t *last_seq)
 {
+    struct seqset dead = { 0 };
     enum status status = STATUS_OK;
 
     for (size_t i = 0; i < r->count && status == STATUS_OK; i++) {
         struct failure failure = failed_next(r);
         if (failure.seq >= first_seq) {
-            status = apply_failure(lane, &failure);
+            status = apply_failure(lane, &failure, &dead);
         }
         *last_seq = failure.seq > *last_seq ? failure.seq : *last_seq;
     }
+    if (status == STATUS_OK) {
+        status = bury_all(lane, &dead);
+    }
+    seqset_fini(&dead);
     return status;
 }
 
@@ -524,7 +524,7 @@ enum status lane_record_apply(struct lane *lane, struct lane_record *record,
         return apply_failures(lane, &record->body.failed, first_seq, last_seq);
     case RECORD_SEEK:
         *last_seq = record->body.seek.after;
-        return lane_seek(lane, record->body.seek.after);
+        return seek(lane, record->body.seek.after);
     case RECORD_MESSAGE:
     case RECORD_CATALOG:
     case RECORD_TRIM:
@@ -570,7 +570,7 @@ static void write_head(struct writer *w, const struct lane *lane)
     if (is_plain(lane)) {
         writer_u32(w, count_of(&lane->acked));
         writer_u32(w, count_of(&lane->gaps));
-        writer_u32(w, (uint32_t)lane->retry_count);
+        writer_u32(w, (uint32_t)lane->retries.count);
         return;
     }
     writer_u32(w, LANE_MARK);
@@ -582,22 +582,24 @@ static void write_head(struct writer *w, const struct lane *lane)
     writer_u32(w, count_of(&lane->gaps));
     writer_u32(w, count_of(&lane->expired));
     writer_u32(w, count_of(&lane->dead));
-    writer_u32(w, (uint32_t)lane->retry_count);
+    writer_u32(w, (uint32_t)lane->retries.count);
 }
 
 enum status lane_write(const struct lane *lane, struct bytes *to)
 {
     struct writer w = { to, STATUS_OK };
+    struct waiting_place place = { 0 };
+    const struct retry *retry;
 
     write_head(&w, lane);
     write_set(&w, &lane->acked);
     write_set(&w, &lane->gaps);
     write_set(&w, &lane->expired); /* nothing in a plain one */
     write_set(&w, &lane->dead);
-    for (size_t i = 0; i < lane->retry_count; i++) {
-        writer_u64(&w, lane->retries[i].seq);
-        writer_u64(&w, lane->retries[i].due_us);
-        writer_u32(&w, lane->retries[i].attempts);
+    while ((retry = waiting_next(&lane->retries, &place)) != NULL) {
+        writer_u64(&w, retry->seq);
+        writer_u64(&w, retry->due_us);
+        writer_u32(&w, retry->attempts);
     }
     return w.status;
 }

@@ -8,23 +8,22 @@
 #include "proto/bytes.h"
 #include "proto/seqset.h"
 #include "storage/record.h"
+#include "storage/waiting.h"
 
 struct lane {
     uint32_t group;
     uint32_t topic;
-    struct seqset acked;   /* settled, in whatever way */
-    struct seqset gaps;    /* of those, lost to damage */
-    struct seqset expired; /* of those, because their time was over */
-    struct seqset dead;    /* none of them settled */
-    uint64_t filtered;     /* of those settled, how many by the filter, */
-    uint64_t discarded;    /* and how many that were dead */
-    bool sought;           /* it began anew */
-    uint64_t after;        /* behind this message */
-    struct retry *retries; /* by seq, none of them settled or dead */
-    size_t retry_count;
-    size_t retry_capacity;
-    bool dirty; /* changed since it was written */
-    bool given; /* a snapshot said it; for the offline books */
+    struct seqset acked;    /* settled, in whatever way */
+    struct seqset gaps;     /* of those, lost to damage */
+    struct seqset expired;  /* of those, because their time was over */
+    struct seqset dead;     /* none of them settled */
+    uint64_t filtered;      /* of those settled, how many by the filter, */
+    uint64_t discarded;     /* and how many that were dead */
+    bool sought;            /* it began anew */
+    uint64_t after;         /* behind this message */
+    struct waiting retries; /* none of them settled or dead */
+    bool dirty;             /* changed since it was written */
+    bool given;             /* a snapshot said it; for the offline books */
     struct lane *chained;
 };
 
@@ -58,7 +57,8 @@ MUST_CHECK enum status lane_bury(struct lane *lane, struct seq_range range);
 
 /* Messages below are deleted, for everybody: they are not dead or to be
  * delivered any more, and of what was settled there only how many matters, so
- * that it takes one range. */
+ * that it takes one range; two where the lane began anew, one on either side of
+ * `after`. */
 MUST_CHECK enum status lane_trim(struct lane *lane, uint64_t first_seq);
 
 /* ---- what a record says of a lane ---- */

@@ -8,12 +8,18 @@
  * when there is none. */
 size_t set_range_at(const struct seqset *set, uint64_t seq);
 
-/* The first stretch of `within` that is in the set (or, `absent`, that is not).
- * False: there is none. */
-bool set_stretch(const struct seqset *set, struct seq_range within, bool absent,
-                 struct seq_range *out);
+/* How many numbers of it are in the set. */
+uint64_t set_count(const struct seqset *set, struct seq_range range);
 
-/* Take first..last out. STATUS_NOMEM: the set is as it was. */
-MUST_CHECK enum status set_remove(struct seqset *set, struct seq_range range);
+/* What follows takes many ranges in one pass, so that none of them has others
+ * moved; few go one by one. STATUS_NOMEM: some may be done. */
+
+/* `out`, empty, gets what of `set` is in `other` (or, `absent`, is not). */
+MUST_CHECK enum status set_common(const struct seqset *set,
+                                  const struct seqset *other, bool absent,
+                                  struct seqset *out);
+MUST_CHECK enum status set_add_all(struct seqset *to, const struct seqset *set);
+MUST_CHECK enum status set_remove_all(struct seqset *from,
+                                      const struct seqset *set);
 
 #endif

@@ -517,11 +517,12 @@ static void lane_account(const struct books_topic *t, const struct lane *lane,
 static uint64_t count_retries(const struct books_topic *t,
                               const struct lane *lane)
 {
+    struct waiting_place place = { 0 };
+    const struct retry *retry;
     uint64_t count = 0;
 
-    for (size_t i = 0; i < lane->retry_count; i++) {
-        uint64_t seq = lane->retries[i].seq;
-        count += seq >= t->first_seq && seqset_has(&t->have, seq);
+    while ((retry = waiting_next(&lane->retries, &place)) != NULL) {
+        count += retry->seq >= t->first_seq && seqset_has(&t->have, retry->seq);
     }
     return count;
 }

@@ -6,6 +6,8 @@
  * crashes and a lost keydir as it was. */
 #include "storage/lanes.h"
 
+#include "storage/ranges.h"
+
 #include "test/storage/harness.h"
 
 #include "proto/check.h"
@@ -129,14 +131,22 @@ static uint64_t count_as(const struct model *m, enum became as)
     return count;
 }
 
+/* As many as the last seek left settled, and of its dead since. */
+static uint64_t count_settled_below(const struct model *m)
+{
+    uint64_t count = 0;
+
+    for (uint64_t seq = 1; seq <= m->after; seq++) {
+        count += !is_open(m->became[seq]);
+    }
+    return count;
+}
+
 static uint32_t attempts_of(const struct lane *lane, uint64_t seq)
 {
-    for (size_t i = 0; i < lane->retry_count; i++) {
-        if (lane->retries[i].seq == seq) {
-            return lane->retries[i].attempts;
-        }
-    }
-    return 0;
+    const struct retry *retry = waiting_find(&lane->retries, seq);
+
+    return retry == NULL ? 0 : retry->attempts;
 }
 
 /* 0 when they agree, else a message about which they do not, or SEQS + 1. */
@@ -152,7 +162,9 @@ static uint64_t differs(const struct model *m, const struct lane *lane)
             return seq;
         }
     }
-    return seqset_count(&lane->gaps) == count_as(m, LOST)
+    return set_count(&lane->acked, (struct seq_range) { 1, m->after })
+                       == count_settled_below(m)
+                   && seqset_count(&lane->gaps) == count_as(m, LOST)
                    && seqset_count(&lane->expired) == count_as(m, EXPIRED)
                    && seqset_count(&lane->dead) == count_as(m, DEAD)
                    && lane->filtered == count_as(m, FILTERED)
@@ -333,6 +345,144 @@ Test(lane, without_anything_new_has_the_value_it_always_had)
     cr_assert(eq(u64, seqset_count(&lane.gaps), 1));
     cr_assert(eq(u32, attempts_of(&lane, 9), 2));
     bytes_fini(&value);
+    lane_fini(&lane);
+}
+
+/* ---- many, in an order that a client chose ---- */
+
+enum { MANY = 200000 };
+
+/* Whatever the order: each change moves a chunk at most, and a record with many
+ * ranges goes over the lane once. Where each moved what lay behind it these
+ * took many minutes; the suite's time is the bound. */
+Test(lane, takes_many_failures_in_any_order, .timeout = 30)
+{
+    struct lane lane = { .group = GROUP, .topic = TOPIC };
+    struct waiting_place place = { 0 };
+    const struct retry *retry;
+    uint64_t next = 0;
+
+    /* From the last to the first, then those between in strides. */
+    for (uint64_t seq = 2 * MANY; seq > 0; seq -= 2) {
+        struct retry even = { seq, 1, seq };
+        cr_assert(eq(int, lane_retry(&lane, &even), STATUS_OK));
+    }
+    for (uint64_t i = 0; i < MANY; i++) {
+        struct retry odd = { 2 * (i * 7919 % MANY) + 1, 2, 0 };
+        cr_assert(eq(int, lane_retry(&lane, &odd), STATUS_OK));
+    }
+    cr_assert(eq(sz, lane.retries.count, 2 * MANY));
+    while ((retry = waiting_next(&lane.retries, &place)) != NULL) {
+        cr_assert(eq(u64, retry->seq, ++next));
+        cr_assert(eq(u32, retry->attempts, next % 2 == 0 ? 1 : 2));
+    }
+    for (uint64_t i = 0; i < MANY; i++) {
+        uint64_t seq = 2 * (i * 7919 % MANY) + 1;
+        cr_assert(eq(
+            int,
+            lane_settle_as(&lane, RECORD_ACK, (struct seq_range) { seq, seq }),
+            STATUS_OK));
+    }
+    cr_assert(eq(sz, lane.retries.count, MANY));
+    cr_assert(le(sz, lane.retries.chunk_count, MANY / 16));
+    cr_assert(eq(
+        int,
+        lane_settle_as(&lane, RECORD_ACK, (struct seq_range) { 1, 2 * MANY }),
+        STATUS_OK));
+    cr_assert(eq(sz, lane.retries.count, 0));
+    cr_assert(eq(sz, lane.retries.chunk_count, 0));
+    lane_fini(&lane);
+}
+
+static void apply_many(struct lane *lane, enum record_kind kind,
+                       const struct seq_range *ranges, size_t count)
+{
+    struct record_ranges r = { GROUP, TOPIC, ranges, count };
+    struct bytes body = { 0 };
+    struct record record = { .kind = kind };
+    struct lane_record read;
+    uint64_t last_seq;
+
+    cr_assert(eq(int, record_ranges_write(&body, &r), STATUS_OK));
+    record.body = slice_of(body.at, bytes_len(&body));
+    cr_assert(eq(int, lane_record_read(&record, &read), STATUS_OK));
+    cr_assert(eq(int, lane_record_apply(lane, &read, 1, &last_seq), STATUS_OK));
+    bytes_fini(&body);
+}
+
+/* Every other one of MANY, in records of the most that one holds: `step` apart
+ * in each, so that a record speaks of the whole lane. */
+static void every_other(struct lane *lane, enum record_kind kind)
+{
+    size_t records = MANY / (RECORD_RANGES_MAX / 4);
+    size_t count = 0;
+    struct seq_range *ranges = calloc(RECORD_RANGES_MAX, sizeof *ranges);
+
+    for (size_t record = 0; record <= records; record++) {
+        for (uint64_t i = record; i < MANY; i += records + 1) {
+            ranges[count++] = (struct seq_range) { 2 * i + 1, 2 * i + 1 };
+        }
+        apply_many(lane, kind, ranges, count);
+        count = 0;
+    }
+    free(ranges);
+}
+
+Test(lane, of_many_pieces_is_gone_over_once_for_a_record, .timeout = 30)
+{
+    static const struct seq_range all[] = { { 1, 2 * MANY } };
+    struct lane lane = { .group = GROUP, .topic = TOPIC };
+
+    every_other(&lane, RECORD_ACK);
+    cr_assert(eq(u64, seqset_count(&lane.acked), MANY));
+    apply_many(&lane, RECORD_BURY, all, 1);
+    cr_assert(eq(u64, seqset_count(&lane.dead), MANY));
+    apply_many(&lane, RECORD_DISCARD, all, 1);
+    cr_assert(eq(u64, lane.discarded, MANY));
+    cr_assert(eq(sz, seqset_range_count(&lane.acked), 1));
+    cr_assert(eq(sz, seqset_range_count(&lane.dead), 0));
+    lane_fini(&lane);
+
+    lane = (struct lane) { .group = GROUP, .topic = TOPIC };
+    every_other(&lane, RECORD_EXPIRED);
+    every_other(&lane, RECORD_GAP); /* they were settled before */
+    apply_many(&lane, RECORD_GAP, all, 1);
+    cr_assert(eq(u64, seqset_count(&lane.expired), MANY));
+    cr_assert(eq(u64, seqset_count(&lane.gaps), MANY));
+    cr_assert(eq(sz, seqset_range_count(&lane.acked), 1));
+    lane_fini(&lane);
+
+    lane = (struct lane) { .group = GROUP, .topic = TOPIC };
+    every_other(&lane, RECORD_BURY);
+    every_other(&lane, RECORD_REDRIVE);
+    cr_assert(eq(sz, seqset_range_count(&lane.dead), 0));
+    lane_fini(&lane);
+}
+
+/* A seek settles up to 6, but 2 and 4 that are dead; what is settled behind it
+ * does not come to lie below, nor the other way round. */
+Test(lane, below_a_seek_what_was_settled_is_counted_for_itself)
+{
+    struct model m = { .first_seq = 1 };
+    struct lane lane = { .group = GROUP, .topic = TOPIC };
+
+    do_failed(&m, &lane, 2, 1, true);
+    do_failed(&m, &lane, 4, 1, true);
+    do_seek(&m, &lane, 6);
+    do_ranges(&m, &lane, RECORD_ACK, (struct seq_range) { 8, 8 });
+    do_ranges(&m, &lane, RECORD_GAP, (struct seq_range) { 10, 11 });
+    model_trim(&m, 5);
+    cr_assert(eq(int, lane_trim(&lane, 5), STATUS_OK));
+    cr_assert(eq(u64, differs(&m, &lane), 0));
+    model_trim(&m, 30);
+    cr_assert(eq(int, lane_trim(&lane, 30), STATUS_OK));
+    cr_assert(eq(u64, differs(&m, &lane), 0));
+    cr_assert(eq(sz, seqset_range_count(&lane.acked), 2));
+    cr_assert(eq(u64, seqset_ranges(&lane.acked)[0].first, 3));
+    cr_assert(eq(u64, seqset_ranges(&lane.acked)[0].last, 6));
+    cr_assert(eq(u64, seqset_ranges(&lane.acked)[1].first, 27));
+    cr_assert(eq(u64, seqset_ranges(&lane.acked)[1].last, 29));
+    cr_assert(eq(u64, seqset_ranges(&lane.gaps)[0].first, 28));
     lane_fini(&lane);
 }
 
