@@ -6,9 +6,7 @@
  * ahead. */
 #include "broker/dispatch.h"
 
-#include "broker/delivery/digest.h"
 #include "broker/dispatch_inside.h"
-#include "proto/codec.h"
 
 #define JUMP_US INT64_C(1000000) /* less is the clock being set right */
 #define DAY_US  (INT64_C(24) * 3600 * 1000000)
@@ -71,9 +69,9 @@ static int64_t stored_at(const struct dispatch *d, uint64_t time_us)
 }
 
 /* Whatever the clocks did, nothing waits for longer than it asked to. */
-static void read_times(const struct dispatch *d, const struct record *record,
-                       const struct wire_message *m, uint64_t now_us,
-                       struct message_facts *out)
+void dispatch_times(const struct dispatch *d, const struct record *record,
+                    const struct wire_message *m, uint64_t now_us,
+                    struct message_facts *out)
 {
     int64_t now = (int64_t)now_us;
     int64_t stored = stored_at(d, record->time_us);
@@ -90,30 +88,4 @@ static void read_times(const struct dispatch *d, const struct record *record,
     if (ttl > 0) {
         out->expires_us = (uint64_t)later(later(stored, due) + ttl, 1);
     }
-}
-
-bool dispatch_facts(const struct dispatch *d, const struct group_run *run,
-                    const struct record *record, uint64_t now_us,
-                    struct message_facts *out, size_t *filter_cost)
-{
-    const struct group_fact *fact = run->fact;
-    struct wire_message m;
-    struct refusal refusal;
-
-    *filter_cost = 0;
-    out->bytes = record->body.len;
-    /* It was looked at before it was stored: what does not read was stored by
-     * another version, and is given as it is. */
-    if (codec_message_check(record->body, &m, &refusal) != STATUS_OK) {
-        return false;
-    }
-    if ((record->flags & RECORD_TIMED) != 0) {
-        read_times(d, record, &m, now_us, out);
-    }
-    if (fact->options.mode == MODE_ORDERED && m.key.len > 0) {
-        out->key_hash = digest_key(m.key, d->config.seed);
-    }
-    out->filtered = fact->filter != NULL
-                    && !filter_match_cost(fact->filter, &m, filter_cost);
-    return true;
 }

@@ -1,9 +1,10 @@
 /* What the files of the dispatch share: dispatch.c (commits, what is due,
  * members), dispatch_pump.c (deliveries), dispatch_clock.c (what a message's
- * own times mean), dispatch_lanes.c (which groups and lanes there are),
- * dispatch_log.c (effects to records), dispatch_seek.c, dispatch_dead.c,
- * dispatch_redrive.c, dispatch_explain.c, dispatch_books.c and dispatch_look.c.
- * Nobody else includes this. */
+ * own times mean), dispatch_facts.c (what a group asks of a message),
+ * dispatch_lanes.c (which groups and lanes there are), dispatch_log.c (effects
+ * to records), dispatch_seek.c, dispatch_dead.c, dispatch_redrive.c,
+ * dispatch_explain.c, dispatch_books.c and dispatch_look.c. Nobody else includes
+ * this. */
 #ifndef GODWIT_BROKER_DISPATCH_INSIDE_H
 #define GODWIT_BROKER_DISPATCH_INSIDE_H
 
@@ -143,6 +144,12 @@ void dispatch_count(struct dispatch *d, struct group_run *run);
 /* The present offset; a jump is noted. */
 void dispatch_clock_set(struct dispatch *d, uint64_t now_us, uint64_t wall_us);
 uint64_t dispatch_to_wall(const struct dispatch *d, uint64_t monotonic_us);
+/* When it is due and when its time is over, for a record with RECORD_TIMED. */
+void dispatch_times(const struct dispatch *d, const struct record *record,
+                    const struct wire_message *m, uint64_t now_us,
+                    struct message_facts *out);
+
+/* ---- dispatch_facts.c ---- */
 /* What is asked of a stored message before it is given to this group, and how
  * many bytes its filter looked at. False: it does not read. */
 bool dispatch_facts(const struct dispatch *d, const struct group_run *run,

@@ -22,6 +22,8 @@
     X(settled_accepted, counter, "Settlements accepted")                       \
     X(settled_late, counter, "Settlements that came late")                     \
     X(settled_unknown, counter, "Settlements of what was never delivered")     \
+    X(settles_continued, counter,                                              \
+      "Settle requests too large for one turn")                                \
     X(gap_messages, counter, "Messages reported as gaps")                      \
     X(deleted_messages, counter,                                               \
       "Deleted before they were settled, or discarded")                        \
@@ -32,7 +34,7 @@
     X(ended_transactions_us, counter,                                          \
       "Microseconds that ended deliveries were in flight")                     \
     X(breakers_open, gauge,                                                    \
-      "Groups that get fresh messages alone: too many redeliveries")           \
+      "Groups whose deliveries nearly all fail: only trials are made")         \
     X(authentication_failures, counter, "Refused logins")                      \
     X(sessions, gauge, "Open connections")                                     \
     X(attached_members, gauge, "Members attached to groups")                   \

@@ -96,7 +96,7 @@ def what_holds_a_whole_group(env):
 
 @case(short=True)
 def when_nearly_all_fails(env):
-    """The breaker: what is due again waits for a trial, or for fresh messages."""
+    """The breaker: all waits, but for a trial now and then."""
     broker, http = with_orders(env, 0, max_attempts=1000)
     session = broker.session()
     session.publish("orders", [f"body {i}" for i in range(100)])
