@@ -452,10 +452,14 @@ void dispatch_retire(struct dispatch *d, const struct group_fact *group,
 
 enum status dispatch_settle(struct dispatch *d, const struct group_fact *group,
                             const struct settlement *settlement,
-                            uint64_t now_us, settled_fn fn, void *arg)
+                            uint64_t now_us, size_t *budget, uint64_t *next,
+                            settled_fn fn, void *arg)
 {
     struct group_run *run = dispatch_run(group);
-    enum status status = group_settle(run->group, settlement, now_us, fn, arg);
+    enum status status =
+        budget == NULL ? group_settle(run->group, settlement, now_us, fn, arg)
+                       : group_settle_some(run->group, settlement, now_us,
+                                           budget, next, fn, arg);
 
     dispatch_touched(d, run);
     return status;

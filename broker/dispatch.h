@@ -110,11 +110,11 @@ void dispatch_detach(struct dispatch *dispatch, const struct group_fact *group,
                      struct member *member);
 void dispatch_retire(struct dispatch *dispatch, const struct group_fact *group,
                      struct member *member);
-MUST_CHECK enum status dispatch_settle(struct dispatch *dispatch,
-                                       const struct group_fact *group,
-                                       const struct settlement *settlement,
-                                       uint64_t now_us, settled_fn fn,
-                                       void *arg);
+/* As group_settle_some(); `budget` NULL: all at once. */
+MUST_CHECK enum status
+dispatch_settle(struct dispatch *dispatch, const struct group_fact *group,
+                const struct settlement *settlement, uint64_t now_us,
+                size_t *budget, uint64_t *next, settled_fn fn, void *arg);
 
 /* ---- operators; `group` belongs to this worker ---- */
 

@@ -84,7 +84,10 @@ static void on_turn_begins(struct ev_loop *loop, ev_check *watcher, int events)
     (void)loop;
     (void)events;
     w->now_us = clock_monotonic_us();
+    w->turn++;
+    w->settle_looks = SETTLE_LOOKS_TURN;
     take_durable(w);
+    session_go_on_settling(w);
     take_letters(w);
     if (worker_draining(w)) {
         begin_drain(w);
@@ -119,7 +122,8 @@ static void show_figures(struct worker *w)
 static void go_on_draining(struct worker *w)
 {
     if (w->drain_begun && pending_empty(&w->pending) && w->unplaced == NULL
-        && w->operations == NULL && w->stalled_first == NULL) {
+        && w->operations == NULL && w->stalled_first == NULL
+        && w->rests.first == NULL) {
         net_drain(w->net);
         if (w->metrics->sessions == 0 && !w->stopping) {
             w->stopping = true;
@@ -193,7 +197,8 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     set_due_timer(w);
     watch_books(w);
     /* Asked last: what was written may have made room for members. */
-    if (dispatch_has_more(w->dispatch) || looking || !mailbox_empty(w->inbox)) {
+    if (dispatch_has_more(w->dispatch) || looking || !mailbox_empty(w->inbox)
+        || w->rests.first != NULL) {
         ev_idle_start(loop, &w->more);
     } else {
         ev_idle_stop(loop, &w->more);

@@ -35,6 +35,9 @@ enum {
     PUBLISH_COUNT_MAX = 10000,       /* messages in one publish request */
     RANGE_COUNT_MAX = 1024,          /* ranges in one settle request */
     SETTLE_OUTCOMES_MAX = 16384,     /* stretches in the answer to one settle */
+    /* messages and stretches that settle requests look at in a loop turn: ... */
+    SETTLE_LOOKS_SESSION = 16384, /* ... those of one session, and ... */
+    SETTLE_LOOKS_TURN = 65536,    /* ... all of a worker */
     OUTCOMES_HIGH = 4096, /* unanswered of a session; then it is not read */
     REPLY_ITEM_COUNT_MAX = 65536, /* deliveries, ranges or gaps in one reply */
     UNKNOWN_FIELD_COUNT_MAX = 64, /* of a newer version, in one message */

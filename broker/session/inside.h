@@ -25,8 +25,11 @@ struct session {
     /* answers that wait for the sync or another thread; while there are any the
      * session stays, even without its connection, and on this worker */
     uint32_t pending;
-    uint32_t outcomes; /* in settlements that wait */
-    bool choked;       /* not read: too many of either */
+    uint32_t outcomes;        /* in settlements that wait */
+    bool choked;              /* not read: too many of either */
+    struct settle_rest *rest; /* not read either before it is settled */
+    size_t settle_looks;      /* left to it of this turn: */
+    uint64_t settle_turn;
     /* membership */
     uint32_t group; /* id, 0: none */
     struct member *member;
@@ -72,6 +75,8 @@ void sessions_free(struct worker *worker);
 void session_pending_add(struct session *session);
 /* Stop reading it if too much of its own waits. */
 void session_choke(struct session *session);
+/* What it waited for is over: read it if there is nothing else. */
+void session_read_on(struct session *session);
 void session_pending_done(struct session *session); /* may free the session */
 /* struct dispatch_out */
 void session_deliver(void *member, const char *topic,
@@ -95,6 +100,12 @@ void session_end_pulls(struct worker *worker);
 void session_place_settles(struct worker *worker, uint64_t begin);
 void session_settle_reply_done(struct worker *worker,
                                struct settle_reply *reply);
+/* A turn begins: go on with the requests that were too large for the last one.
+ */
+void session_go_on_settling(struct worker *worker);
+/* What is left of its request is not settled any more. */
+void session_forget_rest(struct session *session);
+void session_free_rests(struct worker *worker); /* all are forgotten */
 
 /* ---- publish.c ---- */
 /* There may be room again. */

@@ -24,6 +24,14 @@ struct settle_reply {
     size_t capacity;
     bool failed;     /* memory ran out: refused as a whole */
     bool overflowed; /* more outcomes than one reply may have: the same */
+    bool gone;       /* its group was deleted on the way: the same */
+};
+
+/* What is left of settle requests that look at much, each session's one. */
+struct settle_rest;
+struct settle_rests {
+    struct settle_rest *first;
+    struct settle_rest *last;
 };
 
 enum pending_kind {

@@ -466,9 +466,7 @@ void publish_retry(struct worker *w)
         }
         metric_set(&w->metrics->stalled_sessions,
                    w->metrics->stalled_sessions - 1);
-        if (s->conn != NULL && !s->choked && s->move == MOVE_NONE) {
-            conn_resume(s->conn);
-        }
+        session_read_on(s);
         session_pending_done(s);
     }
 }

@@ -89,6 +89,7 @@ void session_closed(struct session *s)
     ev_timer_stop(s->worker->loop, &s->timer);
     leave_group(s, false);
     look_forget(s);
+    session_forget_rest(s);
     publish_forget_held(s);
     s->pulling = false;
     s->move = MOVE_NONE;
@@ -117,6 +118,14 @@ void session_choke(struct session *s)
     }
 }
 
+void session_read_on(struct session *s)
+{
+    if (s->conn != NULL && !s->choked && s->held == NULL && s->rest == NULL
+        && s->move == MOVE_NONE) {
+        conn_resume(s->conn);
+    }
+}
+
 static void go(struct session *s);
 
 void session_pending_done(struct session *s)
@@ -126,9 +135,7 @@ void session_pending_done(struct session *s)
     if (s->choked && s->pending <= SESSION_PENDING_LOW
         && s->outcomes < OUTCOMES_HIGH && s->conn != NULL) {
         s->choked = false;
-        if (s->held == NULL && s->move == MOVE_NONE) {
-            conn_resume(s->conn);
-        }
+        session_read_on(s);
     }
     if (s->pending > 0) {
         return;
@@ -152,10 +159,12 @@ void sessions_free(struct worker *w)
             s->conn = NULL;
         }
         look_forget(s);
+        session_forget_rest(s);
         s->member = NULL;   /* the dispatch frees them */
         s->pull_got = true; /* freed below, not by what follows */
         publish_forget_held(s);
     }
+    session_free_rests(w);
     session_place_settles(w, submission_written(w->submission));
     session_place_operations(w, submission_written(w->submission));
     while (!pending_empty(&w->pending)) {

@@ -365,9 +365,9 @@ MAYBE const char *settle(enum settle_action action, uint64_t first,
                                            .reason = slice_text(reason) };
 
     out[0] = '\0';
-    cr_assert_eq(
-        dispatch_settle(d, group(), &settlement, now_us, add_outcome, NULL),
-        STATUS_OK);
+    cr_assert_eq(dispatch_settle(d, group(), &settlement, now_us, NULL, NULL,
+                                 add_outcome, NULL),
+                 STATUS_OK);
     return out;
 }
 

@@ -283,10 +283,10 @@ static void ack_all(void)
     while (held_count > 0) {
         held_count--;
         settlement.range.first = settlement.range.last = held[held_count];
-        STRESS_CHECK(
-            dispatch_settle(d, group(), &settlement, now_us, on_settled, NULL)
-                == STATUS_OK,
-            "memory");
+        STRESS_CHECK(dispatch_settle(d, group(), &settlement, now_us, NULL,
+                                     NULL, on_settled, NULL)
+                         == STATUS_OK,
+                     "memory");
     }
     (void)dispatch_log(d, submission, now_us, wall_us());
     (void)submission_publish(submission);

@@ -108,7 +108,7 @@ static void settle_in(const char *name, uint64_t first, uint64_t last)
 
     cr_assert_eq(
         dispatch_settle(d, catalog_group(dispatch_catalog(d), slice_text(name)),
-                        &settlement, now_us, add_outcome, NULL),
+                        &settlement, now_us, NULL, NULL, add_outcome, NULL),
         STATUS_OK);
 }
 
@@ -187,7 +187,7 @@ static void nack_in(const char *name, uint64_t delay_us)
 
     cr_assert_eq(
         dispatch_settle(d, catalog_group(dispatch_catalog(d), slice_text(name)),
-                        &settlement, now_us, add_outcome, NULL),
+                        &settlement, now_us, NULL, NULL, add_outcome, NULL),
         STATUS_OK);
 }
 
