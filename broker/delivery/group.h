@@ -119,7 +119,8 @@ struct lane_start {
     uint64_t end;       /* last durable seq of the topic, 0: none */
     uint64_t after;     /* what lies up to here was never the lane's */
     bool sought;        /* it began anew behind `after`: but what up to there is
-                         * neither settled nor dead was redriven since */
+                         * neither settled nor dead was redriven or deleted
+                         * since */
     uint64_t first_seq; /* messages below are deleted; 0: none are */
     const struct seqset *settled; /* NULL: none. Of these ... */
     const struct seqset *gaps;    /* ... lost to damage; NULL: none */

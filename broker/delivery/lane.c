@@ -138,7 +138,8 @@ static void count_rest(struct lane *lane)
     lane->count[LANE_READY] = lane->published - others;
 }
 
-/* The dead that a seek left behind, and those of them that were redriven. */
+/* The dead that a seek left behind, those of them that were redriven, and those
+ * that were deleted since. */
 static uint64_t count_not_settled_below(const struct lane *lane)
 {
     uint64_t count = 0;
@@ -158,17 +159,6 @@ static uint64_t count_not_settled_below(const struct lane *lane)
     return count;
 }
 
-/* What lies up to `after` is no longer, or never was, the lane's. */
-static enum status settle_below(struct lane *lane, bool sought)
-{
-    uint64_t last = smaller(lane->after, lane->first - 1);
-
-    if (!sought) {
-        return settle_through(&lane->settled, &lane->dead, lane->after);
-    }
-    return last == 0 ? STATUS_OK : seqset_add(&lane->settled, 1, last, NULL);
-}
-
 static enum status delete_below_first(struct lane *lane)
 {
     uint64_t deleted = 0;
@@ -186,7 +176,7 @@ static enum status count_all(struct lane *lane, const struct lane_start *start)
 {
     uint64_t left = count_settled(lane, &lane->settled);
     uint64_t *count = lane->count;
-    enum status status;
+    enum status status = STATUS_OK;
 
     count[LANE_GAP] = smaller(left, count_settled(lane, start->gaps));
     left -= count[LANE_GAP];
@@ -199,7 +189,9 @@ static enum status count_all(struct lane *lane, const struct lane_start *start)
     left -= count[LANE_DELETED];
     count[LANE_ACKED] = left;
     count[LANE_DEAD] = seqset_count(&lane->dead);
-    status = settle_below(lane, start->sought);
+    if (!start->sought) { /* what lies up to `after` never was the lane's */
+        status = settle_through(&lane->settled, &lane->dead, lane->after);
+    }
     lane->published = lane->end - lane->after + count_not_settled_below(lane);
     if (status == STATUS_OK) {
         status = delete_below_first(lane);

@@ -185,6 +185,7 @@ struct note {
     enum state state; /* NOTE_SETTLED */
     uint32_t attempts;
     uint64_t due;
+    uint64_t first; /* NOTE_SEEK: messages below were deleted by then */
 };
 
 struct sim_options {

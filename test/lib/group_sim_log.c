@@ -11,14 +11,16 @@ static bool is_over(const struct written *w)
     return w->state != FRESH && w->state != DEAD;
 }
 
-static void write_seek(struct lane *lane, uint64_t after, bool kept)
+static void write_seek(struct lane *lane, const struct note *n, bool kept)
 {
+    uint64_t after = n->seq;
+
     for (uint64_t seq = 1; seq <= lane->end; seq++) {
         struct msg *m = &lane->msgs[seq];
         struct written *w = kept ? &m->kept : &m->told;
         if (seq > after) {
             *w = (struct written) { .state = FRESH };
-        } else if (w->state != DEAD) {
+        } else if (w->state != DEAD || seq < n->first) {
             *w = (struct written) { .state = ACKED };
         }
     }
@@ -68,7 +70,7 @@ static void write_note(struct sim *s, const struct note *n, bool kept)
         return; /* dropped meanwhile */
     }
     if (n->kind == NOTE_SEEK) {
-        write_seek(lane, n->seq, kept);
+        write_seek(lane, n, kept);
         return;
     }
     write_one(kept ? &lane->msgs[n->seq].kept : &lane->msgs[n->seq].told, n);
@@ -195,7 +197,8 @@ static void take_seek(struct sim *s, struct lane *lane, const struct effects *e)
     }
     note(s, &(struct note) { .kind = NOTE_SEEK,
                              .topic = lane->topic,
-                             .seq = e->seek_after });
+                             .seq = e->seek_after,
+                             .first = lane->first });
 }
 
 bool sim_on_effects(void *arg, const struct effects *e)
@@ -334,7 +337,8 @@ static void revive(struct lane *lane, struct msg *m)
         m->revived = lane->in_turn;
     }
     m->counted = seq > lane->kept_after || m->state == DEAD
-                 || m->state == WAITING || m->state == FRESH;
+                 || m->state == WAITING || m->state == FRESH
+                 || (lane->sought && !is_over(&w)); /* deleted since */
 }
 
 struct found {
@@ -380,17 +384,27 @@ static void find(struct sim *s, const struct msg *m, uint64_t seq,
 }
 
 /* Below the first message that is kept the store only counts. */
-static void fold(struct seqset *set, uint64_t first)
+static void fold(struct seqset *set, uint64_t from, uint64_t first)
 {
     uint64_t count = 0;
 
-    for (uint64_t seq = 1; seq < first; seq++) {
+    for (uint64_t seq = from; seq < first; seq++) {
         count += seqset_has(set, seq);
     }
-    seqset_drop_through(set, first - 1);
     if (count > 0) {
+        CHECK(seqset_remove(set, from, first - 1, NULL) == STATUS_OK);
         CHECK(seqset_add(set, first - count, first - 1, NULL) == STATUS_OK);
     }
+}
+
+/* On either side of where it began anew. */
+static void fold_sides(const struct lane *lane, struct seqset *set)
+{
+    uint64_t after = lane->sought ? lane->kept_after : 0;
+
+    after = after < lane->first ? after : lane->first - 1;
+    fold(set, 1, after + 1);
+    fold(set, after + 1, lane->first);
 }
 
 /* Retries that found no place are fresh. */
@@ -446,10 +460,10 @@ static void restart_lane(struct sim *s, struct lane *lane)
         }
     }
     sim_recount(lane);
-    if (!lane->sought && lane->first > 1 && sim_chance(s, 2)) {
-        fold(&f.settled, lane->first);
-        fold(&f.gaps, lane->first);
-        fold(&f.expired, lane->first);
+    if (lane->first > 1 && sim_chance(s, 2)) {
+        fold_sides(lane, &f.settled);
+        fold_sides(lane, &f.gaps);
+        fold_sides(lane, &f.expired);
     }
     EXPECT(s, group_add_lane(s->group, &start) == STATUS_OK, "lane %u again",
            lane->topic);
