@@ -39,7 +39,7 @@ def dead_seqs(http, group, topic="orders"):
     return [seq for _, seq in dead_of(http, group, topic=topic)]
 
 
-def lane(http, group, topic="orders"):
+def lane(http, group="work", topic="orders"):
     """The books of a lane as numbers; they balance."""
     shown = http.must(http.get(f"/v1/groups/{group}"), 200).json
     books = next(one for one in shown["lanes"] if one["topic"] == topic)

@@ -11,6 +11,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from harness import Skip, case, check, check_equal, check_in, main, wait_until
+from operate import lane
 from session import RefusedReply
 
 YEAR_S = 366 * 24 * 3600
@@ -60,12 +61,6 @@ def refused(answer, limit, what, code=None):
     return answer.refused
 
 
-def lane_of(http, group="work", topic="orders"):
-    shown = http.must(http.get(f"/v1/groups/{group}")).json
-    return {part: value for lane in shown["lanes"] if lane["topic"] == topic
-            for part, value in lane.items()}
-
-
 # --- filters and patterns ---
 
 @case(short=True)
@@ -104,7 +99,7 @@ def a_filter_as_heavy_as_may_be_on_messages_as_heavy_as_may_be(env):
     session.publish("orders", [{"body": "c", "headers": {"h3": "x"}}])
     _, messages, _ = http.pull("work", 10, 20)
     check_equal([m["body"] for m in messages], ["c"], "what passes")
-    wait_until(lambda: int(lane_of(http)["filtered"]) == env.size(10) * 10, 20, "the filtered")
+    wait_until(lambda: lane(http)["filtered"] == env.size(10) * 10, 20, "the filtered")
 
 
 @case(short=True)
@@ -209,7 +204,7 @@ def acks_that_cannot_be(env):
     check_equal(outcome_of(http, "7", seqs=["1"]), ["unknown"], "never delivered")
     lease, messages, _ = http.pull("work", 3)
     check_equal([m["seq"] for m in messages], ["1", "2", "3"], "delivered")
-    before = lane_of(http)
+    before = lane(http)
     check_equal(outcome_of(http, lease, seqs=["4"]), ["unknown"], "not delivered yet")
     check_equal(outcome_of(http, lease, seqs=["7"]), ["unknown"], "not published yet")
     check_equal(outcome_of(http, lease, ranges=[{"first": "7", "last": str(2 ** 63)}]), ["unknown"],
@@ -218,7 +213,7 @@ def acks_that_cannot_be(env):
     check_equal(outcome_of(http, str(int(lease) + 1000), seqs=["1"]), ["late"], "another's lease")
     for action in ("nack", "release", "extend", "reject"):
         check_equal(outcome_of(http, str(int(lease) + 1000), action, seqs=["2"]), ["late"], action)
-    check_equal(lane_of(http), before, "the lane after all that")
+    check_equal(lane(http), before, "the lane after all that")
     check_equal(outcome_of(http, lease, seqs=["1"]), ["accepted"], "the first ack")
     check_equal(outcome_of(http, lease, seqs=["1"]), ["accepted"], "the same once more")
     for action in ("nack", "extend", "reject"):
@@ -238,7 +233,7 @@ def acks_that_cannot_be(env):
               or (answer.code == 200
                   and all(r["outcome"] == "unknown" for r in answer.json["ranges"])),
               f"{wrong}: {answer}")
-    check_equal(int(lane_of(http)["in_flight"]), 2, "still in flight")
+    check_equal(lane(http)["in_flight"], 2, "still in flight")
     bystander.check("settlements that are none")
 
 
@@ -248,7 +243,7 @@ def an_ack_after_the_lease(env):
     http.make_group("work", "orders", lease_ms=300)
     http.must(http.publish("orders", "body"))
     first, _, _ = http.pull("work", 1)
-    wait_until(lambda: int(lane_of(http)["in_flight"]) == 0, 20, "the end of the lease")
+    wait_until(lambda: lane(http)["in_flight"] == 0, 20, "the end of the lease")
     second, messages, _ = http.pull("work", 1, 20)
     check_equal(messages[0]["attempt"], 2, "the attempt")
     answer, = http.settle("work", first, "orders", "ack", seqs=["1"])
@@ -295,7 +290,7 @@ def seeks_out_of_bounds(env):
         done = http.must(http.post(seek, {"topic": "orders", **what}), 200).json["seeks"]
         check_equal(done, [{"topic": "orders", "seq": begins}], f"seek to {what}")
         bystander.check(f"seek to {what}")
-    before = lane_of(http)
+    before = lane(http)
     for what in ({"seq": "6"}, {"seq": str(2 ** 63)}, {"seq": str(2 ** 64 - 1)}, {"seq": "-1"},
                  {"seq": "x"}, {"seq": 1.5}, {"to": "yesterday"}, {}, {"seq": "1", "to": "latest"},
                  {"time_us": "-1"}, {"time_us": str(2 ** 64)}):
@@ -304,7 +299,7 @@ def seeks_out_of_bounds(env):
         check(len(answer.refused["text"]) > 5, f"seek to {what}: {answer}")
     check_equal(http.post(seek, {"topic": "none", "seq": "1"}).code, 404, "seek in no topic")
     check_equal(http.post("/v1/groups/none/seek", {"to": "earliest"}).code, 404, "seek of no group")
-    check_equal(lane_of(http), before, "the lane after that")
+    check_equal(lane(http), before, "the lane after that")
     future = http.post(seek, {"topic": "orders", "time_us": str(2 ** 63)})
     check_equal((future.code, future.json["seeks"][0]["seq"]), (200, "5"), "a time to come")
     bystander.check("seeks")
@@ -391,17 +386,17 @@ def clock_jumps_of_ten_years_while_it_runs_move_nothing(env):
     check_equal(outcome_of(http, lease, "nack", seqs=["2"], delay_ms="3600000"), ["accepted"],
                 "nack")
     check_equal(http.pull("work", 1)[1], [], "what comes at once")
-    before = lane_of(http)
-    check_equal((before["in_flight"], before["delayed"]), ("1", "3"), "before the jumps")
+    before = lane(http)
+    check_equal((before["in_flight"], before["delayed"]), (1, 3), "before the jumps")
     for jump in JUMPS:
         clock.move(jump)
         bystander.check(f"a jump to {jump} s")
-        check_equal(lane_of(http), before, f"the lane after a jump to {jump} s")
+        check_equal(lane(http), before, f"the lane after a jump to {jump} s")
         quick, = session.publish("orders", [{"body": "quick", "delay_ms": "200"}])
         got = wait_until(lambda: http.pull("work", 1, 5)[1], 20, "a delay of 200 ms")
         check_equal((got[0]["seq"], got[0]["body"]), (str(quick.seq), "quick"), "after it")
         check_equal(outcome_of(http, "0", seqs=[str(quick.seq)]), ["accepted"], "its ack")
-        before = lane_of(http)
+        before = lane(http)
     check_equal(outcome_of(http, lease, seqs=["1"]), ["accepted"], "the ack of what was held")
 
 
@@ -461,7 +456,7 @@ def a_member_that_attaches_a_thousand_times(env):
         if i % 2 == 0:
             restless.publish("orders", [str(i)])
         restless.detach()
-    check_equal(int(lane_of(http)["in_flight"]), 0, "in flight when it has gone")
+    check_equal(lane(http)["in_flight"], 0, "in flight when it has gone")
     bystander.check("attach and detach")
     restless.attach("work")
     outcomes = set()
@@ -492,7 +487,7 @@ def a_thousand_members_at_once(env):
                 "one for each")
     for member in members:
         member.abort()
-    wait_until(lambda: int(lane_of(http)["in_flight"]) == 0, 30, "all of it back")
+    wait_until(lambda: lane(http)["in_flight"] == 0, 30, "all of it back")
     bystander.check("a thousand that hung up")
 
 

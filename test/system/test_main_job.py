@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 import orders
 from harness import case, check, check_equal, check_in, main
+from operate import lane
 
 ROWS = 19999
 
@@ -21,14 +22,6 @@ def prepare(broker):
 
 def json_lines(raw):
     return [json.loads(line) for line in raw.decode().splitlines() if line]
-
-
-def lane_of(http, group):
-    lanes = http.must(http.get(f"/v1/groups/{group}")).json["lanes"]
-    check_equal(len(lanes), 1, f"lanes of {group}")
-    check_equal(lanes[0]["balanced"], True, f"balanced, of {lanes[0]}")
-    return {name: int(value) for name, value in lanes[0].items()
-            if name not in ("topic", "balanced")}
 
 
 @case(short=True, timeout=120)
@@ -45,9 +38,9 @@ def every_order_reaches_both_groups_once(env):
     check_equal(pulled.stdout.decode().splitlines(), lines, "pulled bodies")
     http = broker.http()
     for group in ("billing", "archive"):
-        lane = lane_of(http, group)
-        check_equal(lane["published"], len(lines), "published")
-        check_equal(lane["acked"], len(lines), f"acked of {group}")
+        books = lane(http, group)
+        check_equal(books["published"], len(lines), "published")
+        check_equal(books["acked"], len(lines), f"acked of {group}")
         left = broker.godwit("pull", group, "--count", "1", "--wait", "0", check_code=None)
         check_equal(left.stdout, b"", f"what is left for {group}")
 
@@ -124,11 +117,11 @@ def the_books_balance(env):
     session.take(40)
     session.settle("orders", "ack", ranges=[(1, 10)])
     session.settle("orders", "nack", ranges=[(11, 15)], delay_ms="60000")
-    lane = lane_of(broker.http(), "billing")
-    check_equal(lane["published"], sum(v for k, v in lane.items() if k != "published"),
-                f"sum of {lane}")
-    check_equal((lane["acked"], lane["delayed"]), (10, 5), "acked, delayed")
-    check(lane["in_flight"] > 0, "nothing in flight")
+    books = lane(broker.http(), "billing")
+    check_equal(books["published"], sum(v for k, v in books.items() if k != "published"),
+                f"sum of {books}")
+    check_equal((books["acked"], books["delayed"]), (10, 5), "acked, delayed")
+    check(books["in_flight"] > 0, "nothing in flight")
 
 
 main()

@@ -6,6 +6,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from harness import case, check, check_equal, check_in, main, wait_until
+from operate import lane
 from session import Gap
 
 MIB = 1 << 20
@@ -20,15 +21,6 @@ def topic(http, name="orders"):
 def store(http):
     return {name: int(value) for name, value in http.get("/v1/store").json.items()
             if isinstance(value, (int, str)) and not isinstance(value, bool)}
-
-
-def lane(http, group, name="orders"):
-    lanes = http.get(f"/v1/groups/{group}").json["lanes"]
-    found = {key: int(value) for key, value in
-             next(shown for shown in lanes if shown["topic"] == name).items()
-             if key not in ("topic", "balanced")}
-    check_equal(found["published"], sum(found.values()) - found["published"], f"books {found}")
-    return found
 
 
 def make(http, name="orders", **keep):

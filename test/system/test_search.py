@@ -2,6 +2,7 @@
 """Looking at topics without a group: peek, search and tail."""
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -171,14 +172,26 @@ class Waiting(threading.Thread):
         return self.answer
 
 
+def requests_of(http):
+    """HTTP requests that the broker has taken, but for this one."""
+    return int(re.search(r"^godwit_net_requests_total (\d+)$", http.get("/metrics").body.decode(),
+                         re.M)[1])
+
+
 @case(short=True)
 def a_tail_waits(env):
     broker = env.broker(config={"workers": 2})
     http = broker.http()
     topic_of(http, 3)
+    asked_before, polls = requests_of(http), 0
     tails = [Waiting(broker.http(), "/v1/topics/orders/messages?from=4&wait=30") for _ in range(8)]
     other = Waiting(broker.http(), "/v1/topics/orders/messages?from=4&wait=30&key=mine")
-    time.sleep(0.3)
+
+    def all_arrived():
+        nonlocal polls
+        polls += 1  # each poll counts those before it
+        return requests_of(http) - asked_before - polls >= len(tails) + 1
+    wait_until(all_arrived, what="the tails at the broker")
     before = broker.cpu_seconds()
     time.sleep(1)
     used = broker.cpu_seconds() - before

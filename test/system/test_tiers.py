@@ -8,6 +8,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from harness import case, check, check_equal, main, wait_until
+from operate import lane
 
 TINY = {"in_flight_mib": 1, "in_flight_direct_mib": 1, "in_flight_file_mib": 64}
 TIERS = ("heap", "direct", "file")
@@ -45,14 +46,6 @@ def spilled(env, count, lease_ms=600000, limits=TINY):
     return broker, http, holder
 
 
-def books(http, group):
-    lanes = http.get("/v1/groups/" + group).json["lanes"]
-    check_equal(len(lanes), 1, "lanes")
-    check(lanes[0]["balanced"], f"books {lanes[0]}")
-    return {key: int(value) for key, value in lanes[0].items()
-            if key in ("published", "acked", "in_flight", "ready", "delayed", "dead")}
-
-
 @case(short=True, timeout=120)
 def what_is_not_acked_spills_and_all_of_it_can_be_settled(env):
     count = 40000
@@ -83,7 +76,7 @@ def what_is_not_acked_spills_and_all_of_it_can_be_settled(env):
                 [(1, count, "accepted", 0)], "ack")
     wait_until(lambda: sum(tier_figures(http, "in_flight_messages").values()) == 0, 20,
                "an empty table")
-    check_equal(books(http, "stuck")["acked"], count, "acked")
+    check_equal(lane(http, "stuck", "stuck")["acked"], count, "acked")
     ended = tier_figures(http, "transactions_ended_total")
     check(ended["file"] > 0 and sum(ended.values()) >= count, f"ended {ended}")
 
@@ -103,7 +96,7 @@ def leases_in_the_file_end_like_any_other(env):
         holder.ack("stuck", *[d.seq for d in again])
         seen.update(d.seq for d in again)
     check_equal(seen, set(range(1, count + 1)), "given again")
-    check_equal(books(http, "stuck")["acked"], count, "acked")
+    check_equal(lane(http, "stuck", "stuck")["acked"], count, "acked")
 
 
 @case(timeout=120)
@@ -111,8 +104,8 @@ def a_connection_that_ends_gives_back_what_lies_in_the_file(env):
     count = 30000
     _, http, holder = spilled(env, count)
     holder.abort()
-    wait_until(lambda: books(http, "stuck")["in_flight"] == 0, 30, "nothing in flight")
-    left = books(http, "stuck")
+    wait_until(lambda: lane(http, "stuck", "stuck")["in_flight"] == 0, 30, "nothing in flight")
+    left = lane(http, "stuck", "stuck")
     check_equal(left["ready"] + left["delayed"], count, f"{left}")
 
 
@@ -139,7 +132,7 @@ def what_is_fresh_never_sees_the_file(env):
     wait_until(lambda: sum(ended().values()) == rounds, 20, "all to have ended")
     in_memory = ended()["heap"] + ended()["direct"]
     check(in_memory * 100 >= rounds * 99, f"ended {ended()}")
-    check_equal(books(http, "stuck")["in_flight"], 40000, "the stuck ones")
+    check_equal(lane(http, "stuck", "stuck")["in_flight"], 40000, "the stuck ones")
 
 
 @case()
