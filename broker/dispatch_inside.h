@@ -3,8 +3,8 @@
  * own times mean), dispatch_facts.c (what a group asks of a message),
  * dispatch_lanes.c (which groups and lanes there are), dispatch_log.c (effects
  * to records), dispatch_seek.c, dispatch_dead.c, dispatch_redrive.c,
- * dispatch_explain.c, dispatch_books.c and dispatch_look.c. Nobody else includes
- * this. */
+ * dispatch_explain.c, dispatch_books.c and dispatch_look.c. Nobody else
+ * includes this. */
 #ifndef GODWIT_BROKER_DISPATCH_INSIDE_H
 #define GODWIT_BROKER_DISPATCH_INSIDE_H
 
