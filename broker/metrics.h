@@ -22,8 +22,7 @@
     X(settled_accepted, counter, "Settlements accepted")                       \
     X(settled_late, counter, "Settlements that came late")                     \
     X(settled_unknown, counter, "Settlements of what was never delivered")     \
-    X(settles_continued, counter,                                              \
-      "Settle requests too large for one turn")                                \
+    X(settles_continued, counter, "Settle requests too large for one turn")    \
     X(gap_messages, counter, "Messages reported as gaps")                      \
     X(deleted_messages, counter,                                               \
       "Deleted before they were settled, or discarded")                        \
