@@ -475,4 +475,20 @@ def a_dump_shows_them(env):
                  {"seq": 2, "id": "o-2", "ttl_ms": 60000}], "the dump")
 
 
+@case(short=True)
+def pub_makes_headers_of_columns(env):
+    broker, _ = with_orders(env)
+    rows = b"id,region,vip\n1,eu,true\n2,,false\n3,cn,true\n"
+    for more in ((), ("--atomic",)):
+        broker.godwit("pub", "orders", "--format", "csv", "--key-field", "id", "--header", "by=me",
+                      "--header-field", "region", "--header-field", "vip", *more, stdin=rows)
+    found = broker.godwit("search", "orders", "--filter", "vip == true && by == 'me'", "--json")
+    check_equal([(m["key"], m["headers"]) for m in map(json.loads, found.stdout.splitlines())],
+                [(key, {"by": "me", "region": region, "vip": "true"})
+                 for key, region in (("1", "eu"), ("3", "cn"))] * 2, "found")
+    none = broker.godwit("search", "orders", "--filter", "!has(region)", "--json")
+    check_equal([json.loads(line)["key"] for line in none.stdout.splitlines()], ["2", "2"],
+                "an empty column is no header")
+
+
 main()

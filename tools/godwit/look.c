@@ -172,11 +172,11 @@ enum status look_print(const struct json *answer,
     struct outlet outlet = { 0 };
     enum status status = put_all(&outlet.text, answer, style);
 
-    if (status == STATUS_OK) {
-        status = outlet_write(&outlet, STDOUT_FILENO);
-    }
     if (status == STATUS_OK && count != NULL) {
         *count += json_count(json_get(answer, "messages"));
+    }
+    if (status == STATUS_OK) {
+        status = outlet_write(&outlet, STDOUT_FILENO);
     }
     outlet_fini(&outlet);
     return status;

@@ -99,6 +99,7 @@ static int take(struct search *s, const struct json *answer)
         progress_clear(&s->progress);
     }
     status = look_print(answer, &s->style, &s->found);
+    s->done = s->done || status == STATUS_CLOSED; /* nobody reads on */
     return status == STATUS_OK ? EXIT_OK : look_print_failed(status);
 }
 
