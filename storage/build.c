@@ -270,7 +270,14 @@ static void note_floor(struct journal *journal, const uint8_t *at)
  * and are gone or about to go. So no seek goes farther back, by the log's own
  * order, whatever its writer knew of the last trims; and what may go once may
  * go for ever (retention.h), because what a seek makes owed again lies above
- * the floor, of which no message ever goes that its group has not settled. */
+ * the floor, of which no message ever goes that its group has not settled.
+ *
+ * It is not enough to go up to what is deleted already, the first message: what
+ * lies between may have been let go of, and goes after the seek. Nor does the
+ * lane lose any: the floor rises over nothing but what every group had settled,
+ * or what is deleted. A writer that had not heard of the trim may deliver what
+ * it still finds there. For the log that stays settled, however it ends: owed,
+ * or dead, it would be one that goes nevertheless, and look lost. */
 static void bound_seek(struct journal *journal, uint8_t *at)
 {
     struct record record;

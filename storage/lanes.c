@@ -666,17 +666,25 @@ static bool read_head(struct reader *r, struct lane *lane,
     return flags <= LANE_SOUGHT && lane->after < UINT64_MAX;
 }
 
+/* The head, when what follows is as long as it says; `r` stands behind it. */
+static bool read_whole_head(struct reader *r, struct lane *lane,
+                            struct lane_counts *counts)
+{
+    bool good = read_head(r, lane, counts);
+    uint64_t ranges =
+        (uint64_t)counts->acked + counts->gaps + counts->expired + counts->dead;
+    uint64_t need = ranges * RANGE_LEN + (uint64_t)counts->retries * RETRY_LEN;
+
+    return good && !r->failed && need == (uint64_t)(r->end - r->at);
+}
+
 enum status lane_read(struct lane *lane, struct slice value)
 {
     struct reader r = reader_of(value);
     struct lane_counts counts;
-    bool good = read_head(&r, lane, &counts);
-    uint64_t ranges =
-        (uint64_t)counts.acked + counts.gaps + counts.expired + counts.dead;
-    uint64_t need = ranges * RANGE_LEN + (uint64_t)counts.retries * RETRY_LEN;
     enum status status;
 
-    if (!good || r.failed || need != (uint64_t)(r.end - r.at)) {
+    if (!read_whole_head(&r, lane, &counts)) {
         return STATUS_CORRUPT;
     }
     status = read_set(&r, counts.acked, &lane->acked);
@@ -694,4 +702,39 @@ enum status lane_read(struct lane *lane, struct slice value)
     }
     lane->dirty = false;
     return status;
+}
+
+/* Is `seq` in one of `count` ranges that are in order? */
+static bool is_within(const uint8_t *ranges, uint32_t count, uint64_t seq)
+{
+    uint32_t low = 0;
+    uint32_t high = count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (get_u64(ranges + (size_t)middle * RANGE_LEN + 8) < seq) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < count && get_u64(ranges + (size_t)low * RANGE_LEN) <= seq;
+}
+
+enum status lane_value_look(struct slice value, uint64_t seq, bool *gap,
+                            bool *expired)
+{
+    struct reader r = reader_of(value);
+    struct lane head = { 0 };
+    struct lane_counts counts;
+    const uint8_t *gaps;
+
+    if (!read_whole_head(&r, &head, &counts)) {
+        return STATUS_CORRUPT;
+    }
+    gaps = r.at + (size_t)counts.acked * RANGE_LEN;
+    *gap = is_within(gaps, counts.gaps, seq);
+    *expired =
+        is_within(gaps + (size_t)counts.gaps * RANGE_LEN, counts.expired, seq);
+    return STATUS_OK;
 }

@@ -88,6 +88,10 @@ MUST_CHECK enum status lane_record_apply(struct lane *lane,
 /* The value in the keydir, appended to `to`; and back. */
 MUST_CHECK enum status lane_write(const struct lane *lane, struct bytes *to);
 MUST_CHECK enum status lane_read(struct lane *lane, struct slice value);
+/* Of a value, however long, without reading all of it: was `seq` lost to
+ * damage, was its time over? */
+MUST_CHECK enum status lane_value_look(struct slice value, uint64_t seq,
+                                       bool *gap, bool *expired);
 void lane_fini(struct lane *lane);
 
 #endif

@@ -670,7 +670,8 @@ enum status store_view_settled(struct store_view *view, uint32_t group,
                                uint32_t topic, uint64_t seq,
                                enum store_settled *out)
 {
-    struct lane lane = { 0 };
+    bool gap = false;
+    bool expired = false;
     struct slice value;
     enum status status;
 
@@ -678,15 +679,14 @@ enum status store_view_settled(struct store_view *view, uint32_t group,
     look_anew(view);
     status = keydir_find_lane(view->reader, group, topic, &value);
     if (status == STATUS_OK) {
-        status = lane_read(&lane, value);
+        status = lane_value_look(value, seq, &gap, &expired);
     }
     keydir_reader_reset(view->reader);
-    if (status == STATUS_OK && seqset_has(&lane.gaps, seq)) {
+    if (gap) {
         *out = SETTLED_AS_GAP;
-    } else if (status == STATUS_OK && seqset_has(&lane.expired, seq)) {
+    } else if (expired) {
         *out = SETTLED_AS_EXPIRED;
     }
-    lane_fini(&lane);
     if (status == STATUS_IO || status == STATUS_CORRUPT) {
         store_doubt(view->store);
         status = STATUS_IO;

@@ -379,19 +379,8 @@ enum status books_record(struct books *books, const struct record *record,
 static uint64_t count_in(const struct seqset *set, uint64_t first,
                          uint64_t last)
 {
-    uint64_t count = 0;
-
-    for (size_t i = set_range_at(set, first);
-         first <= last && i < seqset_range_count(set); i++) {
-        const struct seq_range *r = &seqset_ranges(set)[i];
-        uint64_t from = r->first > first ? r->first : first;
-        uint64_t to = r->last < last ? r->last : last;
-        if (r->first > last) {
-            break;
-        }
-        count += to - from + 1;
-    }
-    return count;
+    return first <= last ? set_count(set, (struct seq_range) { first, last })
+                         : 0;
 }
 
 static uint64_t length(uint64_t first, uint64_t last)

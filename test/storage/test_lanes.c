@@ -232,6 +232,18 @@ static void do_seek(struct model *m, struct lane *lane, uint64_t after)
     model_seek(m, after);
 }
 
+/* A look into the value finds what reading it does. */
+static void look_into(const struct lane *lane, struct slice value)
+{
+    for (uint64_t seq = 1; seq <= SEQS; seq++) {
+        bool gap, expired;
+        cr_assert(
+            eq(int, lane_value_look(value, seq, &gap, &expired), STATUS_OK));
+        cr_assert(eq(int, gap, seqset_has(&lane->gaps, seq)));
+        cr_assert(eq(int, expired, seqset_has(&lane->expired, seq)));
+    }
+}
+
 /* As the keydir has it and gives it back. */
 static void save_and_load(struct lane *lane)
 {
@@ -241,6 +253,7 @@ static void save_and_load(struct lane *lane)
     cr_assert(eq(int, lane_write(lane, &value), STATUS_OK));
     cr_assert(
         eq(int, lane_read(&again, slice_of(value.at, value.end)), STATUS_OK));
+    look_into(lane, slice_of(value.at, value.end));
     lane_fini(lane);
     *lane = again;
     bytes_fini(&value);
@@ -502,7 +515,11 @@ Test(lane, half_a_value_is_none)
     for (size_t cut = 0; cut < bytes_len(&value); cut++) {
         struct lane out = { 0 };
         uint8_t *exact = malloc(cut + 1);
+        bool gap, expired;
         memcpy(exact, value.at, cut);
+        cr_assert(eq(int,
+                     lane_value_look(slice_of(exact, cut), 3, &gap, &expired),
+                     STATUS_CORRUPT));
         cr_assert(
             eq(int, lane_read(&out, slice_of(exact, cut)), STATUS_CORRUPT));
         lane_fini(&out);
@@ -631,6 +648,21 @@ Test(lanes, a_seek_back_makes_owed_again_and_leaves_the_dead_below)
     expect_lane("2-2 after 0");
 }
 
+static void add_trim(uint64_t first_seq, uint64_t floor_seq)
+{
+    struct record_trim trim = { TOPIC, first_seq, floor_seq };
+    struct record record = { .kind = RECORD_TRIM };
+    struct bytes body = { 0 };
+    uint8_t *at = h.buffer + h.len;
+
+    cr_assert(eq(int, record_trim_write(&body, &trim), STATUS_OK));
+    memcpy(at + RECORD_HEADER_LEN, body.at, bytes_len(&body));
+    record.body = slice_of(at + RECORD_HEADER_LEN, bytes_len(&body));
+    record_finish(at, &record);
+    h.len += record_size(bytes_len(&body));
+    bytes_fini(&body);
+}
+
 /* What the log says is where it went. */
 Test(lanes, a_seek_stays_between_the_floor_and_the_end)
 {
@@ -638,19 +670,9 @@ Test(lanes, a_seek_stays_between_the_floor_and_the_end)
         uint64_t asked, after;
     } seeks[] = { { 0, 6 },   { 5, 6 },   { 6, 6 },   { 7, 7 },
                   { 19, 19 }, { 20, 20 }, { 21, 20 }, { 1000, 20 } };
-    struct record_trim trim = { TOPIC, 3, 7 };
-    struct bytes body = { 0 };
 
     publish(20);
-    cr_assert(eq(int, record_trim_write(&body, &trim), STATUS_OK));
-    {
-        struct record record = { .kind = RECORD_TRIM };
-        memcpy(h.buffer + RECORD_HEADER_LEN, body.at, bytes_len(&body));
-        record.body = slice_of(h.buffer + RECORD_HEADER_LEN, bytes_len(&body));
-        record_finish(h.buffer, &record);
-        h.len = record_size(bytes_len(&body));
-    }
-    bytes_fini(&body);
+    add_trim(3, 7);
     for (size_t i = 0; i < COUNT_OF(seeks); i++) {
         struct record record;
         struct record_seek seek;
@@ -672,6 +694,20 @@ Test(lanes, a_seek_stays_between_the_floor_and_the_end)
     harness_kill(&h);
     cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
     cr_assert(eq(str, (char *)lane_text(&h, GROUP, TOPIC), "1-20 after 20"));
+}
+
+/* The seek's writer had not heard of the trim, and delivers what it finds. */
+Test(lanes, what_a_seek_went_to_behind_the_floor_stays_settled)
+{
+    publish(20);
+    add_ack(&h, GROUP, TOPIC, 1, 9);
+    add_trim(3, 7);
+    add_seek(&h, GROUP, TOPIC, 2);
+    fail_one(4, 1, 900, false);
+    fail_one(5, 3, 0, true);
+    add_ack(&h, GROUP, TOPIC, 6, 6);
+    fail_one(8, 3, 0, true);
+    expect_lane("1-6 dead 8-8 after 6");
 }
 
 Test(lanes, of_a_deleted_group_are_gone_whatever_is_in_them)
