@@ -121,6 +121,16 @@ static void expect_owed(struct sim *s, const struct failure *f,
            owed->due_min, owed->due_max);
 }
 
+/* Whoever leaves gives back what it holds in any order, and that may depend on
+ * where it lies: for a sum. */
+static uint64_t mixed(const struct failure *f)
+{
+    uint64_t hash = f->seq * UINT64_C(0x9e3779b97f4a7c15);
+
+    hash = (hash ^ hash >> 29 ^ f->due_us) * UINT64_C(0x100000001b3);
+    return (hash ^ hash >> 32 ^ f->attempts) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
 static void take_failure(struct sim *s, struct lane *lane,
                          const struct failure *f)
 {
@@ -131,7 +141,6 @@ static void take_failure(struct sim *s, struct lane *lane,
     if (s->failed) {
         return;
     }
-    sim_hear(s, f->seq, f->due_us, f->attempts);
     expect_owed(s, f, &m->owed[0]);
     m->owed_count--;
     memmove(m->owed, m->owed + 1, m->owed_count * sizeof *m->owed);
@@ -209,6 +218,7 @@ bool sim_on_effects(void *arg, const struct effects *e)
     };
     struct sim *s = arg;
     struct lane *lane = sim_lane_of(s, e->topic);
+    uint64_t heard = 0;
 
     EXPECT(s, lane != NULL && e->topic != 0, "effects of a lane that is gone");
     if (s->failed || (!s->roomy && sim_chance(s, 30))) {
@@ -224,7 +234,9 @@ bool sim_on_effects(void *arg, const struct effects *e)
     take_set(s, lane, EFFECT_REDRIVEN, e->sets[EFFECT_REDRIVEN]);
     for (size_t i = 0; !s->failed && i < e->failure_count; i++) {
         take_failure(s, lane, &e->failures[i]);
+        heard += mixed(&e->failures[i]);
     }
+    sim_hear(s, e->topic, e->failure_count, heard);
     for (size_t i = 0; !s->failed && i < COUNT_OF(after); i++) {
         take_set(s, lane, after[i], e->sets[after[i]]);
     }
