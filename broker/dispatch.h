@@ -180,7 +180,7 @@ struct redrive_state {
 };
 /* One at a time for each group; it goes on in dispatch_tick() in bounded bits
  * and is forgotten at a restart (what it redrove stays redriven).
- * STATUS_BUSY: one is running. */
+ * STATUS_BUSY: one is running, or being undone. */
 MUST_CHECK enum status dispatch_redrive(struct dispatch *dispatch,
                                         const struct group_fact *group,
                                         const struct redrive_order *order,
@@ -189,17 +189,20 @@ void dispatch_redrive_stop(struct dispatch *dispatch,
                            const struct group_fact *group);
 /* What the last job redrove and nobody was given since is dead again. Bounded
  * memory: of a job that redrove more than REDRIVE_UNDO_MAX ranges the first
- * ones cannot be undone. STATUS_NOT_FOUND: there was none. */
+ * ones cannot be undone. In bits, as group_bury(): STATUS_AGAIN: call again,
+ * `undone` counts this bit. STATUS_NOT_FOUND: there was none. STATUS_BUSY: it
+ * runs. */
 MUST_CHECK enum status dispatch_redrive_undo(struct dispatch *dispatch,
                                              const struct group_fact *group,
-                                             uint64_t *undone);
+                                             size_t *budget, uint64_t *undone);
 /* False: there was none since the start. */
 bool dispatch_redrive_state(const struct group_fact *group,
                             struct redrive_state *out);
+/* As group_discard(). */
 MUST_CHECK enum status dispatch_discard(struct dispatch *dispatch,
                                         const struct group_fact *group,
-                                        const struct topic *topic,
-                                        struct seq_range range,
+                                        uint32_t topic, struct seq_range range,
+                                        size_t *budget, uint64_t *next,
                                         uint64_t *count);
 
 /* ---- any topic, on any worker ---- */

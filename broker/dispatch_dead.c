@@ -94,11 +94,12 @@ size_t dispatch_dead(struct dispatch *d, const struct group_fact *group,
 }
 
 enum status dispatch_discard(struct dispatch *d, const struct group_fact *group,
-                             const struct topic *topic, struct seq_range range,
-                             uint64_t *count)
+                             uint32_t topic, struct seq_range range,
+                             size_t *budget, uint64_t *next, uint64_t *count)
 {
     struct group_run *run = dispatch_run(group);
-    enum status status = group_discard(run->group, topic->id, range, count);
+    enum status status =
+        group_discard(run->group, topic, range, budget, next, count);
 
     dispatch_touched(d, run);
     return status;

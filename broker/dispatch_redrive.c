@@ -32,6 +32,9 @@ struct redrive {
     struct redriven *undo; /* the last REDRIVE_UNDO_MAX, a ring when full */
     size_t undo_count;     /* of all so far */
     size_t undo_capacity;
+    bool undoing; /* in bits: the next one is of ... */
+    size_t undo_at;
+    uint64_t undo_seq; /* ... from here on */
 };
 
 static void redrive_free(struct redrive *r)
@@ -369,7 +372,8 @@ enum status dispatch_redrive(struct dispatch *d, const struct group_fact *group,
     struct redrive_order taken = *order;
     struct redrive *r;
 
-    if (run->redrive != NULL && run->redrive->state.running) {
+    if (run->redrive != NULL
+        && (run->redrive->state.running || run->redrive->undoing)) {
         drop_order(&taken);
         return STATUS_BUSY;
     }
@@ -396,29 +400,55 @@ void dispatch_redrive_stop(struct dispatch *d, const struct group_fact *group)
     }
 }
 
+static size_t undo_kept(const struct redrive *r)
+{
+    return r->undo_count < r->undo_capacity ? r->undo_count : r->undo_capacity;
+}
+
+/* Where it stopped is noted: it goes on there. */
+static enum status undo_one(struct group_run *run, struct redrive *r,
+                            const struct redriven *one, size_t *budget,
+                            uint64_t *undone)
+{
+    struct seq_range range = one->range;
+    uint64_t count = 0;
+    uint64_t next = 0;
+    enum status status;
+
+    if (r->undoing && r->undo_seq > range.first) {
+        range.first = r->undo_seq;
+    }
+    r->undoing = false;
+    status = group_bury(run->group, one->topic, range, budget, &next, &count);
+    r->undo_seq = next;
+    *undone += count;
+    return status;
+}
+
 enum status dispatch_redrive_undo(struct dispatch *d,
                                   const struct group_fact *group,
-                                  uint64_t *undone)
+                                  size_t *budget, uint64_t *undone)
 {
     struct group_run *run = dispatch_run(group);
     struct redrive *r = run->redrive;
     enum status status = STATUS_OK;
 
+    *undone = 0;
     if (r == NULL || r->state.dry_run) {
         return STATUS_NOT_FOUND;
     }
     if (r->state.running) {
         return STATUS_BUSY;
     }
-    *undone = 0;
-    for (size_t i = 0;
-         status == STATUS_OK && i < r->undo_count && i < r->undo_capacity;
-         i++) {
-        uint64_t count = 0;
-
-        status =
-            group_bury(run->group, r->undo[i].topic, r->undo[i].range, &count);
-        *undone += count;
+    for (; status == STATUS_OK && r->undo_at < undo_kept(r); r->undo_at++) {
+        status = undo_one(run, r, &r->undo[r->undo_at], budget, undone);
+        if (status != STATUS_OK) {
+            break;
+        }
+    }
+    r->undoing = status == STATUS_AGAIN;
+    if (!r->undoing) {
+        r->undo_at = 0;
     }
     r->state.undone += *undone;
     dispatch_touched(d, run);

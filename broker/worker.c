@@ -88,6 +88,7 @@ static void on_turn_begins(struct ev_loop *loop, ev_check *watcher, int events)
     w->settle_looks = SETTLE_LOOKS_TURN;
     take_durable(w);
     session_go_on_settling(w);
+    session_go_on_operating(w);
     take_letters(w);
     if (worker_draining(w)) {
         begin_drain(w);
@@ -123,7 +124,7 @@ static void go_on_draining(struct worker *w)
 {
     if (w->drain_begun && pending_empty(&w->pending) && w->unplaced == NULL
         && w->operations == NULL && w->stalled_first == NULL
-        && w->rests.first == NULL) {
+        && w->rests.first == NULL && w->operating == NULL) {
         net_drain(w->net);
         if (w->metrics->sessions == 0 && !w->stopping) {
             w->stopping = true;
@@ -198,7 +199,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
     watch_books(w);
     /* Asked last: what was written may have made room for members. */
     if (dispatch_has_more(w->dispatch) || looking || !mailbox_empty(w->inbox)
-        || w->rests.first != NULL) {
+        || w->rests.first != NULL || w->operating != NULL) {
         ev_idle_start(loop, &w->more);
     } else {
         ev_idle_stop(loop, &w->more);
@@ -423,6 +424,7 @@ enum status worker_new(struct worker **out, struct workers *all, size_t index,
     w->submission = submission;
     w->metrics = &all->metrics->workers[index];
     w->unplaced_end = &w->unplaced;
+    w->operating_end = &w->operating;
     /* Not the default: its backend may be changed by the environment. */
     w->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     w->codec = codec_new();

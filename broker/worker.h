@@ -76,11 +76,13 @@ struct worker {
     struct settle_reply **unplaced_end;
     struct settle_reply *settle_pool;   /* free ones */
     struct operation_reply *operations; /* not written either */
-    struct seqset settling;             /* scratch of one settle request */
-    struct settle_rests rests;          /* of requests for more than a turn */
-    size_t settle_looks;                /* left of this turn's */
-    uint64_t turn;                      /* number of this one */
-    struct session *stalled_first;      /* publishes that found no room */
+    struct operation_reply *operating;  /* not done yet, in order */
+    struct operation_reply **operating_end;
+    struct seqset settling;        /* scratch of one settle request */
+    struct settle_rests rests;     /* of requests for more than a turn */
+    size_t settle_looks;           /* left of this turn's */
+    uint64_t turn;                 /* number of this one */
+    struct session *stalled_first; /* publishes that found no room */
     struct session *stalled_last;
     size_t held_bytes;
     struct session *pulled;       /* pulls that got something this turn */

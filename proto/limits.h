@@ -38,6 +38,7 @@ enum {
     /* messages and stretches that settle requests look at in a loop turn: ... */
     SETTLE_LOOKS_SESSION = 16384, /* ... those of one session, and ... */
     SETTLE_LOOKS_TURN = 65536,    /* ... all of a worker */
+    OPERATE_LOOKS_TURN = 8192, /* the same of discards and undos, and ranges */
     OUTCOMES_HIGH = 4096, /* unanswered of a session; then it is not read */
     REPLY_ITEM_COUNT_MAX = 65536, /* deliveries, ranges or gaps in one reply */
     UNKNOWN_FIELD_COUNT_MAX = 64, /* of a newer version, in one message */

@@ -222,6 +222,20 @@ uint64_t seqset_next_absent(const struct seqset *set, uint64_t seq)
     return seq;
 }
 
+bool seqset_find(const struct seqset *set, struct seq_range within,
+                 struct seq_range *out)
+{
+    size_t at = find(set, within.first);
+
+    if (at == set->end || set->ranges[at].first > within.last) {
+        return false;
+    }
+    *out = set->ranges[at];
+    out->first = out->first < within.first ? within.first : out->first;
+    out->last = out->last > within.last ? within.last : out->last;
+    return true;
+}
+
 void seqset_drop_through(struct seqset *set, uint64_t seq)
 {
     while (set->begin < set->end && set->ranges[set->begin].last <= seq) {

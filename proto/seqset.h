@@ -42,6 +42,10 @@ bool seqset_has(const struct seqset *set, uint64_t seq);
 /* The first number >= seq that is not in the set. */
 uint64_t seqset_next_absent(const struct seqset *set, uint64_t seq);
 
+/* The first stretch of `within` that is in the set. False: there is none. */
+bool seqset_find(const struct seqset *set, struct seq_range within,
+                 struct seq_range *out);
+
 /* Forget all numbers <= seq. */
 void seqset_drop_through(struct seqset *set, uint64_t seq);
 

@@ -9,19 +9,17 @@ static bool clip(const struct lane *lane, struct seq_range *range)
     return range->first <= range->last;
 }
 
-/* The first stretch of this kind in a range; false: none. */
-static bool find_stretch(const struct lane *lane, enum stretch_kind kind,
-                         struct seq_range in, struct seq_range *out)
+/* One more look; false: the budget is used up. NULL: there is no bound. */
+static bool may_look(size_t *budget)
 {
-    while (in.first <= in.last) {
-        struct stretch stretch = lane_stretch(lane, in.first, in.last);
-        if (stretch.kind == kind) {
-            *out = stretch.range;
-            return true;
-        }
-        in.first = stretch.range.last + 1;
+    if (budget == NULL) {
+        return true;
     }
-    return false;
+    if (*budget == 0) {
+        return false;
+    }
+    --*budget;
+    return true;
 }
 
 size_t group_dead(const struct group *group, uint32_t topic, uint64_t seq,
@@ -34,8 +32,7 @@ size_t group_dead(const struct group *group, uint32_t topic, uint64_t seq,
     if (lane == NULL || !clip(lane, &left)) {
         return 0;
     }
-    while (count < room
-           && find_stretch(lane, STRETCH_DEAD, left, &out[count])) {
+    while (count < room && seqset_find(&lane->dead, left, &out[count])) {
         left.first = out[count].last + 1;
         count++;
     }
@@ -154,8 +151,7 @@ enum status group_redrive(struct group *group, uint32_t topic,
     if (lane == NULL || !clip(lane, &range)) {
         return STATUS_OK;
     }
-    while (status == STATUS_OK
-           && find_stretch(lane, STRETCH_DEAD, range, &dead)) {
+    while (status == STATUS_OK && seqset_find(&lane->dead, range, &dead)) {
         for (; dead.first <= dead.last && status == STATUS_OK; dead.first++) {
             status = redrive_one(group, lane, dead.first);
             *count += status == STATUS_OK;
@@ -186,50 +182,88 @@ static enum status bury_one(struct group *group, struct lane *lane,
     return status;
 }
 
+static bool can_be_buried(const struct lane *lane, const struct transaction *t)
+{
+    return t != NULL && t->state == TRANSACTION_READY
+           && (t->flags & OPEN_REDRIVEN) != 0
+           && seqset_range_count(&lane->dead) < DEAD_COUNT_MAX;
+}
+
+/* From *seq on, up to `last`, all of them open. */
+static enum status bury_stretch(struct group *group, struct lane *lane,
+                                uint64_t *seq, uint64_t last, size_t *budget,
+                                uint64_t *count)
+{
+    enum status status = STATUS_OK;
+
+    for (; *seq <= last; ++*seq) {
+        const struct transaction *t;
+
+        if (!may_look(budget)) {
+            return STATUS_AGAIN;
+        }
+        t = group_find_open(group, lane, *seq);
+        if (can_be_buried(lane, t)) {
+            status = bury_one(group, lane, t);
+            if (status != STATUS_OK) {
+                return status;
+            }
+            ++*count;
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status group_bury(struct group *group, uint32_t topic,
-                       struct seq_range range, uint64_t *count)
+                       struct seq_range range, size_t *budget, uint64_t *next,
+                       uint64_t *count)
 {
     struct lane *lane = group_find_lane(group, topic);
-    struct seq_range open;
     enum status status = STATUS_OK;
 
     *count = 0;
+    *next = range.first;
     if (lane == NULL || !clip(lane, &range)) {
         return STATUS_OK;
     }
-    while (status == STATUS_OK
-           && find_stretch(lane, STRETCH_OPEN, range, &open)) {
-        for (; open.first <= open.last && status == STATUS_OK; open.first++) {
-            const struct transaction *t =
-                group_find_open(group, lane, open.first);
-            if (t != NULL && t->state == TRANSACTION_READY
-                && (t->flags & OPEN_REDRIVEN) != 0
-                && seqset_range_count(&lane->dead) < DEAD_COUNT_MAX) {
-                status = bury_one(group, lane, t);
-                *count += status == STATUS_OK;
-            }
+    while (status == STATUS_OK && range.first <= range.last) {
+        struct stretch stretch;
+
+        if (!may_look(budget)) {
+            status = STATUS_AGAIN;
+            break;
         }
-        range.first = open.first;
+        stretch = lane_stretch(lane, range.first, range.last);
+        if (stretch.kind == STRETCH_OPEN) {
+            status = bury_stretch(group, lane, &range.first, stretch.range.last,
+                                  budget, count);
+        } else {
+            range.first = stretch.range.last + 1;
+        }
     }
+    *next = range.first;
     return status;
 }
 
 enum status group_discard(struct group *group, uint32_t topic,
-                          struct seq_range range, uint64_t *count)
+                          struct seq_range range, size_t *budget,
+                          uint64_t *next, uint64_t *count)
 {
     struct lane *lane = group_find_lane(group, topic);
     struct seq_range dead;
     enum status status = STATUS_OK;
 
     *count = 0;
+    *next = range.first;
     if (lane == NULL || !clip(lane, &range)) {
         return STATUS_OK;
     }
-    while (find_stretch(lane, STRETCH_DEAD, range, &dead)) {
-        status = group_settle_dead(group, lane, EFFECT_DISCARDED, LANE_DELETED,
-                                   dead);
+    while (seqset_find(&lane->dead, range, &dead)) {
+        status = may_look(budget) ? group_settle_dead(
+                     group, lane, EFFECT_DISCARDED, LANE_DELETED, dead)
+                                  : STATUS_AGAIN;
         if (status != STATUS_OK) {
-            return status;
+            break;
         }
         *count += dead.last - dead.first + 1;
         if (lane->discarded_through < dead.last) {
@@ -238,5 +272,6 @@ enum status group_discard(struct group *group, uint32_t topic,
         group->figures.deleted += dead.last - dead.first + 1;
         range.first = dead.last + 1;
     }
-    return STATUS_OK;
+    *next = range.first;
+    return status;
 }

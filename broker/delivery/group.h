@@ -260,12 +260,17 @@ MUST_CHECK enum status group_redrive(struct group *group, uint32_t topic,
                                      struct seq_range range, uint64_t now_us,
                                      uint64_t *count, uint64_t *next);
 /* Those of first..last that were redriven and are still ready, given to nobody,
- * are dead again. An effect. */
+ * are dead again. An effect. Each message and stretch that is looked at comes
+ * out of *budget (NULL: no bound). STATUS_AGAIN: it is used up, go on with
+ * *next. */
 MUST_CHECK enum status group_bury(struct group *group, uint32_t topic,
-                                  struct seq_range range, uint64_t *count);
-/* Dead ones of first..last are settled for good. An effect. */
+                                  struct seq_range range, size_t *budget,
+                                  uint64_t *next, uint64_t *count);
+/* Dead ones of first..last are settled for good. An effect. The same budget,
+ * of ranges. */
 MUST_CHECK enum status group_discard(struct group *group, uint32_t topic,
-                                     struct seq_range range, uint64_t *count);
+                                     struct seq_range range, size_t *budget,
+                                     uint64_t *next, uint64_t *count);
 
 /* ---- time ---- */
 

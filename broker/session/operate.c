@@ -17,6 +17,8 @@ struct operation_reply {
     size_t seek_count;
     size_t seek_capacity;
     uint64_t count;
+    uint32_t topic;       /* discard: of this one ... */
+    struct seqset ranges; /* ... what is left to look at */
 };
 
 void operation_fini(struct operation *operation)
@@ -31,6 +33,7 @@ void operation_fini(struct operation *operation)
 static void reply_free(struct operation_reply *reply)
 {
     free(reply->seeks);
+    seqset_fini(&reply->ranges);
     free(reply);
 }
 
@@ -306,14 +309,39 @@ static enum status stop_redrive(struct session *s,
     return STATUS_OK;
 }
 
-static enum status undo_redrive(struct session *s,
-                                const struct group_fact *group,
-                                struct operation_reply *reply,
-                                struct refusal *r)
+static enum status check_store(const struct session *s, struct refusal *r)
 {
-    enum status status =
-        dispatch_redrive_undo(s->worker->dispatch, group, &reply->count);
+    return store_frozen(s->worker->all->store)
+               ? refuse(r, STATUS_FROZEN, "store_frozen",
+                        "the store stopped after an I/O error; nothing can be "
+                        "made durable until the broker is restarted")
+               : STATUS_OK;
+}
 
+/* ---- what takes several turns ---- */
+
+static bool takes_turns(enum operation_kind kind)
+{
+    return kind == OPERATION_UNDO || kind == OPERATION_DISCARD;
+}
+
+static void begin_in_turns(struct operation_reply *reply)
+{
+    struct worker *w = reply->session->worker;
+
+    *w->operating_end = reply;
+    w->operating_end = &reply->next;
+}
+
+static enum status undo_some(struct worker *w, const struct group_fact *group,
+                             struct operation_reply *reply, size_t *budget,
+                             struct refusal *r)
+{
+    uint64_t undone = 0;
+    enum status status =
+        dispatch_redrive_undo(w->dispatch, group, budget, &undone);
+
+    reply->count += undone;
     if (status == STATUS_BUSY) {
         return refuse(r, status, "redrive",
                       "the redrive of group %s runs; stop it first",
@@ -322,28 +350,102 @@ static enum status undo_redrive(struct session *s,
     if (status == STATUS_NOT_FOUND) {
         return no_redrive(group, r);
     }
-    return status == STATUS_OK ? status : no_memory(r);
+    return status == STATUS_NOMEM ? no_memory(r) : status;
 }
 
-static enum status discard(struct session *s, const struct group_fact *group,
-                           const struct topic *topic,
-                           const struct seqset *ranges,
-                           struct operation_reply *reply, struct refusal *r)
+static enum status discard_some(struct worker *w,
+                                const struct group_fact *group,
+                                struct operation_reply *reply, size_t *budget,
+                                struct refusal *r)
 {
-    static const struct seq_range all = { 1, UINT64_MAX };
-    size_t count = seqset_range_count(ranges);
-    const struct seq_range *at = count == 0 ? &all : seqset_ranges(ranges);
     enum status status = STATUS_OK;
 
-    count = count == 0 ? 1 : count;
-    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
-        uint64_t discarded = 0;
+    while (status == STATUS_OK && seqset_range_count(&reply->ranges) > 0) {
+        struct seq_range range = seqset_ranges(&reply->ranges)[0];
+        uint64_t count = 0;
+        uint64_t next = 0;
 
-        status = dispatch_discard(s->worker->dispatch, group, topic, at[i],
-                                  &discarded);
-        reply->count += discarded;
+        status = dispatch_discard(w->dispatch, group, reply->topic, range,
+                                  budget, &next, &count);
+        reply->count += count;
+        seqset_drop_through(&reply->ranges,
+                            status == STATUS_OK ? range.last : next - 1);
     }
-    return status == STATUS_OK ? status : no_memory(r);
+    return status == STATUS_NOMEM ? no_memory(r) : status;
+}
+
+static enum status go_on(struct worker *w, struct operation_reply *reply,
+                         size_t *budget, struct refusal *r)
+{
+    const struct group_fact *group =
+        catalog_group_by_id(session_catalog(reply->session), reply->group);
+
+    if (group == NULL || group->user == NULL) {
+        return refuse(r, STATUS_NOT_FOUND, "group",
+                      "the group was deleted meanwhile");
+    }
+    if (check_store(reply->session, r) != STATUS_OK) {
+        return r->status;
+    }
+    return reply->kind == OPERATION_UNDO
+               ? undo_some(w, group, reply, budget, r)
+               : discard_some(w, group, reply, budget, r);
+}
+
+static struct operation_reply *take_first(struct worker *w)
+{
+    struct operation_reply *reply = w->operating;
+
+    w->operating = reply->next;
+    reply->next = NULL;
+    if (w->operating == NULL) {
+        w->operating_end = &w->operating;
+    }
+    return reply;
+}
+
+void session_go_on_operating(struct worker *w)
+{
+    size_t budget = OPERATE_LOOKS_TURN;
+
+    while (w->operating != NULL) {
+        struct refusal r;
+        enum status status = go_on(w, w->operating, &budget, &r);
+        struct operation_reply *reply;
+
+        if (status == STATUS_AGAIN) {
+            return;
+        }
+        reply = take_first(w);
+        if (status == STATUS_OK) {
+            reply->next = w->operations;
+            w->operations = reply;
+        } else {
+            session_operation_refuse(w, reply, &r);
+        }
+    }
+}
+
+void session_drop_operating(struct worker *w)
+{
+    while (w->operating != NULL) {
+        session_operation_refuse(w, take_first(w), NULL);
+    }
+}
+
+static enum status begin_discard(const struct topic *topic,
+                                 struct operation *operation,
+                                 struct operation_reply *reply,
+                                 struct refusal *r)
+{
+    reply->topic = topic->id;
+    reply->ranges = operation->ranges;
+    operation->ranges = (struct seqset) { 0 };
+    return seqset_range_count(&reply->ranges) > 0
+                   || seqset_add(&reply->ranges, 1, UINT64_MAX, NULL)
+                          == STATUS_OK
+               ? STATUS_OK
+               : no_memory(r);
 }
 
 /* ---- one of them ---- */
@@ -362,14 +464,13 @@ static enum status carry_out(struct session *s, const struct group_fact *group,
     case OPERATION_STOP:
         return stop_redrive(s, group, r);
     case OPERATION_UNDO:
-        return undo_redrive(s, group, reply, r);
+        return STATUS_OK; /* in turns */
     case OPERATION_DISCARD:
         break;
     }
-    return topic == NULL
-               ? refuse(r, STATUS_INVALID, "topic",
-                        "name the topic whose dead are given up")
-               : discard(s, group, topic, &operation->ranges, reply, r);
+    return topic == NULL ? refuse(r, STATUS_INVALID, "topic",
+                                  "name the topic whose dead are given up")
+                         : begin_discard(topic, operation, reply, r);
 }
 
 /* Which topic is meant: *topic NULL for all. */
@@ -392,15 +493,6 @@ static enum status find_topic(const struct session *s,
         return no_topic(group, operation->topic, r);
     }
     return STATUS_OK;
-}
-
-static enum status check_store(const struct session *s, struct refusal *r)
-{
-    return store_frozen(s->worker->all->store)
-               ? refuse(r, STATUS_FROZEN, "store_frozen",
-                        "the store stopped after an I/O error; nothing can be "
-                        "made durable until the broker is restarted")
-               : STATUS_OK;
 }
 
 /* What was done before it failed stays, and is durable like all else. */
@@ -436,6 +528,10 @@ static enum status operate(struct session *s, uint64_t id, struct slice name,
         return status;
     }
     session_pending_add(s);
+    if (takes_turns(reply->kind)) {
+        begin_in_turns(reply);
+        return STATUS_OK;
+    }
     reply->next = s->worker->operations;
     s->worker->operations = reply;
     return STATUS_OK;

@@ -1,9 +1,10 @@
 /* What operators do to a group and look at in it. On the group's worker, that
  * is after session_go_to_group() has arrived.
  *
- * An operation is carried out at once; what it changed is an effect of the
- * group like an ack, so it is answered (door->operated) when its records are
- * durable. */
+ * An operation is carried out at once, but for those that may concern millions
+ * of messages (discard, undo): they go on from turn to turn. What it changed is
+ * an effect of the group like an ack, so it is answered (door->operated) when
+ * its records are durable. */
 #ifndef GODWIT_BROKER_SESSION_OPERATE_H
 #define GODWIT_BROKER_SESSION_OPERATE_H
 
@@ -85,6 +86,10 @@ bool session_held_by(struct session *session, struct slice group,
 
 struct operation_reply;
 
+/* A turn begins: go on with what takes several. */
+void session_go_on_operating(struct worker *worker);
+/* What is not done will not be done, and is not answered. */
+void session_drop_operating(struct worker *worker);
 /* All records of the operations so far are written, from position `begin` on:
  * let them wait. */
 void session_place_operations(struct worker *worker, uint64_t begin);

@@ -165,6 +165,7 @@ void sessions_free(struct worker *w)
         publish_forget_held(s);
     }
     session_free_rests(w);
+    session_drop_operating(w);
     session_place_settles(w, submission_written(w->submission));
     session_place_operations(w, submission_written(w->submission));
     while (!pending_empty(&w->pending)) {

@@ -453,6 +453,26 @@ void sim_do_redrive(struct sim *s)
     }
 }
 
+typedef enum status (*cut_fn)(struct group *group, uint32_t topic,
+                              struct seq_range range, size_t *budget,
+                              uint64_t *next, uint64_t *count);
+
+static enum status in_bits(struct sim *s, cut_fn fn, const struct lane *lane,
+                           struct seq_range range, uint64_t *count)
+{
+    enum status status;
+
+    *count = 0;
+    do {
+        size_t budget = 2 + sim_rnd(s, 30);
+        uint64_t bit = 0;
+
+        status = fn(s->group, lane->topic, range, &budget, &range.first, &bit);
+        *count += bit;
+    } while (status == STATUS_AGAIN);
+    return status;
+}
+
 void sim_do_bury(struct sim *s)
 {
     struct lane *lane = sim_some_lane(s);
@@ -464,8 +484,7 @@ void sim_do_bury(struct sim *s)
     }
     range.first = 1 + lane->floor + sim_rnd(s, 20);
     range.last = range.first + sim_rnd(s, 100);
-    EXPECT(s, group_bury(s->group, lane->topic, range, &count) == STATUS_OK,
-           "bury");
+    EXPECT(s, in_bits(s, group_bury, lane, range, &count) == STATUS_OK, "bury");
     sim_hear(s, count, 0, 0);
     sim_trace(s, "bury %u/%lu..%lu: %lu", lane->topic, range.first, range.last,
               count);
@@ -489,7 +508,7 @@ void sim_do_discard(struct sim *s)
         return;
     }
     range = range_of_dead(s, lane);
-    EXPECT(s, group_discard(s->group, lane->topic, range, &count) == STATUS_OK,
+    EXPECT(s, in_bits(s, group_discard, lane, range, &count) == STATUS_OK,
            "discard");
     sim_hear(s, count, 1, 0);
     sim_trace(s, "discard %u/%lu..%lu: %lu", lane->topic, range.first,

@@ -89,4 +89,31 @@ def who_goes_in_the_middle_of_one_leaves_the_rest(env):
     http.must(http.get("/health"), 200)
 
 
+def reject_every_other(session, count):
+    for begin in range(1, count, 2000):
+        session.request({"type": "settle", "topic": "orders", "action": "reject",
+                         "ranges": [{"first": str(i), "last": str(i)}
+                                    for i in range(begin, begin + 2000, 2)]}, "settled")
+
+
+@case(timeout=120)
+def a_discard_in_thousands_of_pieces_is_answered_when_all_is_durable(env):
+    broker = env.broker(config={"workers": 1})
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders", lease_ms="600000")
+    publish_many(broker, MANY)
+    holder = broker.session()
+    holder.attach("work", credit_messages=MANY, credit_bytes=1 << 26)
+    wait_until(lambda: lane(http)["in_flight"] == MANY, 30, "all in flight")
+    reject_every_other(holder, MANY)
+    check_equal(lane(http)["dead"], MANY // 2, "dead")
+    answer = http.must(http.post("/v1/groups/work/discard", {"topic": "orders"}), 200)
+    check_equal(int(answer.json["discarded"]), MANY // 2, "discarded")
+    broker.kill()
+    broker.start()
+    books = lane(broker.http())
+    check_equal((books["dead"], books["deleted"]), (0, MANY // 2), "dead and deleted")
+
+
 main()

@@ -272,15 +272,49 @@ Test(dispatch_dead, what_nobody_was_given_since_can_be_undone)
     uint64_t undone = 0;
 
     kill_all(4);
-    cr_assert_eq(dispatch_redrive_undo(d, group(), &undone), STATUS_NOT_FOUND);
+    cr_assert_eq(dispatch_redrive_undo(d, group(), NULL, &undone),
+                 STATUS_NOT_FOUND);
     redrive(&(struct redrive_order) { .cap = 3 });
     log_all();
-    cr_assert_eq(dispatch_redrive_undo(d, group(), &undone), STATUS_OK);
+    cr_assert_eq(dispatch_redrive_undo(d, group(), NULL, &undone), STATUS_OK);
     cr_assert_eq(undone, 3);
     cr_assert_str_eq(dead(), "t:1 t:2 t:3 t:4 ");
     log_all();
     open_again();
     cr_assert_eq(books().dead, 4);
+}
+
+Test(dispatch_dead, an_undo_in_bits_goes_on_where_it_stopped)
+{
+    const struct redrive_order order = { .cap = 0 };
+    uint64_t undone = 0;
+    uint64_t sum = 0;
+    enum status status;
+    int bits = 0;
+
+    kill_all(6);
+    redrive(&order);
+    pass(20000);
+    do {
+        size_t budget = 3; /* a stretch and two messages */
+
+        status = dispatch_redrive_undo(d, group(), &budget, &undone);
+        cr_assert(undone <= 2);
+        sum += undone;
+        bits++;
+        if (status == STATUS_AGAIN) {
+            struct redrive_order another = { .cap = 0 };
+
+            cr_assert_eq(dispatch_redrive(d, group(), &another, now_us),
+                         STATUS_BUSY);
+        }
+    } while (status == STATUS_AGAIN);
+    cr_assert_eq(status, STATUS_OK);
+    cr_assert_eq(sum, 6);
+    cr_assert_geq(bits, 3);
+    cr_assert_eq(redriven().undone, 6);
+    cr_assert_str_eq(dead(), "t:1 t:2 t:3 t:4 t:5 t:6 ");
+    redrive(&order); /* it is over */
 }
 
 Test(dispatch_dead, what_was_given_is_not_undone)
@@ -291,7 +325,7 @@ Test(dispatch_dead, what_was_given_is_not_undone)
     redrive(&(struct redrive_order) { .cap = 0 });
     pass(20000);
     cr_assert_str_eq(pump(), "1 2 ");
-    cr_assert_eq(dispatch_redrive_undo(d, group(), &undone), STATUS_OK);
+    cr_assert_eq(dispatch_redrive_undo(d, group(), NULL, &undone), STATUS_OK);
     cr_assert_eq(undone, 0);
     cr_assert_eq(books().in_flight, 2);
 }
@@ -299,10 +333,12 @@ Test(dispatch_dead, what_was_given_is_not_undone)
 Test(dispatch_dead, discarded_ones_are_gone_for_good)
 {
     uint64_t count = 0;
+    uint64_t next;
 
     kill_all(4);
-    cr_assert_eq(dispatch_discard(d, group(), topic(),
-                                  (struct seq_range) { 2, 3 }, &count),
+    cr_assert_eq(dispatch_discard(d, group(), TOPIC,
+                                  (struct seq_range) { 2, 3 }, NULL, &next,
+                                  &count),
                  STATUS_OK);
     cr_assert_eq(count, 2);
     cr_assert_str_eq(dead(), "t:1 t:4 ");
@@ -501,9 +537,11 @@ Test(dispatch_dead, a_message_that_never_was)
 static void discard(uint64_t first, uint64_t last)
 {
     uint64_t count = 0;
+    uint64_t next;
 
-    cr_assert_eq(dispatch_discard(d, group(), topic(),
-                                  (struct seq_range) { first, last }, &count),
+    cr_assert_eq(dispatch_discard(d, group(), TOPIC,
+                                  (struct seq_range) { first, last }, NULL,
+                                  &next, &count),
                  STATUS_OK);
     cr_assert_eq(count, last - first + 1);
     log_all();

@@ -46,9 +46,10 @@ static uint64_t redrive(uint64_t first, uint64_t last)
 static uint64_t bury(uint64_t first, uint64_t last)
 {
     uint64_t count;
-    cr_assert(
-        group_bury(group, TOPIC, (struct seq_range) { first, last }, &count)
-        == STATUS_OK);
+    uint64_t next;
+    cr_assert(group_bury(group, TOPIC, (struct seq_range) { first, last }, NULL,
+                         &next, &count)
+              == STATUS_OK);
     audit();
     return count;
 }
@@ -56,9 +57,10 @@ static uint64_t bury(uint64_t first, uint64_t last)
 static uint64_t discard(uint64_t first, uint64_t last)
 {
     uint64_t count;
-    cr_assert(
-        group_discard(group, TOPIC, (struct seq_range) { first, last }, &count)
-        == STATUS_OK);
+    uint64_t next;
+    cr_assert(group_discard(group, TOPIC, (struct seq_range) { first, last },
+                            NULL, &next, &count)
+              == STATUS_OK);
     audit();
     return count;
 }
@@ -239,7 +241,8 @@ Test(group_dead, at_the_bound_of_the_dead_attempts_go_on)
     cr_assert(group_settle(group, &s, now, NULL, NULL) == STATUS_OK);
     cr_assert_eq(books().dead, DEAD_COUNT_MAX);
     cr_assert(ge(u64, due_of(1) - now, (uint64_t)BACKOFF_MS_MAX * 800));
-    cr_assert(group_discard(group, TOPIC, (struct seq_range) { 4, 4 }, &count)
+    cr_assert(group_discard(group, TOPIC, (struct seq_range) { 4, 4 }, NULL,
+                            &(uint64_t) { 0 }, &count)
               == STATUS_OK);
     now = due_of(1) + TICK;
     (void)group_tick(group, now, 16, NULL, NULL);
@@ -595,5 +598,38 @@ Test(group_dead, time_forgets_what_a_seek_took_back)
     expect_dead(0, 2);
     cr_assert_eq(group_due_us(group), UINT64_MAX);
     expect_offer(9, 1);
+    group_leave(group, m, now);
+}
+
+/* ---- in bits ---- */
+
+Test(group_dead, a_discard_looks_at_no_more_than_its_budget)
+{
+    struct member *m = join(7, 100);
+    size_t budget = 3; /* ranges */
+    uint64_t count;
+    uint64_t next;
+
+    for (uint64_t seq = 1; seq <= 10; seq++) {
+        cr_assert_eq(deliver(), seq);
+    }
+    for (uint64_t seq = 1; seq <= 9; seq += 2) {
+        cr_assert_eq(settle(SETTLE_REJECT, 7, seq), OUTCOME_ACCEPTED);
+    }
+    cr_assert_eq(group_discard(group, TOPIC, (struct seq_range) { 1, 9 },
+                               &budget, &next, &count),
+                 STATUS_AGAIN);
+    cr_assert_eq(count, 3);
+    cr_assert_eq(budget, 0);
+    cr_assert(next > 5 && next <= 7);
+    cr_assert_eq(books().deleted, 3);
+    audit();
+    budget = 3;
+    cr_assert_eq(group_discard(group, TOPIC, (struct seq_range) { next, 9 },
+                               &budget, &next, &count),
+                 STATUS_OK);
+    cr_assert_eq(count, 2);
+    cr_assert_eq(budget, 1);
+    cr_assert_eq(books().deleted, 5);
     group_leave(group, m, now);
 }

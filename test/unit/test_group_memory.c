@@ -255,12 +255,16 @@ static enum status redrive_all(uint64_t *count)
 
 static enum status bury_all(uint64_t *count)
 {
-    return group_bury(group, TOPIC, everything, count);
+    uint64_t next;
+
+    return group_bury(group, TOPIC, everything, NULL, &next, count);
 }
 
 static enum status discard_all(uint64_t *count)
 {
-    return group_discard(group, TOPIC, everything, count);
+    uint64_t next;
+
+    return group_discard(group, TOPIC, everything, NULL, &next, count);
 }
 
 static enum status ack_all_dead(uint64_t *count)

@@ -173,6 +173,25 @@ static void random_step(void)
     }
 }
 
+Test(seqset, the_first_stretch_within_is_found)
+{
+    struct seq_range out;
+
+    cr_expect_not(
+        seqset_find(&set, (struct seq_range) { 1, UINT64_MAX }, &out));
+    (void)add(3, 5);
+    (void)add(8, 9);
+    cr_expect_not(seqset_find(&set, (struct seq_range) { 1, 2 }, &out));
+    cr_assert(seqset_find(&set, (struct seq_range) { 1, 3 }, &out));
+    cr_expect(out.first == 3 && out.last == 3);
+    cr_assert(seqset_find(&set, (struct seq_range) { 4, 20 }, &out));
+    cr_expect(out.first == 4 && out.last == 5);
+    cr_assert(seqset_find(&set, (struct seq_range) { 6, 20 }, &out));
+    cr_expect(out.first == 8 && out.last == 9);
+    cr_expect_not(seqset_find(&set, (struct seq_range) { 6, 7 }, &out));
+    cr_expect_not(seqset_find(&set, (struct seq_range) { 10, 20 }, &out));
+}
+
 Test(seqset, the_inside_of_a_range_is_taken_out)
 {
     uint64_t removed = 0;
