@@ -363,7 +363,7 @@ Test(lane, without_anything_new_has_the_value_it_always_had)
 
 /* ---- many, in an order that a client chose ---- */
 
-enum { MANY = 200000 };
+enum { MANY = 200000, PIECES = 500000 };
 
 /* Whatever the order: each change moves a chunk at most, and a record with many
  * ranges goes over the lane once. Where each moved what lay behind it these
@@ -423,16 +423,16 @@ static void apply_many(struct lane *lane, enum record_kind kind,
     bytes_fini(&body);
 }
 
-/* Every other one of MANY, in records of the most that one holds: `step` apart
- * in each, so that a record speaks of the whole lane. */
+/* Every other one of PIECES, in records of the most that one holds: `step`
+ * apart in each, so that a record speaks of the whole lane. */
 static void every_other(struct lane *lane, enum record_kind kind)
 {
-    size_t records = MANY / (RECORD_RANGES_MAX / 4);
+    size_t records = PIECES / (RECORD_RANGES_MAX / 4);
     size_t count = 0;
     struct seq_range *ranges = calloc(RECORD_RANGES_MAX, sizeof *ranges);
 
     for (size_t record = 0; record <= records; record++) {
-        for (uint64_t i = record; i < MANY; i += records + 1) {
+        for (uint64_t i = record; i < PIECES; i += records + 1) {
             ranges[count++] = (struct seq_range) { 2 * i + 1, 2 * i + 1 };
         }
         apply_many(lane, kind, ranges, count);
@@ -443,15 +443,15 @@ static void every_other(struct lane *lane, enum record_kind kind)
 
 Test(lane, of_many_pieces_is_gone_over_once_for_a_record, .timeout = 30)
 {
-    static const struct seq_range all[] = { { 1, 2 * MANY } };
+    static const struct seq_range all[] = { { 1, 2 * PIECES } };
     struct lane lane = { .group = GROUP, .topic = TOPIC };
 
     every_other(&lane, RECORD_ACK);
-    cr_assert(eq(u64, seqset_count(&lane.acked), MANY));
+    cr_assert(eq(u64, seqset_count(&lane.acked), PIECES));
     apply_many(&lane, RECORD_BURY, all, 1);
-    cr_assert(eq(u64, seqset_count(&lane.dead), MANY));
+    cr_assert(eq(u64, seqset_count(&lane.dead), PIECES));
     apply_many(&lane, RECORD_DISCARD, all, 1);
-    cr_assert(eq(u64, lane.discarded, MANY));
+    cr_assert(eq(u64, lane.discarded, PIECES));
     cr_assert(eq(sz, seqset_range_count(&lane.acked), 1));
     cr_assert(eq(sz, seqset_range_count(&lane.dead), 0));
     lane_fini(&lane);
@@ -460,8 +460,8 @@ Test(lane, of_many_pieces_is_gone_over_once_for_a_record, .timeout = 30)
     every_other(&lane, RECORD_EXPIRED);
     every_other(&lane, RECORD_GAP); /* they were settled before */
     apply_many(&lane, RECORD_GAP, all, 1);
-    cr_assert(eq(u64, seqset_count(&lane.expired), MANY));
-    cr_assert(eq(u64, seqset_count(&lane.gaps), MANY));
+    cr_assert(eq(u64, seqset_count(&lane.expired), PIECES));
+    cr_assert(eq(u64, seqset_count(&lane.gaps), PIECES));
     cr_assert(eq(sz, seqset_range_count(&lane.acked), 1));
     lane_fini(&lane);
 
