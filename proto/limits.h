@@ -145,6 +145,7 @@ enum {
     SESSION_PENDING_LOW = 4096,        /* ... until they are so few */
     UNTOLD_FAILURES_MAX = 256 * 1024,  /* failures of one group the log has not
                                         * been told; then no deliveries, ... */
+    UNTOLD_RANGES_MAX = 256 * 1024,    /* nor with so many ranges untold */
     REASONS_BYTES_MAX = 8 * 1024 * 1024, /* nor when their reasons have so much;
                                           * further ones are not kept */
     PULL_BYTES_MAX = 3 * 1024 * 1024,    /* messages in one pull's answer */

@@ -77,8 +77,15 @@ void group_mark_redo(struct group *group, struct lane *lane)
     list_append(&group->redo.head, &lane->redo_link);
 }
 
+static void count_untold(struct group *group, struct lane *lane)
+{
+    group->untold_ranges += lane->untold.range_count - lane->untold_ranges;
+    lane->untold_ranges = lane->untold.range_count;
+}
+
 void group_mark_effects(struct group *group, struct lane *lane)
 {
+    count_untold(group, lane);
     list_append(&group->effects, &lane->effects_link);
 }
 
@@ -167,6 +174,7 @@ void group_end_all(struct group *group, struct lane *lane)
 
 void group_forget_untold(struct group *group, struct lane *lane)
 {
+    group->untold_ranges -= lane->untold_ranges;
     group->untold_failures -= lane->untold.failure_count;
     group->untold_reason_bytes -= lane->untold.reason_bytes;
     untold_fini(&lane->untold);
@@ -313,6 +321,7 @@ void group_take_effects(struct group *group,
             return;
         }
         untold_told(&lane->untold, &view);
+        count_untold(group, lane);
         group->untold_failures -= view.effects.failure_count;
         group->untold_reason_bytes -= reason_bytes - lane->untold.reason_bytes;
         if (untold_is_empty(&lane->untold)) {

@@ -53,7 +53,8 @@ struct group {
     struct notice_length notices[NOTICES];
     size_t first_time; /* with a transaction, but as yet for the first time in
                         * this life: not due, or early and in turn */
-    size_t untold_failures; /* sums over the lanes */
+    size_t untold_ranges; /* sums over the lanes */
+    size_t untold_failures;
     size_t untold_reason_bytes;
     bool no_room; /* the last take found none */
     enum gate held_by;

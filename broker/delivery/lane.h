@@ -58,6 +58,7 @@ struct lane {
     uint64_t count[LANE_STATES]; /* the books, kept by lane_move() alone */
     uint64_t discarded_through;  /* those discarded are at or below; 0: none */
     struct untold untold;
+    size_t untold_ranges; /* of these the group's sum has */
 
     /* in the group's lists */
     struct link fresh_link;   /* may have a fresh message */

@@ -195,6 +195,7 @@ enum gate group_gate(const struct group *group)
         return GATE_PAUSED;
     }
     if (inflight_held(group->inflight) >= group->config.rules.in_flight_max
+        || group->untold_ranges >= UNTOLD_RANGES_MAX
         || group->untold_failures >= UNTOLD_FAILURES_MAX
         || group->untold_reason_bytes + REASON_LEN_MAX > REASONS_BYTES_MAX) {
         return GATE_QUOTA;

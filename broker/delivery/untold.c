@@ -98,11 +98,16 @@ enum status untold_add(struct untold *untold, enum effect_set set,
                        struct seq_range range)
 {
     struct part *part = current(untold);
+    size_t before;
+    enum status status;
 
     if (part == NULL) {
         return STATUS_NOMEM;
     }
-    return seqset_add(&part->sets[set], range.first, range.last, NULL);
+    before = seqset_range_count(&part->sets[set]);
+    status = seqset_add(&part->sets[set], range.first, range.last, NULL);
+    untold->range_count += seqset_range_count(&part->sets[set]) - before;
+    return status;
 }
 
 enum status untold_add_redriven(struct untold *untold, struct seq_range range)
@@ -258,7 +263,9 @@ void untold_told(struct untold *untold, const struct untold_view *view)
     CHECK(part != NULL);
     part->seek = false;
     for (size_t i = 0; i < EFFECT_SETS; i++) {
+        untold->range_count -= seqset_range_count(&part->sets[i]);
         drop_told(&part->sets[i], &view->sets[i]);
+        untold->range_count += seqset_range_count(&part->sets[i]);
     }
     for (size_t i = 0; i < count; i++) {
         drop_reason(untold, &part->failures[part->failure_begin + i]);

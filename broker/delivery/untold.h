@@ -12,6 +12,7 @@ struct part;
 struct untold {
     struct part *first; /* kept when it is empty: the usual one */
     struct part *last;
+    size_t range_count; /* of all sets */
     size_t failure_count;
     size_t reason_bytes;
 };

@@ -405,6 +405,45 @@ Test(group_lanes, untold_failures_stop_deliveries_until_they_are_told)
     group_leave(group, m, now);
 }
 
+static bool tell_all(void *arg, const struct effects *effects)
+{
+    uint64_t *ranges = arg;
+
+    for (size_t i = 0; i < EFFECT_SETS; i++) {
+        *ranges += seqset_range_count(effects->sets[i]);
+    }
+    return true;
+}
+
+/* The same for what is settled without a member: every other one is expired,
+ * the rest filtered, so that nothing touches. */
+Test(group_lanes, untold_ranges_stop_deliveries_until_they_are_told)
+{
+    struct member *m;
+    struct offer offer;
+    uint64_t ranges = 0;
+
+    tear_down();
+    open_group(1024 * 1024, SIZE_MAX);
+    add_lane(TOPIC, 2 * UNTOLD_RANGES_MAX);
+    m = join(7, 1);
+    for (uint64_t seq = 1; seq <= UNTOLD_RANGES_MAX; seq++) {
+        struct message_facts facts = { .bytes = 1,
+                                       .expires_us = seq % 2,
+                                       .filtered = seq % 2 == 0 };
+
+        cr_assert(group_next(group, now, &offer));
+        cr_assert_eq(offer.seq, seq);
+        cr_assert(group_take(group, &offer, &facts, now) == TAKE_PASSED);
+    }
+    cr_assert(not(group_next(group, now, &offer)));
+    expect_gate(UNTOLD_RANGES_MAX + 1, GATE_QUOTA);
+    group_take_effects(group, tell_all, &ranges);
+    cr_assert_eq(ranges, UNTOLD_RANGES_MAX);
+    expect_offer(UNTOLD_RANGES_MAX + 1, 1);
+    group_leave(group, m, now);
+}
+
 Test(group_lanes, attempts_survive_in_what_the_log_was_told)
 {
     struct member *m = join(7, 10);
