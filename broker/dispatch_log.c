@@ -17,6 +17,7 @@ struct logging {
     struct submission *to;
     uint64_t now_us;
     uint64_t wall_us;
+    bool held; /* nothing was given: among other things, too much is untold */
 };
 
 /* One part of a lane's effects is one record of each kind, but for failures. */
@@ -217,9 +218,7 @@ static bool log_lane(void *arg, const struct effects *effects)
     if (log_effects(log, effects) != STATUS_OK) {
         return false;
     }
-    if (effects->failure_count > 0
-        || seqset_range_count(effects->sets[EFFECT_FILTERED]) > 0
-        || seqset_range_count(effects->sets[EFFECT_EXPIRED]) > 0) {
+    if (effects->failure_count > 0 || log->held) {
         /* It may have been held back by how much it had not told. */
         dispatch_mark_ready(log->dispatch, log->run);
     }
@@ -235,8 +234,11 @@ bool dispatch_log(struct dispatch *d, struct submission *to, uint64_t now_us,
     dispatch_clock_set(d, now_us, wall_us);
     while ((link = list_first(&d->changed)) != NULL) {
         struct group_run *run = container_of(link, struct group_run, changed);
-        struct logging log = { d, run, to, now_us, wall_us };
+        struct logging log = { d, run, to, now_us, wall_us, false };
+        struct standing standing;
 
+        group_held_by(run->group, now_us, &standing);
+        log.held = standing.gate == GATE_QUOTA;
         group_take_effects(run->group, log_lane, &log);
         if (group_has_effects(run->group)) {
             return false;

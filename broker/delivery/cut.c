@@ -2,6 +2,8 @@
  * skips and seeks. */
 #include "broker/delivery/group_impl.h"
 
+#include <stdlib.h>
+
 /* ---- lost ---- */
 
 /* One that waits. What somebody has is left to its holder. */
@@ -90,15 +92,54 @@ static enum status delete_one(struct group *group, struct lane *lane,
 }
 
 static enum status delete_all(struct group *group, struct lane *lane,
-                              const struct stretch *s, enum lane_state from)
+                              struct seq_range range, enum lane_state from)
 {
-    uint64_t count = s->range.last - s->range.first + 1;
-    enum status status = lane_delete(lane, s->range.first, s->range.last);
+    uint64_t count = range.last - range.first + 1;
+    enum status status = lane_delete(lane, range.first, range.last);
 
     if (status == STATUS_OK) {
         lane_move(lane, from, LANE_DELETED, count);
         group->figures.deleted += count;
     }
+    return status;
+}
+
+static enum status delete_each(struct group *group, struct lane *lane,
+                               struct seq_range range)
+{
+    enum status status = STATUS_OK;
+
+    for (uint64_t seq = range.first; seq <= range.last && status == STATUS_OK;
+         seq++) {
+        status = delete_one(group, lane, seq);
+    }
+    return status;
+}
+
+/* All of it waits, or is in flight. Without a transaction: behind its key. */
+static enum status delete_open_ones(struct group *group, struct lane *lane,
+                                    struct seq_range range)
+{
+    struct open_list list;
+    enum status status = STATUS_OK;
+
+    if (!group_list_open(group, lane, range, SIZE_MAX, &list)) {
+        return delete_each(group, lane, range);
+    }
+    for (size_t i = 0; i <= list.count && status == STATUS_OK; i++) {
+        uint64_t last = i < list.count ? list.seqs[i] - 1 : range.last;
+
+        if (range.first <= last) {
+            status = delete_all(group, lane,
+                                (struct seq_range) { range.first, last },
+                                LANE_READY);
+        }
+        if (i < list.count && status == STATUS_OK) {
+            status = delete_one(group, lane, list.seqs[i]);
+            range.first = list.seqs[i] + 1;
+        }
+    }
+    free(list.seqs);
     return status;
 }
 
@@ -109,15 +150,11 @@ static enum status delete_stretch(struct group *group, struct lane *lane,
 
     switch (s->kind) {
     case STRETCH_OPEN:
-        for (uint64_t seq = s->range.first;
-             seq <= s->range.last && status == STATUS_OK; seq++) {
-            status = delete_one(group, lane, seq);
-        }
-        return status;
+        return delete_open_ones(group, lane, s->range);
     case STRETCH_FRESH:
-        return delete_all(group, lane, s, LANE_READY);
+        return delete_all(group, lane, s->range, LANE_READY);
     case STRETCH_DEAD:
-        status = delete_all(group, lane, s, LANE_DEAD);
+        status = delete_all(group, lane, s->range, LANE_DEAD);
         if (status == STATUS_OK) {
             /* The front of the set goes: that needs no memory. */
             CHECK(

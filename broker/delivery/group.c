@@ -153,18 +153,40 @@ enum status group_add_lane(struct group *group, const struct lane_start *start)
 
 /* All that is open in it, in flight or waiting, ends without a word. It lies in
  * the open stretches: no need to look at other lanes' messages. */
+static void end_one(struct group *group, struct lane *lane, uint64_t seq)
+{
+    const struct transaction *t = group_find_open(group, lane, seq);
+
+    if (t != NULL) {
+        group_end_open(group, lane, t);
+    }
+}
+
+static void end_stretch(struct group *group, struct lane *lane,
+                        struct seq_range range)
+{
+    struct open_list list;
+
+    if (!group_list_open(group, lane, range, SIZE_MAX, &list)) {
+        for (uint64_t seq = range.first; seq <= range.last; seq++) {
+            end_one(group, lane, seq);
+        }
+        return;
+    }
+    for (size_t i = 0; i < list.count; i++) {
+        end_one(group, lane, list.seqs[i]);
+    }
+    free(list.seqs);
+}
+
 void group_end_all(struct group *group, struct lane *lane)
 {
     uint64_t seq = 1;
 
     while (seq <= lane->end) {
         struct stretch stretch = lane_stretch(lane, seq, lane->end);
-        for (; stretch.kind == STRETCH_OPEN && seq <= stretch.range.last;
-             seq++) {
-            const struct transaction *t = group_find_open(group, lane, seq);
-            if (t != NULL) {
-                group_end_open(group, lane, t);
-            }
+        if (stretch.kind == STRETCH_OPEN) {
+            end_stretch(group, lane, stretch.range);
         }
         seq = stretch.range.last + 1;
     }

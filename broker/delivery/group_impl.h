@@ -115,6 +115,19 @@ void group_forget_untold(struct group *group, struct lane *lane);
 const struct transaction *group_find_open(const struct group *group,
                                           const struct lane *lane,
                                           uint64_t seq);
+/* Of a long open stretch those that have a transaction, in order, if they are
+ * so few that nearly all of it waits behind keys. */
+struct open_list {
+    struct seq_range range;
+    uint64_t *seqs; /* freed by the caller */
+    size_t count;
+    size_t looks; /* what it cost, in messages */
+};
+/* False: too many, or no memory: look at one after the other. At most
+ * `looks_max` are looked at. */
+bool group_list_open(const struct group *group, const struct lane *lane,
+                     struct seq_range stretch, size_t looks_max,
+                     struct open_list *out);
 /* In which of the books' states it is. */
 enum lane_state open_state(const struct transaction *t);
 /* Room to become ready; then group_push_ready() cannot fail. */

@@ -9,6 +9,8 @@ struct key {
     struct link woken;
 };
 
+enum { POPS_MAX = 1024 /* one by one, of one key when a lane is trimmed */ };
+
 /* With its places in the two tables. */
 enum { KEY_SIZE = sizeof(struct key) + 4 * sizeof(struct hash_slot) };
 
@@ -234,15 +236,30 @@ void keys_drop_gone(struct keys *keys, uint64_t hash,
     settle_down(keys, key);
 }
 
+/* A few one by one, more than that all at once. */
+static void drop_below(struct keys *keys, struct key *key, uint64_t first)
+{
+    size_t before;
+
+    for (size_t i = 0; i < POPS_MAX && key->waiting.count > 0
+                       && seqheap_first(&key->waiting) < first;
+         i++) {
+        pop(keys, key);
+    }
+    before = key->waiting.count;
+    if (before > 0 && seqheap_first(&key->waiting) < first) {
+        seqheap_drop_below(&key->waiting, first);
+        discharge(keys, (before - key->waiting.count) * sizeof(uint64_t));
+    }
+}
+
 void keys_trim(struct keys *keys, uint64_t first)
 {
     size_t at = 0;
     struct key *key;
 
     while ((key = hash_next(&keys->by_hash, &at)) != NULL) {
-        while (key->waiting.count > 0 && seqheap_first(&key->waiting) < first) {
-            pop(keys, key);
-        }
+        drop_below(keys, key, first);
     }
     for (struct link *link = keys->woken.next; link != &keys->woken;) {
         key = container_of(link, struct key, woken);

@@ -7,10 +7,55 @@
 
 #include <stdlib.h>
 
+/* Open stretches of this length, and so many times longer than the group has
+ * transactions, are not looked at one by one. */
+enum { SPARSE_STRETCH = 8192, SPARSE_TIMES = 4 };
+
 const struct transaction *group_find_open(const struct group *group,
                                           const struct lane *lane, uint64_t seq)
 {
     return inflight_find(group->inflight, lane->topic, seq);
+}
+
+static bool list_one(void *arg, const struct transaction *t)
+{
+    struct open_list *list = arg;
+
+    if (t->seq >= list->range.first && t->seq <= list->range.last) {
+        CHECK(list->count < list->looks);
+        list->seqs[list->count++] = t->seq;
+    }
+    return true;
+}
+
+static int by_seq(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a;
+    uint64_t right = *(const uint64_t *)b;
+
+    return (left > right) - (left < right);
+}
+
+bool group_list_open(const struct group *group, const struct lane *lane,
+                     struct seq_range stretch, size_t looks_max,
+                     struct open_list *out)
+{
+    size_t open =
+        inflight_held(group->inflight) + inflight_waiting(group->inflight);
+
+    *out = (struct open_list) { .range = stretch, .looks = open };
+    if (open > looks_max
+        || stretch.last - stretch.first
+               < SPARSE_STRETCH + SPARSE_TIMES * open) {
+        return false;
+    }
+    out->seqs = malloc((open + 1) * sizeof *out->seqs);
+    if (out->seqs == NULL) {
+        return false;
+    }
+    inflight_each(group->inflight, lane->topic, list_one, out);
+    qsort(out->seqs, out->count, sizeof *out->seqs, by_seq);
+    return true;
 }
 
 enum lane_state open_state(const struct transaction *t)

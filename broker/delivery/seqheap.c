@@ -89,3 +89,18 @@ void seqheap_filter(struct seqheap *heap, bool (*keep)(void *arg, uint64_t seq),
     }
     heap->count = count;
 }
+
+void seqheap_drop_below(struct seqheap *heap, uint64_t first)
+{
+    size_t count = heap->count;
+
+    /* None is put behind the place that it is read from. */
+    heap->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t seq = heap->items[i];
+
+        if (seq >= first) {
+            seqheap_push(heap, seq);
+        }
+    }
+}

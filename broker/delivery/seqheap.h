@@ -29,6 +29,9 @@ void seqheap_pop(struct seqheap *heap);
 void seqheap_filter(struct seqheap *heap, bool (*keep)(void *arg, uint64_t seq),
                     void *arg);
 
+/* Numbers below `first` go, however many. */
+void seqheap_drop_below(struct seqheap *heap, uint64_t first);
+
 /* The smallest; 0: empty. */
 static inline uint64_t seqheap_first(const struct seqheap *heap)
 {

@@ -7,10 +7,6 @@
  * and no sign of a storm. */
 enum { UNHURRIED_US = 1000000 };
 
-/* Open stretches of this length, and so many times longer than the group has
- * transactions, are not looked at one by one. */
-enum { SPARSE_STRETCH = 8192, SPARSE_TIMES = 4 };
-
 /* Outcomes on their way to the caller, neighbours joined. */
 struct report {
     settled_fn fn;
@@ -245,75 +241,37 @@ static enum status settle_each(struct settling *k, uint64_t last)
     return status;
 }
 
-/* Those of a range that have a transaction. */
-struct found {
-    struct seq_range range;
-    uint64_t *seqs;
-    size_t count;
-    size_t room;
-};
-
-static bool find_one(void *arg, const struct transaction *t)
+static void report_never_given(struct settling *k, uint64_t last)
 {
-    struct found *found = arg;
+    const struct wire_settled_range range = { .first = k->seq,
+                                              .last = last,
+                                              .outcome = OUTCOME_UNKNOWN };
 
-    if (t->seq >= found->range.first && t->seq <= found->range.last) {
-        CHECK(found->count < found->room);
-        found->seqs[found->count++] = t->seq;
+    if (k->seq <= last) {
+        report_outcome(k, &range);
     }
-    return true;
 }
 
-static int by_seq(const void *a, const void *b)
-{
-    uint64_t left = *(const uint64_t *)a;
-    uint64_t right = *(const uint64_t *)b;
-
-    return (left > right) - (left < right);
-}
-
-/* A long open stretch of a group that has few transactions: nearly all of it
- * waits behind keys, and none of those was ever delivered. To look for the
- * others costs as much as to look at each of them. */
-static enum status settle_sparse(struct settling *k, uint64_t last, size_t open)
-{
-    struct found found = {
-        { k->seq, last }, malloc((open + 1) * sizeof *found.seqs), 0, open
-    };
-    enum status status = STATUS_OK;
-
-    if (found.seqs == NULL) {
-        return settle_each(k, last);
-    }
-    k->budget -= open;
-    inflight_each(k->group->inflight, k->lane->topic, find_one, &found);
-    qsort(found.seqs, found.count, sizeof *found.seqs, by_seq);
-    for (size_t i = 0; i <= found.count && status == STATUS_OK; i++) {
-        uint64_t until = i < found.count ? found.seqs[i] - 1 : last;
-
-        if (k->seq <= until) {
-            report_outcome(
-                k, &(struct wire_settled_range) { .first = k->seq,
-                                                  .last = until,
-                                                  .outcome = OUTCOME_UNKNOWN });
-        }
-        if (i < found.count) {
-            status = settle_one(k);
-        }
-    }
-    free(found.seqs);
-    return status;
-}
-
+/* Up to `last`, all of them open. Without a transaction: behind its key. */
 static enum status settle_open_ones(struct settling *k, uint64_t last)
 {
-    size_t open = inflight_held(k->group->inflight)
-                  + inflight_waiting(k->group->inflight);
+    struct open_list list;
+    enum status status = STATUS_OK;
 
-    return open <= k->budget
-                   && last - k->seq >= SPARSE_STRETCH + SPARSE_TIMES * open
-               ? settle_sparse(k, last, open)
-               : settle_each(k, last);
+    if (!group_list_open(k->group, k->lane, (struct seq_range) { k->seq, last },
+                         k->budget, &list)) {
+        return settle_each(k, last);
+    }
+    k->budget -= list.looks;
+    for (size_t i = 0; i < list.count && status == STATUS_OK; i++) {
+        report_never_given(k, list.seqs[i] - 1);
+        status = settle_one(k);
+    }
+    free(list.seqs);
+    if (status == STATUS_OK) {
+        report_never_given(k, last);
+    }
+    return status;
 }
 
 static enum status settle_stretch(struct settling *k,

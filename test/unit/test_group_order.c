@@ -479,3 +479,46 @@ Test(group_order, all_that_waits_behind_a_key_has_one_outcome,
     expect_offer(3, 1);
     group_leave(group, m, now);
 }
+
+Test(group_order, all_that_waits_behind_a_key_is_trimmed_at_once,
+     .init = open_one_key)
+{
+    struct member *m = join(7, 100);
+
+    give_all();
+    (void)settle(SETTLE_NACK, 7, 1);
+    pass_until(due_of(1));
+    expect_offer(1, 2);
+    cr_assert(group_trim(group, TOPIC, MANY - 9) == STATUS_OK);
+    audit();
+    cr_assert_eq(books().deleted, MANY - 11);
+    cr_assert_eq(books().ready, 10);
+    cr_assert_eq(books().in_flight, 1);
+    (void)settle(SETTLE_ACK, 7, 1);
+    for (uint64_t seq = MANY - 9; seq <= MANY; seq++) {
+        expect_offer(seq, 1);
+        (void)settle(SETTLE_ACK, 7, seq);
+    }
+    cr_assert_eq(deliver(), 0);
+    group_leave(group, m, now);
+    audit();
+    tear_down();
+    cr_assert_eq(keys.used, 0);
+    open_one_key();
+}
+
+Test(group_order, a_seek_frees_all_that_waits_behind_a_key,
+     .init = open_one_key)
+{
+    struct member *m = join(7, 100);
+
+    give_all();
+    cr_assert(group_seek(group, TOPIC, MANY - 3) == STATUS_OK);
+    audit();
+    for (uint64_t seq = MANY - 2; seq <= MANY; seq++) {
+        expect_offer(seq, 1);
+        (void)settle(SETTLE_ACK, 7, seq);
+    }
+    cr_assert_eq(deliver(), 0);
+    group_leave(group, m, now);
+}

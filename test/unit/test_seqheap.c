@@ -55,3 +55,26 @@ Test(seqheap, a_filter_leaves_each_once)
     }
     seqheap_fini(&heap);
 }
+
+Test(seqheap, what_is_below_is_dropped_in_any_order)
+{
+    uint32_t random = 7;
+    uint64_t before = 300;
+    size_t left = 0;
+
+    for (int i = 0; i < 1000; i++) {
+        random = random * 1664525 + 1013904223;
+        push(1 + random % 500);
+        left += 1 + random % 500 >= 300;
+    }
+    seqheap_drop_below(&heap, 300);
+    cr_assert_eq(heap.count, left);
+    for (; left > 0; left--) {
+        cr_assert(seqheap_first(&heap) >= before);
+        before = seqheap_first(&heap);
+        seqheap_pop(&heap);
+    }
+    seqheap_drop_below(&heap, 1000);
+    cr_assert_eq(heap.count, 0);
+    seqheap_fini(&heap);
+}
