@@ -123,8 +123,9 @@ static void read_cause(struct fields *f, struct operation *out)
         return;
     }
     field_any_text(f, "cause", &word);
-    for (uint8_t i = CAUSE_NACK; i <= CAUSE_REJECT; i++) {
-        if (f->status == STATUS_OK && slice_is(word, failure_cause_word(i))) {
+    for (unsigned i = CAUSE_NACK; i <= (unsigned)CAUSE_REJECT; i++) {
+        if (f->status == STATUS_OK
+            && slice_is(word, failure_cause_word((uint8_t)i))) {
             out->cause = (enum failure_cause)i;
         }
     }
