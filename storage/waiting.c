@@ -261,8 +261,9 @@ static size_t cut(struct waiting_chunk *chunk, struct seq_range range)
 bool waiting_drop(struct waiting *waiting, struct seq_range range)
 {
     size_t count = waiting->count;
-    size_t first = chunk_of(waiting, range.first);
-    size_t stop = first;
+    size_t begin = chunk_of(waiting, range.first);
+    size_t first = begin;
+    size_t stop = begin;
     size_t end;
 
     for (; stop < waiting->chunk_count
@@ -280,7 +281,8 @@ bool waiting_drop(struct waiting *waiting, struct seq_range range)
         return false;
     }
     drop_chunks(waiting, first, end);
-    join(waiting, first);
-    join(waiting, first > 0 ? first - 1 : 0);
+    for (size_t i = first + 1; i + 1 > begin && i > 0; i--) { /* both sides */
+        join(waiting, i - 1);
+    }
     return true;
 }

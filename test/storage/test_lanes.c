@@ -374,30 +374,38 @@ Test(lane, takes_many_failures_in_any_order, .timeout = 30)
     struct waiting_place place = { 0 };
     const struct retry *retry;
     uint64_t next = 0;
+    uint64_t failed = 0;
 
     /* From the last to the first, then those between in strides. */
     for (uint64_t seq = 2 * MANY; seq > 0; seq -= 2) {
         struct retry even = { seq, 1, seq };
-        cr_assert(eq(int, lane_retry(&lane, &even), STATUS_OK));
+        failed += lane_retry(&lane, &even) != STATUS_OK;
     }
     for (uint64_t i = 0; i < MANY; i++) {
         struct retry odd = { 2 * (i * 7919 % MANY) + 1, 2, 0 };
-        cr_assert(eq(int, lane_retry(&lane, &odd), STATUS_OK));
+        failed += lane_retry(&lane, &odd) != STATUS_OK;
     }
     cr_assert(eq(sz, lane.retries.count, 2 * MANY));
     while ((retry = waiting_next(&lane.retries, &place)) != NULL) {
-        cr_assert(eq(u64, retry->seq, ++next));
-        cr_assert(eq(u32, retry->attempts, next % 2 == 0 ? 1 : 2));
+        next++;
+        failed += retry->seq != next || retry->attempts != 1 + next % 2;
     }
-    for (uint64_t i = 0; i < MANY; i++) {
+    cr_assert(eq(u64, failed, 0));
+    for (uint64_t i = 0; i < MANY / 8; i++) { /* none is next to another */
         uint64_t seq = 2 * (i * 7919 % MANY) + 1;
-        cr_assert(eq(
-            int,
-            lane_settle_as(&lane, RECORD_ACK, (struct seq_range) { seq, seq }),
-            STATUS_OK));
+        struct seq_range one = { seq, seq };
+        failed += lane_settle_as(&lane, RECORD_ACK, one) != STATUS_OK;
     }
-    cr_assert(eq(sz, lane.retries.count, MANY));
-    cr_assert(le(sz, lane.retries.chunk_count, MANY / 16));
+    cr_assert(eq(u64, failed, 0));
+    cr_assert(eq(sz, lane.retries.count, 2 * MANY - MANY / 8));
+    for (uint64_t seq = 100; seq <= 2 * MANY; seq += 100) {
+        struct seq_range before = { seq - 99, seq - 1 };
+        cr_assert(
+            eq(int, lane_settle_as(&lane, RECORD_ACK, before), STATUS_OK));
+    }
+    /* What few are left take little. */
+    cr_assert(eq(sz, lane.retries.count, 2 * MANY / 100));
+    cr_assert(le(sz, lane.retries.chunk_count, 2 * MANY / 100 / 16));
     cr_assert(eq(
         int,
         lane_settle_as(&lane, RECORD_ACK, (struct seq_range) { 1, 2 * MANY }),
