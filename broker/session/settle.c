@@ -88,6 +88,7 @@ static void on_outcome(void *arg, const struct wire_settled_range *range)
         reply->ranges = ranges;
         reply->capacity = capacity;
     }
+    CHECK(reply->ranges != NULL);
     reply->ranges[reply->count++] = *range;
     reply->session->outcomes++;
 }
@@ -141,6 +142,7 @@ static struct settle_rest *take_rest(struct worker *w)
 {
     struct settle_rest *rest = w->rests.first;
 
+    CHECK(rest != NULL);
     w->rests.first = rest->next;
     if (w->rests.first == NULL) {
         w->rests.last = NULL;
