@@ -368,7 +368,7 @@ enum { MANY = 200000, PIECES = 500000 };
 /* Whatever the order: each change moves a chunk at most, and a record with many
  * ranges goes over the lane once. Where each moved what lay behind it these
  * took many minutes; the suite's time is the bound. */
-Test(lane, takes_many_failures_in_any_order, .timeout = 30)
+Test(lane, takes_many_failures_in_any_order, .timeout = 12)
 {
     struct lane lane = { .group = GROUP, .topic = TOPIC };
     struct waiting_place place = { 0 };
