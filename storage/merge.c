@@ -86,7 +86,8 @@ static bool is_due(const struct store *store, uint64_t now_us)
     if (!merge->looked) {
         return true;
     }
-    if (keeper->applied.place == merge->looked_place) {
+    if (keeper->applied.place == merge->looked_place
+        && atomic_load(&store->checkpointed) == merge->looked_checkpoint) {
         return merge->trims.aged && pause >= MERGE_AGE_US;
     }
     return pause >= MERGE_PAUSE_US
@@ -101,6 +102,7 @@ static void note_look(struct upkeep *u)
     merge->looked = true;
     merge->looked_us = u->asked->now_us;
     merge->looked_place = u->store->keeper.applied.place;
+    merge->looked_checkpoint = atomic_load(&u->store->checkpointed);
     merge->looked_len = u->store->keeper.applied_len;
 }
 

@@ -97,7 +97,8 @@ struct merge {
     /* when it was looked for work last */
     uint64_t looked_us;
     uint64_t looked_place;
-    uint64_t looked_len; /* keeper.applied_len */
+    uint64_t looked_checkpoint; /* segments below were there to choose from */
+    uint64_t looked_len;        /* keeper.applied_len */
     /* choosing */
     uint32_t choose_at; /* segments up to this id were looked at */
     uint32_t best;

@@ -183,6 +183,32 @@ Test(merge, an_idle_store_has_no_work)
     }
 }
 
+/* Only what a checkpoint covers can go: the look that came before it, when
+ * nothing comes any more, is not the last. */
+Test(merge, what_was_not_covered_yet_goes_without_traffic)
+{
+    uint64_t full;
+
+    keep_until_settled(&bed, 1, 0);
+    owe(&bed, 1, 1, 0);
+    for (uint64_t seq = 1; seq <= MESSAGES; seq++) {
+        add_sent(&h, 1, body_of(seq), 9, seq);
+        if (seq % 5 == 0) {
+            cr_assert(eq(int, harness_commit(&h), STATUS_OK));
+        }
+    }
+    ack(1, MESSAGES);
+    full = disk();
+    for (int i = 0; i < 40; i++) {
+        bool more;
+        cr_assert(eq(int, upkeep_once(&bed, &more), STATUS_OK));
+        h.now_us += 2000000;
+    }
+    cr_assert(eq(u64, disk(), full));
+    upkeep();
+    cr_assert(lt(u64, disk(), full / 2));
+}
+
 Test(merge, what_a_merge_wrote_is_merged_again)
 {
     fill();
