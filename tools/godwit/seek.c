@@ -14,8 +14,9 @@ static const struct help help = {
              "[options]",
     .text =
         "Lets a group begin anew on a topic: messages from there on come "
-        "(again), those\nbefore are done. Messages that are dead stay dead. "
-        "Without --topic: on all topics\nthat the group takes.\n\n"
+        "(again), also\nthose that are dead; what lies before is done, and "
+        "what is dead there stays\ndead. Without --topic: on all topics that "
+        "the group takes.\n\n"
         "A time is 2026-11-20, 2026-11-20T14:09:37 (UTC), or how long ago: "
         "15m, 2h, 7d.\n",
     .examples =
