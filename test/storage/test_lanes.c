@@ -313,6 +313,8 @@ static unsigned live(uint64_t seed, struct model *m, unsigned steps)
     return found;
 }
 
+TestSuite(lane, .timeout = 12);
+
 Test(lane, is_what_a_model_says_through_many_lives)
 {
     uint64_t seed = random_seed();
@@ -368,7 +370,7 @@ enum { MANY = 200000, PIECES = 500000 };
 /* Whatever the order: each change moves a chunk at most, and a record with many
  * ranges goes over the lane once. Where each moved what lay behind it these
  * took many minutes; the suite's time is the bound. */
-Test(lane, takes_many_failures_in_any_order, .timeout = 12)
+Test(lane, takes_many_failures_in_any_order)
 {
     struct lane lane = { .group = GROUP, .topic = TOPIC };
     struct waiting_place place = { 0 };
@@ -449,7 +451,7 @@ static void every_other(struct lane *lane, enum record_kind kind)
     free(ranges);
 }
 
-Test(lane, of_many_pieces_is_gone_over_once_for_a_record, .timeout = 30)
+Test(lane, of_many_pieces_is_gone_over_once_for_a_record)
 {
     static const struct seq_range all[] = { { 1, 2 * PIECES } };
     struct lane lane = { .group = GROUP, .topic = TOPIC };
