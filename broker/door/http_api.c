@@ -453,6 +453,16 @@ static bool read_types(struct exchange *exchange,
            || http_media_is(type, "application/x-www-form-urlencoded");
 }
 
+static void handle_messages(struct session *session, struct exchange *exchange,
+                            const struct http_request *request)
+{
+    if (exchange->method == HTTP_POST) {
+        http_publish_message(session, exchange, request);
+    } else {
+        http_search_begin(session, exchange, request);
+    }
+}
+
 static void dispatch(struct session *session, struct exchange *exchange,
                      const struct http_request *request,
                      const struct broker_metrics *metrics)
@@ -477,11 +487,7 @@ static void dispatch(struct session *session, struct exchange *exchange,
         handle_topic(session, exchange, request);
         break;
     case TARGET_MESSAGES:
-        if (exchange->method == HTTP_POST) {
-            http_publish_message(session, exchange, request);
-        } else {
-            http_search_begin(session, exchange, request);
-        }
+        handle_messages(session, exchange, request);
         break;
     case TARGET_MESSAGE:
         http_peek_begin(session, exchange);

@@ -633,6 +633,34 @@ static int open_input(const struct options *o, struct input **input, int *fd)
     return EXIT_OK;
 }
 
+/* The whole of a command line that makes sense. */
+static int publish_input(struct options *o, struct session_options *so)
+{
+    struct session session = { 0 };
+    struct input *input = NULL;
+    int fd = -1;
+    int code = session_resolve(so);
+
+    if (code == EXIT_OK) {
+        code = open_input(o, &input, &fd);
+    }
+    if (code == EXIT_OK) {
+        code = session_open_stream(&session, so, (uint32_t)o->window,
+                                   (uint32_t)o->give_up_ms);
+    }
+    if (code == EXIT_OK) {
+        run.begin_ns = now_ns();
+        progress_begin(&run.progress, "confirmed", 0);
+        code = finish(&session, o, publish_all(&session, o, input));
+    }
+    gather_fini(&run.gather);
+    input_close(input);
+    if (fd > STDIN_FILENO) {
+        close(fd);
+    }
+    return code;
+}
+
 int cmd_pub(int argc, char **argv)
 {
     struct session_options so;
@@ -684,9 +712,6 @@ int cmd_pub(int argc, char **argv)
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
     };
     struct parsed parsed;
-    struct session session = { 0 };
-    struct input *input = NULL;
-    int fd = -1;
     int code;
 
     if (!command_parse(&parsed, &help, table, session_args(&so), 1, 1, argc,
@@ -697,24 +722,7 @@ int cmd_pub(int argc, char **argv)
     code = check_options(&o);
     if (code == EXIT_OK) {
         init_receipts(&o);
-        code = session_resolve(&so);
-    }
-    if (code == EXIT_OK) {
-        code = open_input(&o, &input, &fd);
-    }
-    if (code == EXIT_OK) {
-        code = session_open_stream(&session, &so, (uint32_t)o.window,
-                                   (uint32_t)o.give_up_ms);
-        if (code == EXIT_OK) {
-            run.begin_ns = now_ns();
-            progress_begin(&run.progress, "confirmed", 0);
-            code = finish(&session, &o, publish_all(&session, &o, input));
-        }
-    }
-    gather_fini(&run.gather);
-    input_close(input);
-    if (fd > STDIN_FILENO) {
-        close(fd);
+        code = publish_input(&o, &so);
     }
     return code;
 }
