@@ -145,7 +145,7 @@ Test(client_options, an_id_takes_the_place_of_the_number)
 
 static enum godwit_status publish_batch(size_t count, const char *id)
 {
-    static char bodies[16][8];
+    static char bodies[16][24];
     struct godwit_message messages[16] = { { .key = NULL } };
 
     for (size_t i = 0; i < count; i++) {
