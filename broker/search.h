@@ -6,7 +6,7 @@
 #ifndef GODWIT_BROKER_SEARCH_H
 #define GODWIT_BROKER_SEARCH_H
 
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 #include "broker/router/filter.h"
 
 struct search_order {

@@ -13,7 +13,7 @@
 #define GODWIT_BROKER_WORKER_H
 
 #include "broker/config.h"
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 #include "broker/delivery/mailbox.h"
 #include "broker/delivery/ring.h"
 #include "broker/session/look.h"

@@ -12,7 +12,7 @@ static enum status write_lanes(struct store *store)
     enum status status = STATUS_OK;
 
     for (size_t i = 0; i < lanes->bucket_count; i++) {
-        for (struct lane *lane = lanes->buckets[i]; lane != NULL;
+        for (struct lane_image *lane = lanes->buckets[i]; lane != NULL;
              lane = lane->chained) {
             if (status == STATUS_OK) {
                 status = lane_trim(lane, keeper_first_seq(keeper, lane->topic));

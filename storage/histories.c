@@ -246,7 +246,7 @@ static int by_key(const void *a, const void *b)
 static enum status is_wanted(struct store *store, uint32_t group,
                              uint32_t topic, uint64_t seq, bool *wanted)
 {
-    struct lane *lane;
+    struct lane_image *lane;
     enum status status = keeper_lane(store, group, topic, &lane);
 
     *wanted = status == STATUS_OK && lane != NULL

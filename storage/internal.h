@@ -453,7 +453,7 @@ bool keeper_topic_deleted(const struct keeper *keeper, uint32_t topic);
 /* The lane as the keeper has noted it. NULL with STATUS_OK: its group or topic
  * is gone. */
 MUST_CHECK enum status keeper_lane(struct store *store, uint32_t group,
-                                   uint32_t topic, struct lane **out);
+                                   uint32_t topic, struct lane_image **out);
 
 /* given.c */
 void given_fini(struct given *given);

@@ -275,13 +275,13 @@ static enum status note_without_index(struct keeper *keeper, size_t first,
 
 /* ---- lanes ---- */
 
-static bool is_this(const void *arg, const struct lane *lane)
+static bool is_this(const void *arg, const struct lane_image *lane)
 {
     return arg == lane;
 }
 
 enum status keeper_lane(struct store *store, uint32_t group, uint32_t topic,
-                        struct lane **out)
+                        struct lane_image **out)
 {
     struct keeper *keeper = &store->keeper;
     enum status status;
@@ -328,7 +328,7 @@ static enum status note_lane(struct noting *n, const struct record *record)
 {
     struct keeper *keeper = &n->store->keeper;
     struct lane_record r;
-    struct lane *lane;
+    struct lane_image *lane;
     uint64_t last_seq = 0;
     enum status status = lane_record_read(record, &r);
 
@@ -357,7 +357,7 @@ static enum status note_lane(struct noting *n, const struct record *record)
 
 /* ---- facts ---- */
 
-static bool belongs_to(const void *arg, const struct lane *lane)
+static bool belongs_to(const void *arg, const struct lane_image *lane)
 {
     const struct record_fact *fact = arg;
 
@@ -660,7 +660,7 @@ uint64_t store_pending(const struct store *store)
 
 /* ---- after a checkpoint ---- */
 
-static bool is_clean(const void *arg, const struct lane *lane)
+static bool is_clean(const void *arg, const struct lane_image *lane)
 {
     (void)arg;
     return !lane->dirty;
@@ -702,7 +702,7 @@ void keeper_forget_notes(struct keeper *keeper)
     producers_clean(&keeper->producers);
     producers_clean(&keeper->ids);
     for (size_t i = 0; i < keeper->lanes.bucket_count; i++) {
-        for (struct lane *lane = keeper->lanes.buckets[i]; lane != NULL;
+        for (struct lane_image *lane = keeper->lanes.buckets[i]; lane != NULL;
              lane = lane->chained) {
             lane->dirty = false;
         }

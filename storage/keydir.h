@@ -139,7 +139,7 @@ MUST_CHECK enum status keydir_each_tally(struct keydir *keydir,
                                          keydir_tally_fn fn, void *arg);
 /* Fill an empty lane. STATUS_NOT_FOUND: it has no value. */
 MUST_CHECK enum status keydir_get_lane(struct keydir *keydir,
-                                       struct lane *lane);
+                                       struct lane_image *lane);
 
 /* ---- everything of one moment, bit by bit; keeper ---- */
 MUST_CHECK enum status keydir_walk_open(struct keydir_walk **out,

@@ -137,7 +137,7 @@ enum status keydir_each_topic(struct keydir *keydir, store_topic_fn fn,
 }
 
 /* The caller frees them; NULL without memory, or when there are none. */
-static struct retry *copy_retries(const struct lane *lane)
+static struct retry *copy_retries(const struct lane_image *lane)
 {
     struct waiting_place place = { 0 };
     const struct retry *retry;
@@ -156,7 +156,7 @@ static struct retry *copy_retries(const struct lane *lane)
 static enum status give_lane(void *arg, struct slice key, struct slice value)
 {
     struct walk *walk = arg;
-    struct lane lane = { 0 };
+    struct lane_image lane = { 0 };
     struct retry *retries = NULL;
     struct store_lane out;
     enum status status;
@@ -363,7 +363,7 @@ enum status keydir_walk_next(struct keydir_walk *walk, enum keydir_table table,
 
 /* ---- one value ---- */
 
-enum status keydir_get_lane(struct keydir *keydir, struct lane *lane)
+enum status keydir_get_lane(struct keydir *keydir, struct lane_image *lane)
 {
     uint8_t key_bytes[LANE_KEY_LEN];
     MDB_val key = val_of(key_bytes, sizeof key_bytes);

@@ -13,7 +13,7 @@ enum { LANE_SOUGHT = 1 };
 
 /* ---- the table ---- */
 
-void lane_fini(struct lane *lane)
+void lane_fini(struct lane_image *lane)
 {
     seqset_fini(&lane->acked);
     seqset_fini(&lane->gaps);
@@ -22,7 +22,7 @@ void lane_fini(struct lane *lane)
     waiting_fini(&lane->retries);
 }
 
-static void lane_free(struct lane *lane)
+static void lane_free(struct lane_image *lane)
 {
     lane_fini(lane);
     free(lane);
@@ -32,7 +32,7 @@ void lanes_fini(struct lanes *lanes)
 {
     for (size_t i = 0; i < lanes->bucket_count; i++) {
         while (lanes->buckets[i] != NULL) {
-            struct lane *lane = lanes->buckets[i];
+            struct lane_image *lane = lanes->buckets[i];
             lanes->buckets[i] = lane->chained;
             lane_free(lane);
         }
@@ -48,10 +48,10 @@ static size_t bucket_of(uint32_t group, uint32_t topic, size_t bucket_count)
     return (size_t)(x >> 32) & (bucket_count - 1);
 }
 
-struct lane *lanes_find(const struct lanes *lanes, uint32_t group,
-                        uint32_t topic)
+struct lane_image *lanes_find(const struct lanes *lanes, uint32_t group,
+                              uint32_t topic)
 {
-    struct lane *lane;
+    struct lane_image *lane;
 
     if (lanes->bucket_count == 0) {
         return NULL;
@@ -67,14 +67,14 @@ static bool grow(struct lanes *lanes)
 {
     size_t count =
         lanes->bucket_count == 0 ? BUCKETS_MIN : lanes->bucket_count * 2;
-    struct lane **buckets = calloc(count, sizeof(struct lane *));
+    struct lane_image **buckets = calloc(count, sizeof(struct lane_image *));
 
     if (buckets == NULL) {
         return lanes->bucket_count != 0;
     }
     for (size_t i = 0; i < lanes->bucket_count; i++) {
         while (lanes->buckets[i] != NULL) {
-            struct lane *lane = lanes->buckets[i];
+            struct lane_image *lane = lanes->buckets[i];
             size_t to = bucket_of(lane->group, lane->topic, count);
             lanes->buckets[i] = lane->chained;
             lane->chained = buckets[to];
@@ -87,9 +87,10 @@ static bool grow(struct lanes *lanes)
     return true;
 }
 
-struct lane *lanes_add(struct lanes *lanes, uint32_t group, uint32_t topic)
+struct lane_image *lanes_add(struct lanes *lanes, uint32_t group,
+                             uint32_t topic)
 {
-    struct lane *lane;
+    struct lane_image *lane;
     size_t bucket;
 
     if (lanes->count >= lanes->bucket_count && !grow(lanes)) {
@@ -109,13 +110,13 @@ struct lane *lanes_add(struct lanes *lanes, uint32_t group, uint32_t topic)
 }
 
 void lanes_drop(struct lanes *lanes,
-                bool (*which)(const void *arg, const struct lane *lane),
+                bool (*which)(const void *arg, const struct lane_image *lane),
                 const void *arg)
 {
     for (size_t i = 0; i < lanes->bucket_count; i++) {
-        struct lane **link = &lanes->buckets[i];
+        struct lane_image **link = &lanes->buckets[i];
         while (*link != NULL) {
-            struct lane *lane = *link;
+            struct lane_image *lane = *link;
             if (which(arg, lane)) {
                 *link = lane->chained;
                 lane_free(lane);
@@ -129,7 +130,7 @@ void lanes_drop(struct lanes *lanes,
 
 /* ---- one lane ---- */
 
-static void drop_retries(struct lane *lane, const struct seqset *set)
+static void drop_retries(struct lane_image *lane, const struct seqset *set)
 {
     for (size_t i = 0; i < seqset_range_count(set) && lane->retries.count > 0;
          i++) {
@@ -138,7 +139,7 @@ static void drop_retries(struct lane *lane, const struct seqset *set)
 }
 
 /* In which way they are settled. What a seek left behind counts no more. */
-static enum status tell_apart(struct lane *lane, enum record_kind how,
+static enum status tell_apart(struct lane_image *lane, enum record_kind how,
                               struct seqset *fresh)
 {
     seqset_drop_through(fresh, lane->after);
@@ -157,7 +158,7 @@ static enum status tell_apart(struct lane *lane, enum record_kind how,
 }
 
 /* Those not settled yet. */
-static enum status settle_new(struct lane *lane, enum record_kind how,
+static enum status settle_new(struct lane_image *lane, enum record_kind how,
                               const struct seqset *set)
 {
     struct seqset fresh = { 0 };
@@ -173,7 +174,7 @@ static enum status settle_new(struct lane *lane, enum record_kind how,
     return status;
 }
 
-static enum status discard(struct lane *lane, const struct seqset *set)
+static enum status discard(struct lane_image *lane, const struct seqset *set)
 {
     struct seqset dead = { 0 };
     enum status status = set_common(set, &lane->dead, false, &dead);
@@ -189,7 +190,7 @@ static enum status discard(struct lane *lane, const struct seqset *set)
     return status;
 }
 
-static enum status settle_all(struct lane *lane, enum record_kind how,
+static enum status settle_all(struct lane_image *lane, enum record_kind how,
                               const struct seqset *set)
 {
     enum status status;
@@ -209,7 +210,7 @@ static enum status settle_all(struct lane *lane, enum record_kind how,
     return status;
 }
 
-static enum status bury_all(struct lane *lane, const struct seqset *set)
+static enum status bury_all(struct lane_image *lane, const struct seqset *set)
 {
     struct seqset owed = { 0 };
     enum status status = set_common(set, &lane->acked, true, &owed);
@@ -225,7 +226,8 @@ static enum status bury_all(struct lane *lane, const struct seqset *set)
     return status;
 }
 
-static enum status redrive_all(struct lane *lane, const struct seqset *set)
+static enum status redrive_all(struct lane_image *lane,
+                               const struct seqset *set)
 {
     lane->dirty = true;
     return set_remove_all(&lane->dead, set);
@@ -237,7 +239,7 @@ static struct seqset set_of(struct seq_range *range)
     return (struct seqset) { range, 0, 1, 1 };
 }
 
-enum status lane_settle_as(struct lane *lane, enum record_kind how,
+enum status lane_settle_as(struct lane_image *lane, enum record_kind how,
                            struct seq_range range)
 {
     struct seqset set = set_of(&range);
@@ -245,7 +247,7 @@ enum status lane_settle_as(struct lane *lane, enum record_kind how,
     return settle_all(lane, how, &set);
 }
 
-enum status lane_bury(struct lane *lane, struct seq_range range)
+enum status lane_bury(struct lane_image *lane, struct seq_range range)
 {
     struct seqset set = set_of(&range);
 
@@ -253,7 +255,7 @@ enum status lane_bury(struct lane *lane, struct seq_range range)
 }
 
 /* Dead ones up to `after` stay out of what is settled. */
-static enum status seek(struct lane *lane, uint64_t after)
+static enum status seek(struct lane_image *lane, uint64_t after)
 {
     enum status status = STATUS_OK;
 
@@ -302,7 +304,7 @@ static enum status fold(struct seqset *set, struct seq_range range)
                : status;
 }
 
-static void forget_below(struct lane *lane, uint64_t first_seq)
+static void forget_below(struct lane_image *lane, uint64_t first_seq)
 {
     struct waiting_place begin = { 0 };
     const struct retry *retry = waiting_next(&lane->retries, &begin);
@@ -320,7 +322,7 @@ static void forget_below(struct lane *lane, uint64_t first_seq)
 }
 
 /* Gaps and expired ones stay some of those settled. */
-static enum status fold_all(struct lane *lane, struct seq_range range)
+static enum status fold_all(struct lane_image *lane, struct seq_range range)
 {
     enum status status = STATUS_OK;
 
@@ -340,7 +342,7 @@ static enum status fold_all(struct lane *lane, struct seq_range range)
 /* What a seek settled up to `after` counts no more, and what it did not, the
  * dead, was counted until it was deleted: neither may come to lie on the other
  * side. */
-enum status lane_trim(struct lane *lane, uint64_t first_seq)
+enum status lane_trim(struct lane_image *lane, uint64_t first_seq)
 {
     uint64_t last = first_seq - 1;
     uint64_t after = lane->after < last ? lane->after : last;
@@ -353,7 +355,7 @@ enum status lane_trim(struct lane *lane, uint64_t first_seq)
                : status;
 }
 
-static enum status put_retry(struct lane *lane, const struct retry *retry)
+static enum status put_retry(struct lane_image *lane, const struct retry *retry)
 {
     enum status status;
 
@@ -369,7 +371,7 @@ static enum status put_retry(struct lane *lane, const struct retry *retry)
 
 /* Whoever failed since is not dead any more, even if the record that said so is
  * lost. */
-enum status lane_retry(struct lane *lane, const struct retry *retry)
+enum status lane_retry(struct lane_image *lane, const struct retry *retry)
 {
     enum status status =
         seqset_remove(&lane->dead, retry->seq, retry->seq, NULL);
@@ -433,7 +435,7 @@ static enum status collect_ranges(struct ranges_reader *r, struct seqset *out)
     return status;
 }
 
-static enum status apply_set(struct lane *lane, enum record_kind kind,
+static enum status apply_set(struct lane_image *lane, enum record_kind kind,
                              struct seqset *set, uint64_t first_seq)
 {
     if (kind == RECORD_REDRIVE) {
@@ -446,8 +448,9 @@ static enum status apply_set(struct lane *lane, enum record_kind kind,
     return settle_all(lane, kind, set);
 }
 
-static enum status apply_ranges(struct lane *lane, struct lane_record *record,
-                                uint64_t first_seq, uint64_t *last_seq)
+static enum status apply_ranges(struct lane_image *lane,
+                                struct lane_record *record, uint64_t first_seq,
+                                uint64_t *last_seq)
 {
     struct seqset set = { 0 };
     enum status status = collect_ranges(&record->body.ranges, &set);
@@ -461,8 +464,8 @@ static enum status apply_ranges(struct lane *lane, struct lane_record *record,
     return status;
 }
 
-static enum status apply_retries(struct lane *lane, struct retries_reader *r,
-                                 uint64_t first_seq)
+static enum status apply_retries(struct lane_image *lane,
+                                 struct retries_reader *r, uint64_t first_seq)
 {
     enum status status = STATUS_OK;
 
@@ -476,7 +479,7 @@ static enum status apply_retries(struct lane *lane, struct retries_reader *r,
 }
 
 /* `dead`: those of the record that are to be buried. */
-static enum status apply_failure(struct lane *lane,
+static enum status apply_failure(struct lane_image *lane,
                                  const struct failure *failure,
                                  struct seqset *dead)
 {
@@ -490,8 +493,9 @@ static enum status apply_failure(struct lane *lane,
     return status == STATUS_OK ? lane_retry(lane, &retry) : status;
 }
 
-static enum status apply_failures(struct lane *lane, struct failed_reader *r,
-                                  uint64_t first_seq, uint64_t *last_seq)
+static enum status apply_failures(struct lane_image *lane,
+                                  struct failed_reader *r, uint64_t first_seq,
+                                  uint64_t *last_seq)
 {
     struct seqset dead = { 0 };
     enum status status = STATUS_OK;
@@ -510,8 +514,9 @@ static enum status apply_failures(struct lane *lane, struct failed_reader *r,
     return status;
 }
 
-enum status lane_record_apply(struct lane *lane, struct lane_record *record,
-                              uint64_t first_seq, uint64_t *last_seq)
+enum status lane_record_apply(struct lane_image *lane,
+                              struct lane_record *record, uint64_t first_seq,
+                              uint64_t *last_seq)
 {
     *last_seq = 0;
     if (seqset_range_count(&lane->dead) > 0) {
@@ -558,14 +563,14 @@ static uint32_t count_of(const struct seqset *set)
 
 /* Most lanes have nothing that the first version's value had no place for, and
  * are written as that. */
-static bool is_plain(const struct lane *lane)
+static bool is_plain(const struct lane_image *lane)
 {
     return seqset_range_count(&lane->expired) == 0
            && seqset_range_count(&lane->dead) == 0 && lane->filtered == 0
            && lane->discarded == 0 && !lane->sought;
 }
 
-static void write_head(struct writer *w, const struct lane *lane)
+static void write_head(struct writer *w, const struct lane_image *lane)
 {
     if (is_plain(lane)) {
         writer_u32(w, count_of(&lane->acked));
@@ -585,7 +590,7 @@ static void write_head(struct writer *w, const struct lane *lane)
     writer_u32(w, (uint32_t)lane->retries.count);
 }
 
-enum status lane_write(const struct lane *lane, struct bytes *to)
+enum status lane_write(const struct lane_image *lane, struct bytes *to)
 {
     struct writer w = { to, STATUS_OK };
     struct waiting_place place = { 0 };
@@ -621,7 +626,7 @@ static enum status read_set(struct reader *r, uint32_t count,
 }
 
 static enum status read_retries(struct reader *r, uint32_t count,
-                                struct lane *lane)
+                                struct lane_image *lane)
 {
     while (count-- > 0) {
         struct retry retry;
@@ -642,7 +647,7 @@ struct lane_counts {
     uint32_t acked, gaps, expired, dead, retries;
 };
 
-static bool read_head(struct reader *r, struct lane *lane,
+static bool read_head(struct reader *r, struct lane_image *lane,
                       struct lane_counts *counts)
 {
     uint32_t flags;
@@ -667,7 +672,7 @@ static bool read_head(struct reader *r, struct lane *lane,
 }
 
 /* The head, when what follows is as long as it says; `r` stands behind it. */
-static bool read_whole_head(struct reader *r, struct lane *lane,
+static bool read_whole_head(struct reader *r, struct lane_image *lane,
                             struct lane_counts *counts)
 {
     bool good = read_head(r, lane, counts);
@@ -678,7 +683,7 @@ static bool read_whole_head(struct reader *r, struct lane *lane,
     return good && !r->failed && need == (uint64_t)(r->end - r->at);
 }
 
-enum status lane_read(struct lane *lane, struct slice value)
+enum status lane_read(struct lane_image *lane, struct slice value)
 {
     struct reader r = reader_of(value);
     struct lane_counts counts;
@@ -725,7 +730,7 @@ enum status lane_value_look(struct slice value, uint64_t seq, bool *gap,
                             bool *expired)
 {
     struct reader r = reader_of(value);
-    struct lane head = { 0 };
+    struct lane_image head = { 0 };
     struct lane_counts counts;
     const uint8_t *gaps;
 

@@ -24,7 +24,7 @@ static enum status look_at_groups(struct store *store, struct keeping *k,
     k->owed = owed;
     k->owed_count = 0;
     for (size_t i = 0; i < retention->owed_count && status == STATUS_OK; i++) {
-        struct lane *lane;
+        struct lane_image *lane;
         status = keeper_lane(store, retention->owed[i].group, k->topic, &lane);
         /* Where it began anew counts, not where it began; the set has it. */
         k->owed[k->owed_count++] = (struct owed_lane) {
@@ -35,7 +35,7 @@ static enum status look_at_groups(struct store *store, struct keeping *k,
     return status;
 }
 
-static bool is_clean(const void *arg, const struct lane *lane)
+static bool is_clean(const void *arg, const struct lane_image *lane)
 {
     (void)arg;
     return !lane->dirty;

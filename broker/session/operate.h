@@ -8,7 +8,7 @@
 #ifndef GODWIT_BROKER_SESSION_OPERATE_H
 #define GODWIT_BROKER_SESSION_OPERATE_H
 
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 #include "broker/session/session.h"
 
 enum operation_kind {

@@ -85,7 +85,7 @@ struct slice books_name(const struct books *books, enum catalog_class class,
     return books->facts[class][id].fact.name;
 }
 
-static bool belongs_to(const void *arg, const struct lane *lane)
+static bool belongs_to(const void *arg, const struct lane_image *lane)
 {
     const struct record_fact *fact = arg;
 
@@ -220,7 +220,7 @@ enum status books_damaged(struct books *books, uint32_t topic, uint64_t seq)
 
 /* NULL with STATUS_OK: its group or topic is gone. */
 static enum status lane_of(struct books *books, uint32_t group, uint32_t topic,
-                           struct lane **out)
+                           struct lane_image **out)
 {
     *out = NULL;
     if (group > GROUP_ID_MAX || topic > TOPIC_ID_MAX) {
@@ -242,7 +242,7 @@ static enum status note_lane(struct books *books, const struct record *record,
 {
     struct books_topic *t;
     struct lane_record r;
-    struct lane *lane = NULL;
+    struct lane_image *lane = NULL;
     uint64_t last_seq;
     enum status status = lane_record_read(record, &r);
 
@@ -275,7 +275,8 @@ static enum status add_all(struct seqset *to, const struct seqset *set)
     return status;
 }
 
-static enum status fill_lane(struct lane *lane, const struct store_lane *from)
+static enum status fill_lane(struct lane_image *lane,
+                             const struct store_lane *from)
 {
     enum status status = add_all(&lane->acked, from->acked);
 
@@ -301,7 +302,7 @@ static enum status fill_lane(struct lane *lane, const struct store_lane *from)
 enum status books_lane(struct books *books, const struct store_lane *from)
 {
     struct books_topic *t;
-    struct lane *lane = NULL;
+    struct lane_image *lane = NULL;
     enum status status = lane_of(books, from->group, from->topic, &lane);
 
     if (status == STATUS_OK) {
@@ -485,8 +486,9 @@ void books_each_topic(const struct books *books, inspect_topic_fn fn, void *arg)
 }
 
 /* Account for each stretch of messages that the lane has not settled. */
-static void lane_account(const struct books_topic *t, const struct lane *lane,
-                         uint64_t last, struct account *a)
+static void lane_account(const struct books_topic *t,
+                         const struct lane_image *lane, uint64_t last,
+                         struct account *a)
 {
     uint64_t next = 1;
 
@@ -504,7 +506,7 @@ static void lane_account(const struct books_topic *t, const struct lane *lane,
 }
 
 static uint64_t count_retries(const struct books_topic *t,
-                              const struct lane *lane)
+                              const struct lane_image *lane)
 {
     struct waiting_place place = { 0 };
     const struct retry *retry;
@@ -517,8 +519,8 @@ static uint64_t count_retries(const struct books_topic *t,
 }
 
 /* Dead ones that are there; *fits: none of them is settled. */
-static uint64_t count_dead(const struct books_topic *t, const struct lane *lane,
-                           bool *fits)
+static uint64_t count_dead(const struct books_topic *t,
+                           const struct lane_image *lane, bool *fits)
 {
     struct account a = { 0 };
 
@@ -531,7 +533,7 @@ static uint64_t count_dead(const struct books_topic *t, const struct lane *lane,
     return a.present;
 }
 
-static void give_lane(const struct books *books, const struct lane *lane,
+static void give_lane(const struct books *books, const struct lane_image *lane,
                       inspect_lane_fn fn, void *arg)
 {
     const struct books_topic *t = topic_at(books, lane->topic);
@@ -571,8 +573,8 @@ static void give_lane(const struct books *books, const struct lane *lane,
 
 static int by_ids(const void *a, const void *b)
 {
-    const struct lane *x = *(struct lane *const *)a;
-    const struct lane *y = *(struct lane *const *)b;
+    const struct lane_image *x = *(struct lane_image *const *)a;
+    const struct lane_image *y = *(struct lane_image *const *)b;
 
     if (x->group != y->group) {
         return x->group < y->group ? -1 : 1;
@@ -584,20 +586,20 @@ enum status books_each_lane(const struct books *books, inspect_lane_fn fn,
                             void *arg)
 {
     size_t count = 0;
-    const struct lane **lanes =
-        malloc((books->lanes.count + 1) * sizeof(struct lane *));
+    const struct lane_image **lanes =
+        malloc((books->lanes.count + 1) * sizeof(struct lane_image *));
 
     if (lanes == NULL) {
         return STATUS_NOMEM;
     }
     for (size_t i = 0; i < books->lanes.bucket_count; i++) {
-        for (struct lane *lane = books->lanes.buckets[i]; lane != NULL;
+        for (struct lane_image *lane = books->lanes.buckets[i]; lane != NULL;
              lane = lane->chained) {
             CHECK(count < books->lanes.count);
             lanes[count++] = lane;
         }
     }
-    qsort(lanes, count, sizeof(struct lane *), by_ids);
+    qsort(lanes, count, sizeof(struct lane_image *), by_ids);
     for (size_t i = 0; i < count; i++) {
         give_lane(books, lanes[i], fn, arg);
     }

@@ -46,7 +46,7 @@ static void apply_to_lane(struct slice body)
 {
     for (int kind = RECORD_ACK; kind <= RECORD_KIND_LAST; kind++) {
         struct record record = { .kind = (enum record_kind)kind, .body = body };
-        struct lane lane = { 0 };
+        struct lane_image lane = { 0 };
         struct lane_record r;
         uint64_t last;
         if (lane_record_read(&record, &r) == STATUS_OK) {
@@ -70,7 +70,7 @@ static void read_bodies(struct slice body)
     struct failed_reader failed;
     struct record_seek seek;
     struct store_failure failures[HISTORY_MAX];
-    struct lane lane = { 0 };
+    struct lane_image lane = { 0 };
     size_t count;
 
     if (ranges_read(body, &ranges) == STATUS_OK) {

@@ -4,7 +4,7 @@
 #ifndef GODWIT_TEST_LIB_DISPATCH_BED_H
 #define GODWIT_TEST_LIB_DISPATCH_BED_H
 
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 #include "broker/router/filter.h"
 #include "proto/codec.h"
 #include "test/storage/harness.h"

@@ -142,7 +142,7 @@ static uint64_t count_settled_below(const struct model *m)
     return count;
 }
 
-static uint32_t attempts_of(const struct lane *lane, uint64_t seq)
+static uint32_t attempts_of(const struct lane_image *lane, uint64_t seq)
 {
     const struct retry *retry = waiting_find(&lane->retries, seq);
 
@@ -150,7 +150,7 @@ static uint32_t attempts_of(const struct lane *lane, uint64_t seq)
 }
 
 /* 0 when they agree, else a message about which they do not, or SEQS + 1. */
-static uint64_t differs(const struct model *m, const struct lane *lane)
+static uint64_t differs(const struct model *m, const struct lane_image *lane)
 {
     for (uint64_t seq = m->first_seq; seq <= SEQS; seq++) {
         enum became b = m->became[seq];
@@ -176,7 +176,7 @@ static uint64_t differs(const struct model *m, const struct lane *lane)
                : SEQS + 1;
 }
 
-static void apply(struct lane *lane, enum record_kind kind,
+static void apply(struct lane_image *lane, enum record_kind kind,
                   const struct bytes *body, uint64_t first_seq)
 {
     struct record record = { .kind = kind,
@@ -192,8 +192,8 @@ static void apply(struct lane *lane, enum record_kind kind,
     cr_assert(le(u64, last_seq, SEQS));
 }
 
-static void do_ranges(struct model *m, struct lane *lane, enum record_kind kind,
-                      struct seq_range range)
+static void do_ranges(struct model *m, struct lane_image *lane,
+                      enum record_kind kind, struct seq_range range)
 {
     struct record_ranges ranges = { GROUP, TOPIC, &range, 1 };
     struct bytes body = { 0 };
@@ -206,7 +206,7 @@ static void do_ranges(struct model *m, struct lane *lane, enum record_kind kind,
     }
 }
 
-static void do_failed(struct model *m, struct lane *lane, uint64_t seq,
+static void do_failed(struct model *m, struct lane_image *lane, uint64_t seq,
                       uint32_t attempts, bool dead)
 {
     struct failure failure = {
@@ -221,7 +221,7 @@ static void do_failed(struct model *m, struct lane *lane, uint64_t seq,
     model_failed(m, seq, attempts, dead);
 }
 
-static void do_seek(struct model *m, struct lane *lane, uint64_t after)
+static void do_seek(struct model *m, struct lane_image *lane, uint64_t after)
 {
     struct record_seek seek = { GROUP, TOPIC, after };
     struct bytes body = { 0 };
@@ -233,7 +233,7 @@ static void do_seek(struct model *m, struct lane *lane, uint64_t after)
 }
 
 /* A look into the value finds what reading it does. */
-static void look_into(const struct lane *lane, struct slice value)
+static void look_into(const struct lane_image *lane, struct slice value)
 {
     for (uint64_t seq = 1; seq <= SEQS; seq++) {
         bool gap, expired;
@@ -245,9 +245,9 @@ static void look_into(const struct lane *lane, struct slice value)
 }
 
 /* As the keydir has it and gives it back. */
-static void save_and_load(struct lane *lane)
+static void save_and_load(struct lane_image *lane)
 {
-    struct lane again = { .group = GROUP, .topic = TOPIC };
+    struct lane_image again = { .group = GROUP, .topic = TOPIC };
     struct bytes value = { 0 };
 
     cr_assert(eq(int, lane_write(lane, &value), STATUS_OK));
@@ -259,7 +259,7 @@ static void save_and_load(struct lane *lane)
     bytes_fini(&value);
 }
 
-static void step(struct model *m, struct lane *lane, uint64_t *random)
+static void step(struct model *m, struct lane_image *lane, uint64_t *random)
 {
     static const enum record_kind kinds[] = { RECORD_ACK,     RECORD_GAP,
                                               RECORD_EXPIRED, RECORD_FILTERED,
@@ -301,7 +301,7 @@ static void step(struct model *m, struct lane *lane, uint64_t *random)
 /* The step after which they differ; 0 never. */
 static unsigned live(uint64_t seed, struct model *m, unsigned steps)
 {
-    struct lane lane = { .group = GROUP, .topic = TOPIC };
+    struct lane_image lane = { .group = GROUP, .topic = TOPIC };
     unsigned found = 0;
 
     m->first_seq = 1;
@@ -339,7 +339,7 @@ Test(lane, that_is_not_what_the_model_says_is_found)
 
 Test(lane, without_anything_new_has_the_value_it_always_had)
 {
-    struct lane lane = { .group = GROUP, .topic = TOPIC };
+    struct lane_image lane = { .group = GROUP, .topic = TOPIC };
     struct retry retry = { 9, 2, 77 };
     struct bytes value = { 0 };
 
@@ -372,7 +372,7 @@ enum { MANY = 200000, PIECES = 500000 };
  * took many minutes; the suite's time is the bound. */
 Test(lane, takes_many_failures_in_any_order)
 {
-    struct lane lane = { .group = GROUP, .topic = TOPIC };
+    struct lane_image lane = { .group = GROUP, .topic = TOPIC };
     struct waiting_place place = { 0 };
     const struct retry *retry;
     uint64_t next = 0;
@@ -417,7 +417,7 @@ Test(lane, takes_many_failures_in_any_order)
     lane_fini(&lane);
 }
 
-static void apply_many(struct lane *lane, enum record_kind kind,
+static void apply_many(struct lane_image *lane, enum record_kind kind,
                        const struct seq_range *ranges, size_t count)
 {
     struct record_ranges r = { GROUP, TOPIC, ranges, count };
@@ -435,7 +435,7 @@ static void apply_many(struct lane *lane, enum record_kind kind,
 
 /* Every other one of PIECES, in records of the most that one holds: `step`
  * apart in each, so that a record speaks of the whole lane. */
-static void every_other(struct lane *lane, enum record_kind kind)
+static void every_other(struct lane_image *lane, enum record_kind kind)
 {
     size_t records = PIECES / (RECORD_RANGES_MAX / 4);
     size_t count = 0;
@@ -454,7 +454,7 @@ static void every_other(struct lane *lane, enum record_kind kind)
 Test(lane, of_many_pieces_is_gone_over_once_for_a_record)
 {
     static const struct seq_range all[] = { { 1, 2 * PIECES } };
-    struct lane lane = { .group = GROUP, .topic = TOPIC };
+    struct lane_image lane = { .group = GROUP, .topic = TOPIC };
 
     every_other(&lane, RECORD_ACK);
     cr_assert(eq(u64, seqset_count(&lane.acked), PIECES));
@@ -466,7 +466,7 @@ Test(lane, of_many_pieces_is_gone_over_once_for_a_record)
     cr_assert(eq(sz, seqset_range_count(&lane.dead), 0));
     lane_fini(&lane);
 
-    lane = (struct lane) { .group = GROUP, .topic = TOPIC };
+    lane = (struct lane_image) { .group = GROUP, .topic = TOPIC };
     every_other(&lane, RECORD_EXPIRED);
     every_other(&lane, RECORD_GAP); /* they were settled before */
     apply_many(&lane, RECORD_GAP, all, 1);
@@ -475,7 +475,7 @@ Test(lane, of_many_pieces_is_gone_over_once_for_a_record)
     cr_assert(eq(sz, seqset_range_count(&lane.acked), 1));
     lane_fini(&lane);
 
-    lane = (struct lane) { .group = GROUP, .topic = TOPIC };
+    lane = (struct lane_image) { .group = GROUP, .topic = TOPIC };
     every_other(&lane, RECORD_BURY);
     every_other(&lane, RECORD_REDRIVE);
     cr_assert(eq(sz, seqset_range_count(&lane.dead), 0));
@@ -487,7 +487,7 @@ Test(lane, of_many_pieces_is_gone_over_once_for_a_record)
 Test(lane, below_a_seek_what_was_settled_is_counted_for_itself)
 {
     struct model m = { .first_seq = 1 };
-    struct lane lane = { .group = GROUP, .topic = TOPIC };
+    struct lane_image lane = { .group = GROUP, .topic = TOPIC };
 
     do_failed(&m, &lane, 2, 1, true);
     do_failed(&m, &lane, 4, 1, true);
@@ -513,7 +513,7 @@ Test(lane, below_a_seek_what_was_settled_is_counted_for_itself)
 Test(lane, half_a_value_is_none)
 {
     struct model m = { .first_seq = 1 };
-    struct lane lane = { .group = GROUP, .topic = TOPIC };
+    struct lane_image lane = { .group = GROUP, .topic = TOPIC };
     struct bytes value = { 0 };
 
     do_failed(&m, &lane, 3, 2, true);
@@ -523,7 +523,7 @@ Test(lane, half_a_value_is_none)
     do_failed(&m, &lane, 9, 2, false);
     cr_assert(eq(int, lane_write(&lane, &value), STATUS_OK));
     for (size_t cut = 0; cut < bytes_len(&value); cut++) {
-        struct lane out = { 0 };
+        struct lane_image out = { 0 };
         uint8_t *exact = malloc(cut + 1);
         bool gap, expired;
         memcpy(exact, value.at, cut);

@@ -8,7 +8,7 @@
  *   stress_schedule            the short form, and its planted fault
  *   stress_schedule 1000000    a million: a minute or two
  *   stress_schedule --plant late    one that must fail */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 #include "proto/codec.h"
 #include "test/lib/stress.h"
 #include "test/storage/harness.h"

@@ -1,8 +1,8 @@
 /* Deliveries: what the groups choose is read from the store, looked into where
  * a group asks for it, and given to the members. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 
 #include "broker/log.h"
 

@@ -1,8 +1,8 @@
 /* Reading a topic without a group: for people who look at messages, and to find
  * where a time begins. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 
 /* Damaged messages in a row before one of them is taken for late enough. */
 enum { SEQ_AT_LOOKS = 64 };

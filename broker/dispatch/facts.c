@@ -1,8 +1,8 @@
 /* What is asked of a stored message before it is given to a group. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
 #include "broker/delivery/digest.h"
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 #include "proto/codec.h"
 
 bool dispatch_facts(const struct dispatch *d, const struct group_run *run,

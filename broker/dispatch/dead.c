@@ -1,8 +1,8 @@
 /* Dead letters lie where they died: in their topic. Looking at them, and
  * dropping them for good. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 
 enum { DEAD_RANGES = 64 };
 

@@ -1,8 +1,8 @@
 /* Why a message is not given out, and what became of its deliveries. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
 #include "broker/delivery/digest.h"
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 #include "proto/codec.h"
 
 #include <stdlib.h>

@@ -1,14 +1,13 @@
 /* What the files of the dispatch share: dispatch.c (commits, what is due,
- * members), dispatch_pump.c (deliveries), dispatch_clock.c (what a message's
- * own times mean), dispatch_facts.c (what a group asks of a message),
- * dispatch_lanes.c (which groups and lanes there are), dispatch_log.c (effects
- * to records), dispatch_seek.c, dispatch_dead.c, dispatch_redrive.c,
- * dispatch_explain.c, dispatch_books.c and dispatch_look.c. Nobody else
- * includes this. */
+ * members), pump.c (deliveries), clock.c (what a message's
+ * own times mean), facts.c (what a group asks of a message),
+ * lanes.c (which groups and lanes there are), load.c (the start), log.c
+ * (effects to records), seek.c, dead.c, redrive.c, explain.c, books.c and
+ * look.c. Nobody else includes this. */
 #ifndef GODWIT_BROKER_DISPATCH_INSIDE_H
 #define GODWIT_BROKER_DISPATCH_INSIDE_H
 
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 #include "broker/list.h"
 #include "broker/router/filter.h"
 
@@ -140,7 +139,25 @@ void dispatch_apply(struct dispatch *d, const struct record_fact *fact);
 /* What the group counted since the last time goes into the metrics. */
 void dispatch_count(struct dispatch *d, struct group_run *run);
 
-/* ---- dispatch_clock.c ---- */
+/* ---- lanes.c ---- */
+/* start->after: what it was never to get. */
+MUST_CHECK enum status dispatch_add_lane(struct dispatch *d,
+                                         struct group_run *run,
+                                         struct topic *topic,
+                                         struct lane_start *start);
+/* Lanes on the topics it takes and has none on yet. */
+void dispatch_add_fresh_lanes(struct dispatch *d, struct group_run *run);
+/* At a start, what is missing below the floor may have been deleted before the
+ * log was told that it is owed: to a group of which it knows nothing but the
+ * fact, or to one that was sought. */
+void dispatch_doubt_below_floor(const struct dispatch *d,
+                                const struct group_run *run,
+                                const struct topic *topic);
+
+/* ---- load.c ---- */
+MUST_CHECK enum status dispatch_load(struct dispatch *d, struct error *err);
+
+/* ---- clock.c ---- */
 /* The present offset; a jump is noted. */
 void dispatch_clock_set(struct dispatch *d, uint64_t now_us, uint64_t wall_us);
 uint64_t dispatch_to_wall(const struct dispatch *d, uint64_t monotonic_us);
@@ -149,14 +166,14 @@ void dispatch_times(const struct dispatch *d, const struct record *record,
                     const struct wire_message *m, uint64_t now_us,
                     struct message_facts *out);
 
-/* ---- dispatch_facts.c ---- */
+/* ---- facts.c ---- */
 /* What is asked of a stored message before it is given to this group, and how
  * many bytes its filter looked at. False: it does not read. */
 bool dispatch_facts(const struct dispatch *d, const struct group_run *run,
                     const struct record *record, uint64_t now_us,
                     struct message_facts *out, size_t *filter_cost);
 
-/* ---- dispatch_explain.c ---- */
+/* ---- explain.c ---- */
 /* For the history of a message, until a checkpoint has it. */
 void dispatch_remember(struct dispatch *d, const struct group_run *run,
                        uint32_t topic, const struct failure *failure,
@@ -166,14 +183,14 @@ size_t dispatch_history(struct dispatch *d, const struct group_run *run,
                         uint32_t topic, uint64_t seq,
                         struct dispatch_failure out[HISTORY_MAX]);
 
-/* ---- dispatch_redrive.c ---- */
+/* ---- redrive.c ---- */
 /* When the job wants to go on; UINT64_MAX: there is none. */
 uint64_t dispatch_redrive_due_us(const struct group_run *run);
 void dispatch_redrive_go_on(struct dispatch *d, struct group_run *run,
                             uint64_t now_us);
 void dispatch_redrive_free(struct group_run *run);
 
-/* ---- dispatch_books.c ---- */
+/* ---- books.c ---- */
 /* The group goes: no round of the books may stand at it. */
 void dispatch_books_forget(struct dispatch *d, const struct group_run *run);
 

@@ -1,9 +1,9 @@
 /* Redrive jobs: dead messages become ready again, in bits between other work,
  * so that a million of them hold nobody up. A job walks its topics once,
  * upwards; what dies again behind it stays dead. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 #include "proto/codec.h"
 
 #include <stdlib.h>

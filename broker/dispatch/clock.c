@@ -4,9 +4,9 @@
  * message was stored, the clock that showed it then is what counts, so the last
  * jumps are remembered: it looks neither ten years old after one nor ten years
  * ahead. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 
 #define JUMP_US INT64_C(1000000) /* less is the clock being set right */
 #define DAY_US  (INT64_C(24) * 3600 * 1000000)

@@ -1,7 +1,7 @@
 /* What the groups decided becomes records of the log. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 
 enum {
     FAILURES_PER_RECORD = 256,

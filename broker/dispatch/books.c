@@ -1,8 +1,8 @@
 /* The books of all lanes, checked while the broker runs, and the figures that
  * come of them. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 
 #include "broker/log.h"
 

@@ -8,9 +8,9 @@
  * - dispatch_settle(): outcomes; what must survive is an effect of the group.
  * - dispatch_log(): effects become records in the submission ring.
  * - dispatch_tick(): what became due: ends of leases and of delays. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 
 #include "broker/log.h"
 

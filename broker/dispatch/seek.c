@@ -1,7 +1,7 @@
 /* A group begins anew on a topic. */
-#include "broker/dispatch.h"
+#include "broker/dispatch/dispatch.h"
 
-#include "broker/dispatch_inside.h"
+#include "broker/dispatch/inside.h"
 
 static uint64_t greater(uint64_t a, uint64_t b)
 {
