@@ -293,7 +293,7 @@ static void handle_group(struct session *session, struct exchange *exchange,
         handle_delete(session, CATALOG_GROUP, exchange->route.name);
         return;
     }
-    if (exchange->method == HTTP_PUT) {
+    if (exchange->method == HTTP_PATCH) {
         handle_update(session, CATALOG_GROUP, exchange->route.name, request);
         return;
     }
@@ -398,7 +398,7 @@ static void handle_stream(struct session *session)
 
 static bool takes_json(enum http_target target, enum http_method method)
 {
-    if (method != HTTP_POST && method != HTTP_PUT) {
+    if (method != HTTP_POST && method != HTTP_PUT && method != HTTP_PATCH) {
         return false;
     }
     switch (target) {

@@ -24,7 +24,7 @@ static const struct path paths[] = {
     { TARGET_MESSAGE, { "v1", "topics", "*", "messages", "#" }, "GET, HEAD" },
     { TARGET_BATCH, { "v1", "topics", "*", "batch" }, "POST" },
     { TARGET_GROUPS, { "v1", "groups" }, "GET, HEAD, POST" },
-    { TARGET_GROUP, { "v1", "groups", "*" }, "GET, HEAD, PUT, DELETE" },
+    { TARGET_GROUP, { "v1", "groups", "*" }, "GET, HEAD, PATCH, DELETE" },
     { TARGET_PAUSE, { "v1", "groups", "*", "pause" }, "POST" },
     { TARGET_RESUME, { "v1", "groups", "*", "resume" }, "POST" },
     { TARGET_PULL, { "v1", "groups", "*", "pull" }, "POST" },
@@ -52,6 +52,8 @@ static const char *method_word(enum http_method method)
         return "POST";
     case HTTP_PUT:
         return "PUT";
+    case HTTP_PATCH:
+        return "PATCH";
     case HTTP_DELETE:
         return "DELETE";
     case HTTP_HEAD:

@@ -142,11 +142,11 @@ static enum status parse_method(struct parse *p, struct slice word)
         const char *name;
         enum http_method method;
     } served[] = {
-        { "GET", HTTP_GET },       { "POST", HTTP_POST }, { "PUT", HTTP_PUT },
+        { "GET", HTTP_GET },       { "POST", HTTP_POST },
+        { "PUT", HTTP_PUT },       { "PATCH", HTTP_PATCH },
         { "DELETE", HTTP_DELETE }, { "HEAD", HTTP_HEAD },
     };
-    static const char *const known[] = { "OPTIONS", "PATCH", "TRACE",
-                                         "CONNECT" };
+    static const char *const known[] = { "OPTIONS", "TRACE", "CONNECT" };
 
     if (!is_token(word)) {
         return refuse_head(p, 400, "the method is no token");
@@ -161,11 +161,11 @@ static enum status parse_method(struct parse *p, struct slice word)
         if (slice_is(word, known[i])) {
             return refuse_head(p, 405,
                                "this method is not served; GET, HEAD, POST, "
-                               "PUT and DELETE are");
+                               "PUT, PATCH and DELETE are");
         }
     }
     return refuse_head(p, 501,
-                       "unknown method; GET, HEAD, POST, PUT and "
+                       "unknown method; GET, HEAD, POST, PUT, PATCH and "
                        "DELETE are served");
 }
 

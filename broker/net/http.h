@@ -10,7 +10,14 @@
 #include "proto/bytes.h"
 #include "proto/limits.h"
 
-enum http_method { HTTP_GET, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_HEAD };
+enum http_method {
+    HTTP_GET,
+    HTTP_POST,
+    HTTP_PUT,
+    HTTP_PATCH,
+    HTTP_DELETE,
+    HTTP_HEAD
+};
 
 struct http_header {
     struct slice name;  /* as sent */

@@ -167,7 +167,8 @@ static const char *refusal_word(int code)
 void http_refuse(struct conn *conn, int code, const char *text,
                  const char *reason)
 {
-    const char *extra = code == 405 ? "Allow: GET, HEAD, POST, PUT, DELETE\r\n"
+    const char *extra = code == 405
+                            ? "Allow: GET, HEAD, POST, PUT, PATCH, DELETE\r\n"
                         : code == 426 ? "Sec-WebSocket-Version: 13\r\n"
                                         "Upgrade: websocket\r\n"
                                       : NULL;

@@ -85,7 +85,7 @@ static void ask_with(const char *line, const char *headers, const void *body,
 {
     char head[16384];
     char length[64];
-    bool post = strncmp(line, "POST", 4) == 0 || strncmp(line, "PUT", 3) == 0;
+    bool post = line[0] == 'P'; /* POST, PUT, PATCH: with a body */
     struct http_request request;
     struct http_fault fault;
     size_t head_len;

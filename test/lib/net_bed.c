@@ -35,8 +35,8 @@ static void note(struct bed *bed, const void *from, size_t len)
 
 static void on_request(struct conn *conn, const struct http_request *request)
 {
-    static const char *const methods[] = { "GET ", "POST ", "PUT ", "DELETE ",
-                                           "HEAD " };
+    static const char *const methods[] = { "GET ",   "POST ",   "PUT ",
+                                           "PATCH ", "DELETE ", "HEAD " };
     struct bed *bed = bed_of(conn);
 
     bed->requests++;

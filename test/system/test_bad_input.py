@@ -134,7 +134,7 @@ def leases_that_cannot_be(env):
                          (YEAR_S * 1000, "lease_ms"), (str(2 ** 64 - 1), "lease_ms")):
         refused(http.post("/v1/groups", {"name": "no", "topics": ["orders"], "lease_ms": wrong}),
                 limit, f"a lease of {wrong}")
-        refused(http.call("PUT", "/v1/groups/work", {"lease_ms": wrong}), limit, f"{wrong} later")
+        refused(http.call("PATCH", "/v1/groups/work", {"lease_ms": wrong}), limit, f"{wrong} later")
     for wrong in (-1, 1.5, "x", 2 ** 64, None, True, [1]):
         answer = http.post("/v1/groups", {"name": "no", "topics": ["orders"], "lease_ms": wrong})
         check_equal(answer.code, 400, f"a lease of {wrong!r}: {answer}")
@@ -152,7 +152,7 @@ def changes_while_messages_are_out_move_nobody(env):
     for change in ({"mode": "ordered"}, {"mode": "exclusive"}, {"mode": "shared"}, {"paused": True},
                    {"paused": False}, {"max_in_flight": 1}, {"lease_ms": 100}, {"max_attempts": 1},
                    {"filter": "has(nothing)"}, {"backoff_ms": []}):
-        http.must(http.call("PUT", "/v1/groups/work", change), 200)
+        http.must(http.call("PATCH", "/v1/groups/work", change), 200)
         bystander.check(f"{change}")
     outcomes = session.settle("orders", "ack", ranges=[(got[0].seq, got[-1].seq)])
     check_equal([o[2] for o in outcomes], ["accepted"], "acks of what was out all the time")

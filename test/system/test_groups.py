@@ -26,7 +26,7 @@ def options(http, name="work"):
 
 
 def update(http, name="work", **what):
-    return http.must(http.call("PUT", f"/v1/groups/{name}", what))
+    return http.must(http.call("PATCH", f"/v1/groups/{name}", what))
 
 
 def first_of(http, group):
@@ -102,7 +102,7 @@ def contradictions_are_refused_by_their_names(env):
             ({"filter": "(" * 33 + "has(a)" + ")" * 33}, "filter_depth", 33, 32),
             ({"filter": "a == \"" + "x" * 1024 + "\""}, "filter_len", 1031, 1024),
             ({"mode": "fifo"}, "mode", 0, 0), ({"priority": 3}, "priority", 0, 0)):
-        for answer in (http.call("PUT", "/v1/groups/work", wrong),
+        for answer in (http.call("PATCH", "/v1/groups/work", wrong),
                        http.post("/v1/groups", {"name": "no", "topics": "orders", **wrong})):
             refused = answer.refused
             check_in(answer.code, (400, 413), f"{wrong}: {answer}")
@@ -111,7 +111,7 @@ def contradictions_are_refused_by_their_names(env):
             check(len(refused["text"]) > 10, f"no reason in {answer}")
     check_equal(options(http), DEFAULTS, "after what was refused")
     check_equal(http.get("/v1/groups/no").code, 404, "the refused group")
-    check_equal(http.call("PUT", "/v1/groups/nope", {}).code, 404, "an update of nothing")
+    check_equal(http.call("PATCH", "/v1/groups/nope", {}).code, 404, "an update of nothing")
 
 
 @case(short=True)
@@ -122,7 +122,7 @@ def only_its_owner_or_an_admin_changes_a_group(env):
     mine = broker.http(app="shop", secret=http.make_app("shop", subscribe=["orders"]))
     other = broker.http(app="else", secret=http.make_app("else", subscribe=["orders"]))
     mine.make_group("work", "orders")
-    for call in (lambda who: who.call("PUT", "/v1/groups/work", {"max_attempts": 3}),
+    for call in (lambda who: who.call("PATCH", "/v1/groups/work", {"max_attempts": 3}),
                  lambda who: who.post("/v1/groups/work/pause"),
                  lambda who: who.post("/v1/groups/work/resume")):
         check_equal(call(other).refused["limit"], "owner", "somebody else")

@@ -170,6 +170,10 @@ def refusals_name_rule_used_and_allowed(env):
     check_equal(missing["status"], "not_found", "path")
     method = curl.raw("/v1/topics", "-X", "PUT")
     check_equal(method[0], 405, "method")
+    # What is changed in part is not replaced: RFC 5789.
+    whole = curl.raw("/v1/groups/g", "-X", "PUT", "-i", "-d", '{"lease_ms":1000}')
+    check_equal(whole[0], 405, "PUT of a group")
+    check_in("Allow: GET, HEAD, PATCH, DELETE", whole[1].decode(), "PUT of a group")
 
 
 @case()

@@ -37,6 +37,8 @@ Test(http_api, paths_lead_where_they_should)
         { "PUT /v1/topics", 405, "Allow: GET, HEAD, POST\r\n" },
         { "DELETE /v1/topics", 405, "Allow: GET, HEAD, POST\r\n" },
         { "POST /v1/topics/orders", 405, "Allow: GET, HEAD, PUT, DELETE\r\n" },
+        { "PATCH /v1/topics/orders", 405, "Allow: GET, HEAD, PUT, DELETE\r\n" },
+        { "PUT /v1/groups/g", 405, "Allow: GET, HEAD, PATCH, DELETE\r\n" },
         { "PUT /v1/topics/orders/messages", 405, "Allow: GET, HEAD, POST\r\n" },
         { "GET /v1/groups/g/pull", 405, "Allow: POST\r\n" },
         { "GET /v1/groups/g/settle", 405, "Allow: POST\r\n" },

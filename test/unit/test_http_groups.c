@@ -33,17 +33,17 @@ Test(http_groups, a_group_is_made_with_all_options)
 
 Test(http_groups, a_group_is_changed_in_what_is_said)
 {
-    ask("PUT /v1/groups/billing", "{" ALL_OPTIONS "}");
+    ask("PATCH /v1/groups/billing", "{" ALL_OPTIONS "}");
     cr_calls("change id=1 op=3 class=3 app=1 name=billing" ALL_NOTED);
     changed(CATALOG_UPDATE, "billing");
     cr_answer(200, "{\"name\":\"billing\"}");
-    ask("PUT /v1/groups/billing", "{}");
+    ask("PATCH /v1/groups/billing", "{}");
     cr_calls("change id=1 op=3 class=3 app=1 name=billing\n");
-    ask("PUT /v1/groups/billing", "{\"lease_ms\":0,\"backoff_ms\":[]}");
+    ask("PATCH /v1/groups/billing", "{\"lease_ms\":0,\"backoff_ms\":[]}");
     cr_calls("change id=1 op=3 class=3 app=1 name=billing lease=0 backoff=0\n");
-    ask("PUT /v1/groups/billing", "{\"filter\":\"\"}");
+    ask("PATCH /v1/groups/billing", "{\"filter\":\"\"}");
     cr_calls("change id=1 op=3 class=3 app=1 name=billing filter=-\n");
-    ask("PUT /v1/groups/billing", "{\"filter\":null}");
+    ask("PATCH /v1/groups/billing", "{\"filter\":null}");
     cr_calls("change id=1 op=3 class=3 app=1 name=billing filter=-\n");
 }
 
@@ -116,7 +116,7 @@ Test(http_groups, malformed_options_are_refused_by_name)
         char text[160];
 
         snprintf(text, sizeof text, "{%s}", table[i].options);
-        ask("PUT /v1/groups/billing", text);
+        ask("PATCH /v1/groups/billing", text);
         cr_refused(400, "invalid", table[i].more);
         cr_calls("");
         snprintf(text, sizeof text, "{\"name\":\"g\",%s}", table[i].options);
@@ -151,11 +151,11 @@ Test(http_groups, malformed_beginnings_are_refused)
 
 Test(http_groups, what_a_group_takes_stays)
 {
-    ask("PUT /v1/groups/billing", "{\"topics\":[\"a\"]}");
+    ask("PATCH /v1/groups/billing", "{\"topics\":[\"a\"]}");
     cr_refused(400, "invalid", "stays as it is");
-    ask("PUT /v1/groups/billing", "{\"from\":\"latest\"}");
+    ask("PATCH /v1/groups/billing", "{\"from\":\"latest\"}");
     cr_refused(400, "invalid", "stays as it is");
-    ask("PUT /v1/groups/billing", "{\"name\":\"other\"}");
+    ask("PATCH /v1/groups/billing", "{\"name\":\"other\"}");
     cr_refused(400, "invalid", "name");
     cr_calls("");
 }

@@ -160,8 +160,8 @@ Test(net, bad_requests_get_their_code_and_the_end)
         "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" GET("/smuggled"),
         "HTTP/1.1 411 ");
     expect_refusal("BREW / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 501 ");
-    expect_refusal("PATCH / HTTP/1.1\r\nHost: x\r\n\r\n",
-                   "Allow: GET, HEAD, POST, PUT, DELETE\r\n");
+    expect_refusal("TRACE / HTTP/1.1\r\nHost: x\r\n\r\n",
+                   "Allow: GET, HEAD, POST, PUT, PATCH, DELETE\r\n");
     expect_refusal("GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\n"
                    "Upgrade: websocket\r\nSec-WebSocket-Version: 8\r\n\r\n",
                    "Sec-WebSocket-Version: 13\r\n");

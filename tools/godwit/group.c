@@ -335,8 +335,8 @@ static bool any_given(const struct group_args *o)
            || o->in_flight_max != NOT_GIVEN;
 }
 
-static int put_group(const char *name, const struct group_args *o,
-                     struct session_options *so)
+static int patch_group(const char *name, const struct group_args *o,
+                       struct session_options *so)
 {
     struct json_writer w = { 0 };
     int code;
@@ -345,7 +345,7 @@ static int put_group(const char *name, const struct group_args *o,
     put_options(&w, o);
     json_end(&w, '}');
     so->filter = o->filter;
-    code = resource_put(&groups, so, name, json_done(&w));
+    code = resource_patch(&groups, so, name, json_done(&w));
     json_writer_fini(&w);
     if (code == EXIT_OK) {
         fprintf(stderr, "group %s changed\n", name);
@@ -383,7 +383,7 @@ static int update(int argc, char **argv)
                     "nothing to change: give some of the options that "
                     "`godwit group update --help` shows");
     }
-    return put_group(parsed.operands.at[0], &o, &so);
+    return patch_group(parsed.operands.at[0], &o, &so);
 }
 
 static int pause_or_resume(const struct help *help, const char *action,

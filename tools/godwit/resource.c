@@ -36,14 +36,27 @@ int resource_post(const struct resource *r, struct session_options *so,
                         : call(so, "POST", r->path, body, answer);
 }
 
-int resource_put(const struct resource *r, struct session_options *so,
-                 const char *name, const char *body)
+static int change(const struct resource *r, const char *method,
+                  struct session_options *so, const char *name,
+                  const char *body)
 {
     char path[PATH_LEN];
 
     snprintf(path, sizeof path, "%s/%s", r->path, name);
     return body == NULL ? fail(EXIT_FAILED, "out of memory")
-                        : call(so, "PUT", path, body, NULL);
+                        : call(so, method, path, body, NULL);
+}
+
+int resource_put(const struct resource *r, struct session_options *so,
+                 const char *name, const char *body)
+{
+    return change(r, "PUT", so, name, body);
+}
+
+int resource_patch(const struct resource *r, struct session_options *so,
+                   const char *name, const char *body)
+{
+    return change(r, "PATCH", so, name, body);
 }
 
 /* "settled", "settled, 1 h at least", "limit 7 d, 10.0 GiB". */

@@ -39,6 +39,9 @@ int resource_post(const struct resource *r, struct session_options *so,
 /* PUT `body` to the path of the resource with this name. */
 int resource_put(const struct resource *r, struct session_options *so,
                  const char *name, const char *body);
+/* The same with PATCH: what `body` does not name stays as it is. */
+int resource_patch(const struct resource *r, struct session_options *so,
+                   const char *name, const char *body);
 
 /* Is each pattern of "a,b.*" valid and are there any? False: said on stderr. */
 bool check_patterns(const char *option, const char *list);
