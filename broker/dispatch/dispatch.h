@@ -120,11 +120,16 @@ dispatch_settle(struct dispatch *dispatch, const struct group_fact *group,
 
 /* Begin anew on a topic with message `seq`, or at the first one there is from
  * `seq` on: *begins. It is an effect like an ack: answer it when the records
- * written after this call are durable. STATUS_INVALID: beyond the end + 1. */
+ * written after this call are durable, with what dispatch_begins() makes of
+ * *begins then. STATUS_INVALID: beyond the end + 1. */
 MUST_CHECK enum status dispatch_seek(struct dispatch *dispatch,
                                      const struct group_fact *group,
                                      const struct topic *topic, uint64_t seq,
                                      uint64_t *begins);
+/* Where who asked for `seq` begins, as the topic is now: from there on no
+ * message is missing. A trim that came into the log before the seek moved it
+ * there, and this worker has heard of that before the seek is durable. */
+uint64_t dispatch_begins(const struct topic *topic, uint64_t seq);
 
 /* What is known of one failure of a message. */
 struct dispatch_failure {

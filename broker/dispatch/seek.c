@@ -9,9 +9,13 @@ static uint64_t greater(uint64_t a, uint64_t b)
 }
 
 /* Below the floor there may be holes: what only older groups were owed. */
-static uint64_t first_to_have(const struct topic_state *state)
+uint64_t dispatch_begins(const struct topic *topic, uint64_t seq)
 {
-    return greater(state->first_seq, state->floor_seq);
+    const struct topic_state *state = topic->user;
+
+    return state == NULL
+               ? seq
+               : greater(seq, greater(state->first_seq, state->floor_seq));
 }
 
 enum status dispatch_seek(struct dispatch *d, const struct group_fact *group,
@@ -30,7 +34,7 @@ enum status dispatch_seek(struct dispatch *d, const struct group_fact *group,
     if (seq > state->last_seq + 1) {
         return STATUS_INVALID;
     }
-    first = greater(seq, first_to_have(state));
+    first = dispatch_begins(topic, seq);
     if (first > state->last_seq + 1) {
         first = state->last_seq + 1;
     }

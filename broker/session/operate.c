@@ -57,6 +57,17 @@ static struct redrive_state redrive_of(const struct session *s, uint32_t group)
     return state;
 }
 
+/* A trim may have come into the log before the seek did. */
+static void look_again(const struct session *s, struct seek_done *seek)
+{
+    const struct topic *topic =
+        catalog_topic(session_catalog(s), slice_text(seek->topic));
+
+    if (topic != NULL) {
+        seek->seq = dispatch_begins(topic, seek->seq);
+    }
+}
+
 void session_operation_durable(struct worker *w, struct operation_reply *reply)
 {
     struct session *s = reply->session;
@@ -70,6 +81,9 @@ void session_operation_durable(struct worker *w, struct operation_reply *reply)
     };
 
     (void)w;
+    for (size_t i = 0; i < reply->seek_count; i++) {
+        look_again(s, &reply->seeks[i]);
+    }
     if (s->conn != NULL) {
         s->door->operated(s, &done);
     }

@@ -40,7 +40,7 @@ void operation_fini(struct operation *operation); /* ranges and filter */
 
 struct seek_done {
     char topic[NAME_LEN_MAX + 1];
-    uint64_t seq; /* the first that will come */
+    uint64_t seq; /* the first that will come, when this is answered */
 };
 /* Lent for the call. */
 struct operation_done {
