@@ -69,7 +69,8 @@ class Broker:
         check(self.process is None, "the broker runs already")
         env = dict(os.environ)
         env.setdefault("ASAN_OPTIONS", "detect_stack_use_after_return=0:abort_on_error=0")
-        env.setdefault("TSAN_OPTIONS", "halt_on_error=0:exitcode=66:suppressions=" + TSAN_FILE)
+        env["TSAN_OPTIONS"] = (f"halt_on_error=0:exitcode=66:suppressions={TSAN_FILE}:"
+                               + env.get("TSAN_OPTIONS", ""))
         env.update(self.more_env)
         with open(self.log_path, "ab") as log:
             self.log_begin = log.tell()

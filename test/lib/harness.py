@@ -9,7 +9,8 @@ A topic file holds cases and ends with `main()`:
 
 Each case gets a fresh environment. Brokers it started are stopped afterwards,
 their logs are searched for sanitizer reports and failed checks, and the logs of
-a failed case are kept. `short` cases also run against the sanitizer builds.
+a failed case are kept. `short` cases also run under AddressSanitizer, `threads`
+cases under ThreadSanitizer: those in which threads of the broker meet.
 """
 import argparse
 import os
@@ -22,6 +23,10 @@ import traceback
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "../.."))
 CASES = []
+SETS = ("short", "normal", "long", "threads")
+# A program under ThreadSanitizer else sleeps for a second before it exits, in case a
+# thread is left that races; each command of a test would take that long.
+EXIT_SLEEP_MS = 20
 
 
 class Skip(Exception):
@@ -36,9 +41,22 @@ class CaseTimeout(Exception):
     pass
 
 
-def case(short=False, long=False, timeout=60):
+class Case:
+    def __init__(self, function, short, long, threads, timeout):
+        self.function = function
+        self.timeout = timeout
+        self.sets = {"long"}
+        if not long:
+            self.sets.add("normal")
+        if short:
+            self.sets.add("short")
+        if threads:
+            self.sets.add("threads")
+
+
+def case(short=False, long=False, threads=False, timeout=60):
     def add(function):
-        CASES.append((function, short, long, timeout))
+        CASES.append(Case(function, short, long, threads, timeout))
         return function
     return add
 
@@ -174,25 +192,24 @@ def run_case(function, timeout, options, topic):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=os.path.join(TOP, "build/release"))
-    parser.add_argument("--set", default="normal", choices=["short", "normal", "long"])
+    parser.add_argument("--set", default="normal", choices=SETS)
     parser.add_argument("--logs", default=os.path.join(TOP, "build/test-logs/system"))
     parser.add_argument("--results", help="file that result lines are added to")
     parser.add_argument("--name", default="system")
     parser.add_argument("--case", help="only cases with this in their name")
     options = parser.parse_args()
+    os.environ.setdefault("TSAN_OPTIONS", f"atexit_sleep_ms={EXIT_SLEEP_MS}")
     signal.signal(signal.SIGALRM, on_alarm)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     topic = os.path.basename(sys.argv[0]).removeprefix("test_").removesuffix(".py")
     failed = 0
-    for function, short, long, timeout in CASES:
-        if (options.set == "short" and not short) or (long and options.set != "long"):
-            continue
-        if options.case and options.case not in function.__name__:
+    for one in CASES:
+        name = one.function.__name__
+        if options.set not in one.sets or (options.case and options.case not in name):
             continue
         began = time.monotonic()
-        verdict, why = run_case(function, timeout, options, topic)
-        took = time.monotonic() - began
-        report(options, topic, function.__name__, verdict, why, took)
+        verdict, why = run_case(one.function, one.timeout, options, topic)
+        report(options, topic, name, verdict, why, time.monotonic() - began)
         failed += verdict == "fail"
     sys.exit(1 if failed else 0)
 

@@ -99,7 +99,7 @@ def stale_and_future_timestamps(env):
         check(0 < int(early.reply["retry_after_ms"]) <= 60000, f"retry_after_ms in {early.reply}")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_replayed_nonce(env):
     broker = env.broker(config={"workers": 2})
     who = broker.credentials()
@@ -197,7 +197,7 @@ def refused_as(status, act):
     raise Failed(f"not refused with {status}")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_deleted_app_gets_nothing_more(env):
     """Attached or pulling when it is deleted: on each worker, at once."""
     broker = env.broker(config={"workers": 2})

@@ -189,7 +189,7 @@ def messages_over_their_limits(env):
     check_equal(int(broker.http().get("/v1/topics/orders").json["last_seq"]), 2, "stored")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def one_bad_message_does_not_spoil_its_batch(env):
     broker = with_topic(env)
     session = broker.session()

@@ -2,6 +2,7 @@
 """The command line: what it prints, where, and with which exit code."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
+from broker import die_with_parent
 from harness import TOP, case, check, check_equal, check_in, main, wait_until
 
 # What connects to no broker that runs already.
@@ -82,6 +84,50 @@ def wrong_words_are_explained(env):
         if words[:1] == ("topic",) and "--url" not in words and "--credentials" not in words:
             check_equal(done.returncode, USAGE, f"{words}")
     broker.godwit("topic", "update", "orders", "--min-age", "0s")
+
+
+def helps(broker, *words):
+    """The help of each command that does something itself."""
+    text = broker.godwit(*words, "--help").stdout.decode()
+    if "\nCommands:\n" not in text:
+        yield text
+        return
+    for line in text.split("\nCommands:\n")[1].split("\n\n")[0].splitlines():
+        yield from helps(broker, *words, line.split()[0])
+
+
+@case(timeout=120)
+def examples_of_the_help_run(env):
+    """As pasted, but for paths of other machines; none is a wrong use, whatever it finds."""
+    broker = env.broker()
+    for topic in ("orders", "audit", "greetings", "todo", "logs", "mails", "pictures"):
+        broker.godwit("topic", "create", topic)
+    for group in ("billing", "warehouse", "cn"):
+        broker.godwit("group", "create", group, "--topics", "orders")
+    files = {"orders.csv": "order_id,status,region\n1,paid,cn\n2,sent,de\n",
+             "orders.json": '{"nr":1}\n{"nr":2}\n', "orders.txt": "a\nb\n", "app.log": "begun\n"}
+    for name, text in files.items():
+        with open(env.path(name), "w") as file:
+            file.write(text)
+    tool = env.godwit
+    seen = 0
+    for text in helps(broker):
+        if "\nExamples:\n" not in text or "usage: godwit bench" in text:
+            continue
+        for line in text.split("\nExamples:\n")[1].replace("\\\n", " ").splitlines():
+            command = line.replace("/var/lib/godwit-again", env.path("again"))
+            command = command.replace("/var/lib/godwit", broker.data_dir)
+            command = command.replace("/backup/", env.path("backup-"))
+            command = re.sub(r"\bjq\b.*", "cat", command).replace("godwitd --", ": ")
+            done = subprocess.run(
+                ["timeout", "-s", "INT", "2", "bash", "-c",
+                 f"set -o pipefail; godwit() {{ {tool} \"$@\"; }}; {command}"],
+                cwd=env.tmp, env=broker.godwit_env(), capture_output=True, timeout=30,
+                stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
+            said = done.stderr.decode()
+            check(done.returncode != USAGE and "usage:" not in said, f"{line}: {said}")
+            seen += 1
+    check(seen > 40, f"only {seen} examples")
 
 
 @case(short=True)
@@ -208,7 +254,7 @@ def a_closed_pipe_ends_sub(env):
     check_equal(done.stdout, b"line 0\nline 1\nline 2\n", "what head saw")
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def bench_measures_and_cleans_up(env):
     broker = env.broker()
     for words in (("publish", "--count", "2000"), ("endtoend", "--count", "2000"),

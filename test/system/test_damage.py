@@ -76,7 +76,7 @@ def health(http):
     return shown["status"], " ".join(shown["reasons"])
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def the_scrub_finds_what_nobody_reads(env):
     broker = filled(env)
     sealed = rot(broker, 3)
@@ -122,7 +122,7 @@ def a_log_without_damage_is_scrubbed_in_silence(env):
     check("damage" not in broker.log().replace("damaged_", ""), "the log speaks of damage")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_reader_finds_it_when_there_is_no_scrub(env):
     broker = filled(env, OFF)
     rot(broker, 5)

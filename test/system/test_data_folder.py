@@ -49,7 +49,7 @@ def make_newer(path):
         file.write(half + half)
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def an_idle_broker_removes_what_a_crash_left_unfinished(env):
     broker = env.broker()
     log = os.path.join(broker.data_dir, "log")

@@ -84,7 +84,7 @@ def the_dead_are_listed(env):
     check_equal(http.get("/v1/groups/work/dead?topic=nope").code, 404, "no topic")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def death_survives_a_restart(env):
     broker, http = with_dead(env, 5, reason="it was broken", config={"workers": 2})
     for end in (broker.restart, lambda: (broker.kill(), broker.start())):
@@ -134,7 +134,7 @@ def redrives_take_what_they_are_told(env):
     check_equal(redrive(http, "work")["matched"], "0", "of none")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_redrive_has_a_rate_and_is_stopped(env):
     _, http = with_dead(env, 30)
     for ask in ("/stop", "/undo"):
@@ -158,7 +158,7 @@ def a_redrive_has_a_rate_and_is_stopped(env):
     check_equal(dead_seqs(http, "work"), [], "left")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_redrive_ends_with_the_broker(env):
     """It is forgotten; what it did stays done, and nothing is lost."""
     broker, http = with_dead(env, 30)
@@ -202,7 +202,7 @@ def a_redrive_is_taken_back(env):
     check_equal((books["published"], books["acked"], books["dead"]), (7, 1, 5), "books")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def the_dead_are_given_up(env):
     broker, http = with_dead(env, 8)
     discarded = http.must(http.post("/v1/groups/work/discard",
@@ -266,7 +266,7 @@ def the_dead_are_kept(env):
     check_equal(sorted(pull_all(http)), [1, 2, 3], "they come again")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_group_on_another_worker(env):
     """Each of several groups, asked over one connection that began anywhere."""
     broker = env.broker(config={"workers": 2})
@@ -305,12 +305,16 @@ def commands_for_the_dead(env):
     check_equal([json.loads(line)["seq"] for line in done.stdout.decode().splitlines()],
                 ["1", "2", "3", "4"], "list as JSON")
     check_in("more than these 4", done.stderr.decode(), "there are more")
+    check_equal(broker.godwit("dead", "list", "work", "orders").stdout.decode(), text, "of the topic")
+    http.make_topic("other")
+    check_in("no dead messages of topic other", said(broker.godwit("dead", "list", "work", "other")),
+             "of another one")
     text = broker.godwit("dead", "show", "work", "orders", "2").stdout.decode()
     for part in ("dead for group work", "reject", "body 2", "region = de"):
         check_in(part, text, "show")
     check_in("6 dead messages match", said(broker.godwit("dead", "redrive", "work", "--dry-run")),
              "dry run")
-    text = said(broker.godwit("dead", "redrive", "work", "--topic", "orders", "--seqs", "1-2,4"))
+    text = said(broker.godwit("dead", "redrive", "work", "orders", "--seqs", "1-2,4"))
     check_in("3 of 3 dead messages redriven", text, "redrive")
     check_in("undo", text, "a hint")
     check_in("3 of 3", said(broker.godwit("dead", "status", "work")), "status")

@@ -31,7 +31,7 @@ def refusal_of(call):
     raise Failed("was not refused")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def messages_come_in_order_with_all_their_parts(env):
     broker, session = with_orders(env, 0)
     odd = bytes(range(256))
@@ -52,7 +52,7 @@ def messages_come_in_order_with_all_their_parts(env):
     check(abs(one.time_us / 1e6 - time.time()) < 60, f"time {one.time_us}")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def ack_is_accepted_once_and_stays(env):
     broker, session = with_orders(env)
     session.attach("work")
@@ -85,7 +85,7 @@ def settling_what_was_never_delivered_is_unknown(env):
     check_equal(by_outcome.get("unknown"), 998, f"unknown in {outcomes}")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_lease_that_ends_gives_the_message_to_another(env):
     broker, slow = with_orders(env, 1, lease_ms=300)
     other = broker.session()
@@ -125,7 +125,7 @@ def extend_keeps_the_lease(env):
     check(other.next(20).attempt >= 2, "attempt after the last extension")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def release_comes_back_at_once_and_uncounted(env):
     broker, session = with_orders(env, 1)
     session.attach("work")
@@ -160,7 +160,7 @@ def nack_without_delay_backs_off(env):
     check_equal(again.attempt, 2, "attempt")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_lost_connection_gives_back_what_it_held(env):
     broker, session = with_orders(env, 20)
     session.attach("work")
@@ -184,7 +184,7 @@ def detach_gives_back_too(env):
     check_equal(sorted(again), [(seq, 1) for seq in range(1, 6)], "given back, not counted")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def attempts_delays_and_acks_survive_kill_9(env):
     broker, session = with_orders(env, 6)
     session.attach("work")
@@ -207,7 +207,7 @@ def attempts_delays_and_acks_survive_kill_9(env):
     check(reader.none_comes(0.3), "something more came")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def credit_in_messages_bounds_what_is_unsettled(env):
     _, session = with_orders(env, 10)
     session.attach("work", credit_messages=3)
@@ -332,7 +332,7 @@ def a_hundred_thousand_waiting_messages_come_in_order(env):
     check_equal(int(lane["acked"]), count, "acked")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def who_hung_up_during_a_long_poll_gets_nothing(env):
     broker, _ = with_orders(env, 0, config={"workers": 1})
     http = broker.http()

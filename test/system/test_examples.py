@@ -43,7 +43,7 @@ def built(env, name):
     return path
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def publish_then_subscribe(env):
     publish_and_subscribe(env, built(env, "example_publish"), built(env, "example_subscribe"))
 

@@ -28,7 +28,7 @@ def near(value, want, what, slack_us=10 * 1000 * 1000):
     check(abs(int(value) - want) < slack_us, f"{what}: have {value}, want about {want}")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_message_on_its_way(env):
     _, http = with_orders(env)
     told = check_gate(http, "work", "orders", 1, "no_subscriber")
@@ -75,7 +75,7 @@ def before_its_time_and_after(env):
     check(session.none_comes(0.2), "none of them is delivered")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def what_holds_a_whole_group(env):
     broker, http = with_orders(env, 4, max_in_flight=2)
     http.must(http.post("/v1/groups/work/pause"))

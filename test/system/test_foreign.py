@@ -50,7 +50,7 @@ def node(broker, script, **more):
     return run_client(broker, ["node", os.path.join(HERE, script)], **more)
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def node_ws_publishes_receives_and_settles(env):
     broker = prepared(env)
     check_in("all good", node(broker, "node_client.js", MODE="whole"), "output")

@@ -45,7 +45,7 @@ def fill(session, size=100000):
     raise Failed("never full")
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def producers_wait_consumers_go_on(env):
     disk = small_disk(env, 96)
     ballast = os.path.join(disk, "ballast")
@@ -240,7 +240,7 @@ def try_publish(session):
         return None, refused
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def below_the_low_water_publishes_are_refused(env):
     disk = small_disk(env, 160)
     broker = env.broker(data_dir=os.path.join(disk, "data"), config={

@@ -174,7 +174,7 @@ def a_group_begins_at_a_seq_or_a_time(env):
         check_equal(first_of(http, name), (41, count), f"{name} after a start")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def topics_join_a_pattern_by_themselves(env):
     broker = env.broker()
     http = broker.http()
@@ -246,7 +246,7 @@ def a_filter_takes_what_it_is_true_for(env):
                         f"books of {name} after a {how}")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def another_filter_is_for_what_comes(env):
     broker = env.broker()
     http = broker.http()
@@ -269,7 +269,7 @@ def another_filter_is_for_what_comes(env):
     wait_until(lambda: lane(http)["filtered"] == 2, what="the books")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_paused_group_gives_nothing_out(env):
     broker = env.broker()
     http = broker.http()
@@ -299,7 +299,7 @@ def a_paused_group_gives_nothing_out(env):
     check_equal(member.ack("orders", 2)[0][2], "accepted", "the ack")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def another_lease_is_for_what_is_given_out_then(env):
     broker = env.broker()
     http = broker.http()
@@ -361,7 +361,7 @@ def so_many_are_in_flight_at_most(env):
     check_equal(len(http.pull("work")[1]), 2, "with a larger bound")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def an_ordered_group_keeps_each_key_in_order(env):
     broker = env.broker()
     http = broker.http()
@@ -386,7 +386,7 @@ def an_ordered_group_keeps_each_key_in_order(env):
         check_equal([b for b in seen if b[0] == key], [key + str(i) for i in range(3)], "order")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def an_exclusive_group_has_one_member_at_work(env):
     broker = env.broker()
     http = broker.http()
@@ -477,10 +477,10 @@ def the_command_line_has_all_options(env):
     del left["filter"]
     check_equal(options(http), left, "without a filter and a backoff")
     broker.godwit("pub", "orders", stdin=b"a\nb\nc\n")
-    broker.godwit("group", "create", "at", "--topics", "orders", "--from-seq", "3", "--paused")
+    broker.godwit("group", "create", "at", "--topics", "orders", "--from", "3", "--paused")
     check_equal((definition(http, "at")["from"], definition(http, "at")["paused"]),
                 ({"seq": "3"}, True), "from a seq")
-    broker.godwit("group", "create", "since", "--topics", "orders", "--from-time", "1h")
+    broker.godwit("group", "create", "since", "--topics", "orders", "--from", "1h")
     check_equal(first_of(http, "since"), (1, 3), "from a time")
 
 
@@ -506,10 +506,12 @@ def the_command_line_shows_what_is_wrong(env):
             (("update", "work", "--lease", "0"), "0.1 to 43200"),
             (("update", "work", "--max-in-flight", "0"), "1 to"),
             (("update", "work", "--topics", "x"), "topics"),
-            (("create", "g", "--topics", "orders", "--from", "now"), "earliest or latest"),
-            (("create", "g", "--topics", "orders", "--from-seq", "0"), "from-seq"),
-            (("create", "g", "--topics", "orders", "--from-time", "soon"), "from-time"),
-            (("create", "g", "--topics", "orders", "--from", "latest", "--from-seq", "1"), "one of"),
+            (("create", "g", "--topics", "orders", "--from", "soon"), "--from soon: expected earliest"),
+            (("create", "g", "--topics", "orders", "--from", "0"), "a seq (from 1)"),
+            (("create", "g", "--topics", "orders", "--from", "2026-02-30"), "2026-02-30"),
+            (("seek", "work", "--to", "0"), "a seq (from 1)"),
+            (("seek", "work", "--to", "3"), "godwit group seek work TOPIC --to 3"),
+            (("seek", "work"), "--to is missing"),
             (("pause",), "usage"), (("pause", "bad name"), "bad name")):
         check_in(says, broker.godwit("group", *words, check_code=2).stderr.decode(), f"{words}")
     said = broker.godwit("group", "update", "work", "--notice", "30", check_code=1).stderr.decode()

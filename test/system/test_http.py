@@ -41,7 +41,7 @@ class Curl:
         return self.json(path, *words, want=(want,), stdin=stdin)["refused"]
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def publish_pull_settle(env):
     curl = Curl(env.broker())
     curl.post("/v1/topics", {"name": "orders"})
@@ -89,7 +89,7 @@ def a_pull_waits_for_a_message(env):
     check_equal(json.loads(out)["messages"][0]["body"], "now", "pulled")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def catalog_create_list_show_delete(env):
     curl = Curl(env.broker())
     curl.post("/v1/topics", {"name": "b.topic"})
@@ -198,7 +198,7 @@ def batch_answers_item_by_item(env):
     check_equal(int(curl.json("/v1/topics/orders")["last_seq"]), 2, "stored")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def health_and_metrics(env):
     broker = env.broker()
     curl = Curl(broker)
@@ -238,7 +238,7 @@ def a_late_settlement_is_told_who_holds(env):
                 "one that never was")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def publishing_with_a_producer_is_idempotent(env):
     broker = env.broker()
     http = broker.http()

@@ -217,7 +217,7 @@ def judge(broker, publisher, consumers, bodies):
     check("recover" in log, "no word about the recovery in the log")
 
 
-@case(short=True, timeout=180)
+@case(short=True, threads=True, timeout=180)
 def three_kills_lose_nothing_and_double_nothing(env):
     kill_rounds(env, env.size(20000), 3, workers=1)
 
@@ -292,7 +292,7 @@ def the_command_line_rides_through_three_kills(env):
         check_equal(int(lane["acked"]), count, f"acked of {group}: {lane}")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_resent_publish_is_stored_once_across_a_restart(env):
     broker = env.broker()
     broker.http().make_topic("orders")

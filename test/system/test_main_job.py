@@ -24,7 +24,7 @@ def json_lines(raw):
     return [json.loads(line) for line in raw.decode().splitlines() if line]
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def every_order_reaches_both_groups_once(env):
     broker = env.broker()
     lines = orders.rows(env.size(ROWS))

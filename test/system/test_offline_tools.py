@@ -306,7 +306,7 @@ def verify_says_what_is_there(env):
         check_in(word, text, "the report")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def verify_works_beside_a_broker(env):
     broker = filled(env)
     text, _ = godwit(env, "verify", broker.data_dir)
@@ -624,8 +624,8 @@ def dump_filters(env):
     check_equal([(l["topic"], l["seq"]) for l in dump(env, folder, "--kind", "message",
                                                        "--topic", "other")], [("other", 1)],
                 "--topic")
-    lines = dump(env, folder, "--topic", "orders", "--from-seq", "98")
-    check_equal([l["seq"] for l in lines], [98, 99, 100], "--from-seq")
+    lines = dump(env, folder, "--topic", "orders", "--from", "98")
+    check_equal([l["seq"] for l in lines], [98, 99, 100], "--from")
     lines = dump(env, folder, "--kind", "message", "--count", "5", "--no-bodies")
     check_equal([l["seq"] for l in lines], [1, 2, 3, 4, 5], "--count")
     check(all("body" not in l and "key" not in l and l["len"] > 100 for l in lines), "--no-bodies")
@@ -792,7 +792,7 @@ def check_restored(env, folder, confirmed, acked):
     broker.stop()
 
 
-@case(short=True, timeout=180)
+@case(short=True, threads=True, timeout=180)
 def a_hot_backup_has_all_that_was_confirmed_before(env):
     broker, load = with_load(env)
     taken = []
@@ -812,7 +812,7 @@ def a_hot_backup_has_all_that_was_confirmed_before(env):
         check_restored(env, again, confirmed, acked)
 
 
-@case(short=True, timeout=180)
+@case(short=True, threads=True, timeout=180)
 def a_hot_backup_while_segments_are_merged_and_removed(env):
     broker, load = with_load(env, junk=True)
     http = broker.http()
@@ -1078,7 +1078,7 @@ def switches(process):
         return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", file.read(), re.M).group(1))
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_backup_waits_for_a_removal(env):
     """The lock that keeps segments from being removed meanwhile."""
     import fcntl

@@ -22,7 +22,7 @@ def port_0_is_reported(env):
     check_in(str(broker.port), broker.credentials()["url"], "url in the credentials")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def sigterm_drains_and_exits_0(env):
     broker = env.broker()
     http = broker.http()
@@ -68,7 +68,7 @@ def sigint_is_the_same(env):
     check_equal(broker.wait_exit(), 0, "exit code")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_waiting_pull_is_answered_at_the_end(env):
     broker = env.broker()
     http = broker.http()

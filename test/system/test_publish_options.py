@@ -92,7 +92,7 @@ def each_bad_value_is_refused_by_its_name_and_alone(env):
     check_equal(last_seq(http), len(good), "last seq")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def an_id_is_stored_once(env):
     broker, http = with_orders(env)
     http.make_topic("other")
@@ -266,7 +266,7 @@ def an_atomic_batch_sent_again_is_a_duplicate(env):
 
 # ---- when it comes ----
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_delay_is_a_lower_bound_and_holds_up_nobody(env):
     broker, http = with_orders(env)
     session = broker.session()
@@ -285,7 +285,7 @@ def a_delay_is_a_lower_bound_and_holds_up_nobody(env):
     check(now_ms() >= at_ms, "it came before its time")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_delay_outlives_kill_9(env):
     broker, http = with_orders(env)
     http.must(batch(http, [{"delay_ms": 4000 if env.sanitized else 2000}, {"delay_ms": 1}]))
@@ -347,7 +347,7 @@ def rejected_is_dead_at_once(env):
     check_equal(reasons(http, 3), [("reject", "no such customer")], "history of 3")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def rejected_over_http(env):
     broker, http = with_orders(env)
     http.publish("orders", "x")
@@ -361,7 +361,7 @@ def rejected_over_http(env):
     check_equal((answer.code, answer.refused["limit"]), (413, "reason_len"), "a reason too long")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_notice_comes_before_a_lease_ends(env):
     broker = env.broker()
     http = broker.http()

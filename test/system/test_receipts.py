@@ -88,7 +88,7 @@ def confirms_of(session, first, count):
     return found
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def every_confirm_says_where_its_messages_are(env):
     broker = env.broker()
     broker.http().make_topic("orders")
@@ -151,7 +151,7 @@ def http_and_the_command_line_show_them(env):
         check_receipt(log, hashes, receipt)
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def they_hold_across_segments_and_a_restart(env):
     """Bodies large enough that batches and segments end in the middle of publishes."""
     broker = env.broker()

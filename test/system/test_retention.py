@@ -77,7 +77,7 @@ def wait_for_trims(http, session):
 
 # --- what is said ---
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_topic_is_told_how_to_keep(env):
     broker = env.broker()
     http = broker.http()
@@ -132,7 +132,7 @@ def the_command_line_says_it_with_units(env):
 
 # --- what goes ---
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def what_all_have_settled_gives_its_space_back(env):
     broker = env.broker(config={"store": SMALL, "workers": 2})
     http = broker.http()
@@ -226,7 +226,7 @@ def check_rest(broker, http, count):
     return first
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def a_limit_by_count(env):
     broker, http, session = limited(env, keep_count_max=100)
     count = fill(session, 960)
@@ -286,7 +286,7 @@ def a_least_age_keeps_what_is_settled(env):
     wait_until(lambda: int(topic(http)["first_seq"]) > 1, 30, "the update to count")
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def what_is_in_flight_may_be_acked_when_it_is_deleted(env):
     broker, http, session = limited(env, keep_count_max=20)
     session.publish("orders", ["a", "b", "c"])

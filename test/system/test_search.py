@@ -58,7 +58,7 @@ def one_message(env):
     check_equal(http.get("/v1/topics/orders/messages/1", auth=False).code, 401, "nobody")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def those_that_match(env):
     broker = env.broker()
     http = broker.http()
@@ -178,7 +178,7 @@ def requests_of(http):
                          re.M)[1])
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_tail_waits(env):
     broker = env.broker(config={"workers": 2})
     http = broker.http()
@@ -378,9 +378,12 @@ def commands_show_messages(env):
     text = broker.godwit("peek", "orders", "2").stdout.decode()
     for part in ("topic      orders", "key        k2", "tag        t2", "region = de", "\nbody 2\n"):
         check_in(part, text, "peek")
-    check_equal(lines(broker.godwit("peek", "orders", "last", "--json"))[0]["seq"], 13, "last")
+    check_equal(lines(broker.godwit("peek", "orders", "latest", "--json"))[0]["seq"], 13, "latest")
+    check_equal(lines(broker.godwit("peek", "orders", "1h", "--json"))[0]["seq"], 1, "of a time")
+    check_in("no message since now", broker.godwit("peek", "orders", "now", check_code=5).stderr.decode(),
+             "of the time to come")
     check_equal(broker.godwit("peek", "orders", "13", "--body").stdout, b"\x00\xff\x01", "body")
-    check_equal(broker.godwit("peek", "orders", "first", "--body").stdout, b"body 1", "first")
+    check_equal(broker.godwit("peek", "orders", "earliest", "--body").stdout, b"body 1", "earliest")
     check_in("not there yet", broker.godwit("peek", "orders", "14", check_code=5).stderr.decode(),
              "beyond the end")
     done = broker.godwit("search", "orders", "--json", "--key", "k0", "--header", "region=cn")
@@ -389,10 +392,16 @@ def commands_show_messages(env):
     done = broker.godwit("search", "orders", "--filter", 'tag in ("t1", "t2")', "-n", "3",
                          "--header", "region=cn", "--json", "--quiet")
     check_equal(([m["seq"] for m in lines(done)], done.stderr), ([1, 7, 11], b""), "filter and -n")
-    done = broker.godwit("search", "orders", "--since", "1h", "--from", "11")
+    done = broker.godwit("search", "orders", "--from", "11", "--to", "now")
     check_in("body 11\n", done.stdout.decode(), "for people")
     check_in("(3 B, base64) AP8B", done.stdout.decode(), "for people")
-    check_equal(broker.godwit("search", "orders", "--until", "1h").stdout, b"", "an hour ago")
+    check_equal(broker.godwit("search", "orders", "--to", "1h").stdout, b"", "an hour ago")
+    done = broker.godwit("search", "orders", "--from", "1h", "--to", "3", "--json")
+    check_equal([m["seq"] for m in lines(done)], [1, 2, 3], "from a time to a seq")
+    for words, says in ((("--from", "5", "--to", "4"), "nothing is between"),
+                        (("--from", "now", "--to", "1h"), "nothing is between"),
+                        (("--from", "latest"), "godwit tail"), (("--to", "0"), "a seq (from 1)")):
+        check_in(says, broker.godwit("search", "orders", *words, check_code=2).stderr.decode(), words)
     check_in("column 8", broker.godwit("search", "orders", "--filter", "region = 1",
                                        check_code=1).stderr.decode(), "a bad filter")
     done = broker.godwit("tail", "orders", "-n", "2", "--no-follow", "--json")
@@ -401,7 +410,7 @@ def commands_show_messages(env):
     broker.godwit("tail", "nope", check_code=5)
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_search_goes_on_to_the_end(env):
     """More than one request can look at, and more than one answer can hold."""
     broker = env.broker()
@@ -434,7 +443,7 @@ class Tail:
         return [line["seq"] for line in self.lines]
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_tail_follows_over_a_restart(env):
     broker = env.broker()
     http = broker.http()

@@ -106,7 +106,7 @@ def idle_keep_alive_ends(env):
         check(0.5 < time.monotonic() - began < 10, "idle for the wrong time")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def a_websocket_that_does_not_answer_pings(env):
     broker = env.broker(config=FAST)
     dead = broker.session()
@@ -144,7 +144,7 @@ def a_websocket_that_does_not_answer_pings(env):
     check_equal(faults, [], "one that answers")
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def a_subscriber_that_never_reads(env):
     """Its credit is larger than what may wait for it: it is cut off, others get all."""
     broker = env.broker(config={"limits": {"output_kib": 1024, "idle_ms": 60000}})
@@ -191,7 +191,7 @@ def a_producer_that_never_reads_its_confirms(env):
     check_equal(len(broker.session().publish("orders", ["x"])), 1, "others")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def too_many_connections(env):
     broker = env.broker(config={"limits": {"connections": 20}})
     socks = [socket.create_connection((broker.host, broker.port), 5) for _ in range(40)]

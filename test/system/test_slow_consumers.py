@@ -202,7 +202,7 @@ def memory_stays_within_the_configuration(env):
           f"{(highest - base) >> 20} MiB more than before, allowed are {allowed >> 20}")
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def a_group_beside_them_gets_everything_once(env):
     broker = env.broker(config={"workers": 1, "limits": LIMITS})
     make_groups(broker)

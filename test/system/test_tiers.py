@@ -46,7 +46,7 @@ def spilled(env, count, lease_ms=600000, limits=TINY):
     return broker, http, holder
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def what_is_not_acked_spills_and_all_of_it_can_be_settled(env):
     count = 40000
     broker, http, holder = spilled(env, count)

@@ -28,7 +28,7 @@ def with_tls(env, **more):
     return broker, cert, ssl.create_default_context(cafile=cert)
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def curl_and_session_over_tls(env):
     broker, cert, context = with_tls(env)
     who = broker.credentials()

@@ -27,7 +27,7 @@ def together(functions):
     check_equal(faults, [], "faults")
 
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def groups_and_connections_spread_over_workers(env):
     broker = env.broker(config={"workers": 3})
     http = broker.http()
@@ -78,7 +78,7 @@ def groups_and_connections_spread_over_workers(env):
         check_equal(int(lane["acked"]), total, f"acked of {group}")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def every_connection_can_reach_every_group(env):
     broker = env.broker(config={"workers": 4})
     http = broker.http()
