@@ -14,7 +14,7 @@ from broker import die_with_parent
 from harness import TOP, case, check, check_equal, check_in, main, wait_until
 
 # What connects to no broker that runs already.
-OFFLINE = {("verify",), ("dump",), ("backup",), ("restore",), ("bench", "restart")}
+OFFLINE = {("verify",), ("dump",), ("backup",), ("restore",), ("bench", "restart"), ("bench", "disk")}
 OK, FAILED, USAGE, UNREACHABLE, DENIED, NOT_FOUND, EXISTS, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 130
 
 

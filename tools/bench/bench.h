@@ -14,19 +14,42 @@ enum {
     BENCH_CONNECTIONS = 16,
     BENCH_SECONDS = 32,
     BENCH_PID = 64,
-    BENCH_GROUPS = 128
+    BENCH_GROUPS = 128,
+    BENCH_PRODUCERS = 256,
+    BENCH_CONSUMERS = 512,
+    BENCH_TOPICS = 1024,
+    BENCH_FAN = 2048, /* groups of one topic */
+    BENCH_PULL = 4096,
+    BENCH_PROTOCOL = 8192,
+    BENCH_DIR = 16384,
+    BENCH_PLOT = 32768
+};
+
+enum {
+    TIMED_ALL_MAX = 100000,
+    TIMED_EACH = 8,
+    BENCH_TOPICS_MAX = 256,
+    BENCH_BACKOFF_MS = 10 /* of our groups: what is nacked comes soon again */
 };
 
 /* Set the defaults, then bench_parse(). */
 struct bench_options {
     uint64_t size; /* of a body, bytes */
     uint64_t count;
-    uint64_t window;
+    uint64_t window; /* of a producer */
     uint64_t rate;
+    uint64_t producers;
+    uint64_t consumers;
     uint64_t connections;
-    uint64_t groups; /* with a topic of its own each */
+    uint64_t topics;
+    uint64_t groups;
     uint64_t seconds_ms;
     uint64_t pid; /* 0: not given */
+    bool pull;
+    bool speak_json;      /* godwit.v1.json */
+    const char *protocol; /* as it was given; NULL: it was not */
+    const char *dir;      /* on the broker's disk; NULL: limits are not asked */
+    const char *plot;     /* NULL: none */
     bool json;
     struct session_options session;
 };
@@ -35,50 +58,39 @@ struct bench_options {
 bool bench_parse(struct bench_options *o, const struct help *help,
                  unsigned which, int argc, char **argv, int *code);
 
+/* Is message `index` one of those that are timed? All of a few, of many each
+ * TIMED_EACH-th: asking for the time takes some of the processor. */
+static inline bool bench_timed(const struct bench_options *o, uint64_t index)
+{
+    return o->count <= TIMED_ALL_MAX || index % TIMED_EACH == 0;
+}
+
 /* ---- what a measurement needs on the broker ---- */
 
-/* A topic bench-XXXX and groups of it, made for one run and deleted at its end.
- */
+/* Topics bench-XXXX-0, ... and groups bench-XXXX-0, ... that take all of them,
+ * made for one run and deleted at its end. */
 struct bench_place {
     struct session admin; /* HTTP */
-    char topic[40];
-    size_t group_count; /* made so far */
+    char name[40];        /* bench-XXXX */
+    size_t topic_count;   /* made so far */
+    size_t group_count;
 };
 
 /* POST to `path` {"name":name} and, unless NULL, "topics":[topic]. Returns an
  * exit code. */
 int bench_make(struct session *s, const char *path, const char *name,
-               const char *topic);
+               const char *topics);
 /* Returns an exit code; what was made has been deleted again on failure. */
 int bench_place_open(struct bench_place *place, struct bench_options *o,
-                     size_t group_count);
-void bench_place_close(struct bench_place *place); /* accepts a zeroed one */
+                     size_t topic_count, size_t group_count);
+/* What cannot be deleted is named on stderr, unless nobody answers any more.
+ * Accepts a zeroed one. */
+void bench_place_close(struct bench_place *place);
 /* Publish `count` messages and wait for their confirms. Returns an exit code. */
 int bench_fill(const struct bench_options *o, const char *topic);
-/* The name of a group, into `name`. */
-const char *bench_group(const struct bench_place *place, size_t index,
-                        char name[64]);
-
-/* ---- the outcome, as a table or as JSON on stdout ---- */
-
-struct report {
-    bool json;
-    struct json_writer w;
-};
-
-void report_begin(struct report *r, const struct bench_options *o,
-                  const char *name, unsigned which);
-void report_count(struct report *r, const char *label, const char *field,
-                  uint64_t value);
-/* `unit` as "msg/s". */
-void report_real(struct report *r, const char *label, const char *field,
-                 double value, const char *unit);
-void report_bytes(struct report *r, const char *label, const char *field,
-                  double value, const char *unit);
-/* Nanoseconds in; microseconds in the JSON. */
-void report_latency(struct report *r, const char *label, const char *field,
-                    const struct histogram *h);
-void report_end(struct report *r);
+/* The name of a topic or a group, into `name`. */
+const char *bench_name(const struct bench_place *place, size_t index,
+                       char name[64]);
 
 /* ---- the measurements ---- */
 
@@ -86,7 +98,9 @@ int bench_publish(int argc, char **argv);
 int bench_endtoend(int argc, char **argv);
 int bench_latency(int argc, char **argv);
 int bench_fanout(int argc, char **argv);
+int bench_mixed(int argc, char **argv);
 int bench_idle(int argc, char **argv);
 int bench_restart(int argc, char **argv);
+int bench_disk(int argc, char **argv);
 
 #endif

@@ -38,8 +38,7 @@ static void *send_back(void *arg)
     return NULL;
 }
 
-/* Both ends of a TCP connection over loopback; -1: none. */
-static int connect_ends(int *peer)
+int loopback_pair(int *peer)
 {
     struct sockaddr_in at = { .sin_family = AF_INET,
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -80,7 +79,7 @@ int echo_open(struct echo *echo, size_t size)
         echo_close(echo);
         return fail(EXIT_FAILED, "out of memory");
     }
-    echo->fd = connect_ends(&echo->peer);
+    echo->fd = loopback_pair(&echo->peer);
     if (echo->fd < 0
         || pthread_create(&echo->thread, NULL, send_back, echo) != 0) {
         if (echo->fd >= 0) {

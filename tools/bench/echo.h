@@ -31,4 +31,8 @@ bool echo_send(struct echo *echo, uint64_t intended_ns);
 void echo_take(struct echo *echo, uint64_t counted_from_ns,
                struct histogram *h);
 
+/* Both ends of a TCP connection over loopback: returns one, the caller closes
+ * both; -1: none. */
+int loopback_pair(int *peer);
+
 #endif

@@ -2,6 +2,7 @@
  * acks each message. The subscriber has its own thread, the producer the main
  * one. */
 #include "tools/bench/load.h"
+#include "tools/bench/report.h"
 
 #include "proto/limits.h"
 #include "tools/godwit/human.h"
@@ -136,7 +137,7 @@ static int subscribe(struct session *s, struct bench_options *o,
 {
     char name[64];
     struct godwit_subscription subscription = {
-        .group = bench_group(place, 0, name),
+        .group = bench_name(place, 0, name),
         .credit_messages = 10000,
         .credit_bytes = CREDIT_BYTES_MAX,
         .handler = on_delivery,
@@ -157,6 +158,7 @@ static int subscribe(struct session *s, struct bench_options *o,
 static int measure(struct bench_options *o, const struct bench_place *place)
 {
     struct session subscriber = { 0 };
+    char topic[64];
     struct crew *producer = crew_new(1);
     char *body = bench_body(o->size);
     uint64_t begin;
@@ -172,7 +174,8 @@ static int measure(struct bench_options *o, const struct bench_place *place)
     }
     if (code == EXIT_OK) {
         begin = now_ns();
-        code = flow(producer, &subscriber, o, place->topic, body);
+        code =
+            flow(producer, &subscriber, o, bench_name(place, 0, topic), body);
         print_report(o, (double)(now_ns() - begin) / 1e9);
     }
     session_close(&subscriber);
@@ -192,7 +195,7 @@ int bench_endtoend(int argc, char **argv)
     if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
         return code;
     }
-    code = bench_place_open(&place, &o, 1);
+    code = bench_place_open(&place, &o, 1, 1);
     if (code == EXIT_OK) {
         code = measure(&o, &place);
         bench_place_close(&place);

@@ -1,6 +1,7 @@
 /* bench fanout: one producer, many groups with one subscriber each; every
- * message goes to all of them. One thread drives all connections. */
+ * message goes to all of them. One thread drives all groups. */
 #include "tools/bench/load.h"
+#include "tools/bench/report.h"
 
 #include "proto/limits.h"
 #include "tools/godwit/human.h"
@@ -10,20 +11,19 @@
 #include <stdlib.h>
 
 enum {
-    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_CONNECTIONS,
+    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_FAN,
     LOOK_NS = 20 * 1000 * 1000
 };
 
 static const struct help help = {
     .usage = "godwit bench fanout [options]",
-    .text = "Publishes --count messages to a topic that --connections groups "
+    .text = "Publishes --count messages to a topic that --groups groups "
             "take, each\n"
             "with one subscriber that acks what is pushed. Prints deliveries a "
             "second\n"
             "over all groups.\n",
-    .examples =
-        "  godwit bench fanout\n"
-        "  godwit bench fanout --connections 100 --count 5k --size 128\n",
+    .examples = "  godwit bench fanout\n"
+                "  godwit bench fanout --groups 100 --count 5k --size 128\n",
 };
 
 static struct {
@@ -90,9 +90,8 @@ static int flow(struct crew *crew, const struct bench_options *o,
     struct progress progress;
     int code = EXIT_OK;
 
-    progress_begin(&progress, "delivered", o->count * o->connections);
-    while (run.accepted + run.failed * o->connections
-               < o->count * o->connections
+    progress_begin(&progress, "delivered", o->count * o->groups);
+    while (run.accepted + run.failed * o->groups < o->count * o->groups
            && !interrupted() && !crew_broken(crew, &code)) {
         fill_window(crew_client(crew, 0), o, topic, body);
         crew_push(crew, 0);
@@ -134,14 +133,14 @@ static int prepare(struct crew *crew, const struct bench_options *o,
     char name[64];
     int code = crew_add(crew, o, (uint32_t)o->window);
 
-    for (size_t i = 0; code == EXIT_OK && i < o->connections; i++) {
+    for (size_t i = 0; code == EXIT_OK && i < o->groups; i++) {
         code = crew_add(crew, o, 0);
     }
     if (code == EXIT_OK) {
         code = crew_connect(crew, o);
     }
-    for (size_t i = 0; code == EXIT_OK && i < o->connections; i++) {
-        subscription.group = bench_group(place, i, name);
+    for (size_t i = 0; code == EXIT_OK && i < o->groups; i++) {
+        subscription.group = bench_name(place, i, name);
         if (godwit_subscribe(crew_client(crew, i + 1), &subscription)
             != GODWIT_OK) {
             code = fail(EXIT_FAILED, "cannot subscribe");
@@ -155,9 +154,10 @@ static int prepare(struct crew *crew, const struct bench_options *o,
 int bench_fanout(int argc, char **argv)
 {
     struct bench_options o = {
-        .size = 1024, .count = 20000, .window = 1000, .connections = 10
+        .size = 1024, .count = 20000, .window = 1000, .groups = 10
     };
     struct bench_place place;
+    char topic[64];
     struct crew *crew;
     char *body;
     uint64_t begin;
@@ -166,17 +166,17 @@ int bench_fanout(int argc, char **argv)
     if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
         return code;
     }
-    code = bench_place_open(&place, &o, o.connections);
+    code = bench_place_open(&place, &o, 1, o.groups);
     if (code != EXIT_OK) {
         return code;
     }
-    crew = crew_new(o.connections + 1);
+    crew = crew_new(o.groups + 1);
     body = bench_body(o.size);
     code = crew != NULL && body != NULL ? prepare(crew, &o, &place)
                                         : fail(EXIT_FAILED, "out of memory");
     if (code == EXIT_OK) {
         begin = now_ns();
-        code = flow(crew, &o, place.topic, body);
+        code = flow(crew, &o, bench_name(&place, 0, topic), body);
         print_report(&o, (double)(now_ns() - begin) / 1e9);
     }
     crew_free(crew);

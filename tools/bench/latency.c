@@ -4,6 +4,7 @@
  * subscriber. */
 #include "tools/bench/echo.h"
 #include "tools/bench/load.h"
+#include "tools/bench/report.h"
 
 #include "proto/limits.h"
 #include "tools/godwit/human.h"
@@ -158,7 +159,7 @@ static int prepare(struct crew *crew, const struct bench_options *o,
 {
     char name[64];
     struct godwit_subscription subscription = {
-        .group = bench_group(place, 0, name),
+        .group = bench_name(place, 0, name),
         .credit_messages = 10000,
         .credit_bytes = CREDIT_BYTES_MAX,
         .handler = on_delivery,
@@ -182,6 +183,7 @@ int bench_latency(int argc, char **argv)
 {
     struct bench_options o = { .size = 1024, .rate = 5000 };
     struct bench_place place;
+    char topic[64];
     struct crew *crew;
     char *body;
     int code;
@@ -192,7 +194,7 @@ int bench_latency(int argc, char **argv)
     if (o.count == 0) {
         o.count = o.rate * DEFAULT_SECONDS;
     }
-    code = bench_place_open(&place, &o, 1);
+    code = bench_place_open(&place, &o, 1, 1);
     if (code != EXIT_OK) {
         return code;
     }
@@ -205,7 +207,7 @@ int bench_latency(int argc, char **argv)
     }
     if (code == EXIT_OK) {
         crew_watch(crew, run.echo.fd);
-        code = flow(crew, &o, place.topic, body);
+        code = flow(crew, &o, bench_name(&place, 0, topic), body);
         print_report(&o);
         echo_close(&run.echo);
     }

@@ -1,6 +1,7 @@
 /* bench publish: producers that always have a full window of unconfirmed
  * messages, driven by one thread. */
 #include "tools/bench/load.h"
+#include "tools/bench/sitting.h"
 
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
@@ -9,13 +10,14 @@
 #include <stdlib.h>
 
 enum {
-    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_CONNECTIONS,
+    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_PRODUCERS
+              | BENCH_DIR | BENCH_PLOT,
     REFILL_NS = 100 * 1000 * 1000
 };
 
 static const struct help help = {
     .usage = "godwit bench publish [options]",
-    .text = "Publishes as fast as the broker confirms: each connection keeps "
+    .text = "Publishes as fast as the broker confirms: each producer keeps "
             "--window\n"
             "messages unconfirmed. Prints confirmed messages a second and how "
             "long a\n"
@@ -23,7 +25,7 @@ static const struct help help = {
             "included).\n",
     .examples =
         "  godwit bench publish\n"
-        "  godwit bench publish --size 128 --connections 4 --count 2M\n"
+        "  godwit bench publish --size 128 --producers 4 --count 2M\n"
         "  godwit bench publish --window 1 --count 5k    # one at a time\n",
 };
 
@@ -51,6 +53,8 @@ static void on_confirm(void *arg, const struct godwit_confirm *confirm)
     }
     run.failed++;
 }
+
+static struct sitting sitting;
 
 /* Publish until this client's window is full. */
 static void fill_window(struct godwit *client, const char *topic,
@@ -85,46 +89,65 @@ static int publish_all(struct crew *crew, const struct bench_options *o,
     return interrupted() ? EXIT_INTERRUPTED : code;
 }
 
-static void print_report(const struct bench_options *o, double seconds)
+static void print_report(const struct bench_options *o)
 {
     struct report r;
-    double rate = (double)run.confirmed / seconds;
+    double rate = (double)run.confirmed / sitting.seconds;
 
     report_begin(&r, o, "publish", OPTIONS);
     report_count(&r, "confirmed", "confirmed", run.confirmed);
     if (run.failed > 0 || o->json) {
         report_count(&r, "failed", "failed", run.failed);
     }
-    report_real(&r, "time", "seconds", seconds, "s");
     report_real(&r, "rate", "messages_per_second", rate, "msg/s");
     report_bytes(&r, "bodies", "bytes_per_second", rate * (double)o->size,
                  "/s");
+    sitting_report(&sitting, &r, run.confirmed);
+    sitting_report_disk(&sitting, &r, rate * (double)o->size);
     report_latency(&r, "confirm", "confirm_us", &run.confirm_ns);
     report_end(&r);
 }
 
-static int measure(struct crew *crew, const struct bench_options *o,
-                   const char *topic)
+static int all_confirmed(void)
 {
-    char *body = bench_body(o->size);
-    uint64_t begin;
-    int code;
+    return run.failed == 0 ? EXIT_OK
+                           : fail(EXIT_FAILED, "not all was confirmed: %s",
+                                  run.first_failure);
+}
 
-    if (body == NULL) {
-        return fail(EXIT_FAILED, "out of memory");
-    }
-    code = crew_connect(crew, o);
+static int outcome(const struct bench_options *o)
+{
+    const struct plot_curve curve = { "send to confirm", &run.confirm_ns,
+                                      false };
+
+    print_report(o);
+    return report_plot(o, "publish", OPTIONS, &curve, 1);
+}
+
+static int measure(struct crew *crew, const struct bench_options *o,
+                   struct bench_place *place)
+{
+    char name[64];
+    char *body = bench_body(o->size);
+    int code = body != NULL ? crew_connect(crew, o)
+                            : fail(EXIT_FAILED, "out of memory");
+
     if (code == EXIT_OK) {
-        begin = now_ns();
-        code = publish_all(crew, o, topic, body);
-        print_report(o, (double)(now_ns() - begin) / 1e9);
+        code = sitting_begin(&sitting, o, &place->admin);
+    }
+    if (code == EXIT_OK) {
+        int ended = publish_all(crew, o, bench_name(place, 0, name), body);
+
+        code = sitting_end(&sitting, 0);
+        code = ended == EXIT_OK ? code : ended;
+        if (code == EXIT_OK || code == EXIT_INTERRUPTED) {
+            int drawn = outcome(o);
+
+            code = code == EXIT_OK ? drawn : code;
+        }
     }
     free(body);
-    if (code == EXIT_OK && run.failed > 0) {
-        code =
-            fail(EXIT_FAILED, "not all was confirmed: %s", run.first_failure);
-    }
-    return code;
+    return code == EXIT_OK ? all_confirmed() : code;
 }
 
 int bench_fill(const struct bench_options *o, const char *topic)
@@ -142,19 +165,15 @@ int bench_fill(const struct bench_options *o, const char *topic)
     if (code == EXIT_OK) {
         code = publish_all(crew, o, topic, body);
     }
-    if (code == EXIT_OK && run.failed > 0) {
-        code =
-            fail(EXIT_FAILED, "not all was confirmed: %s", run.first_failure);
-    }
     crew_free(crew);
     free(body);
-    return code;
+    return code == EXIT_OK ? all_confirmed() : code;
 }
 
 int bench_publish(int argc, char **argv)
 {
     struct bench_options o = {
-        .size = 1024, .count = 500000, .window = 1000, .connections = 1
+        .size = 1024, .count = 500000, .window = 1000, .producers = 1
     };
     struct bench_place place;
     struct crew *crew;
@@ -163,17 +182,17 @@ int bench_publish(int argc, char **argv)
     if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
         return code;
     }
-    code = bench_place_open(&place, &o, 0);
+    code = bench_place_open(&place, &o, 1, 0);
     if (code != EXIT_OK) {
         return code;
     }
-    crew = crew_new(o.connections);
-    for (uint64_t i = 0; crew != NULL && code == EXIT_OK && i < o.connections;
+    crew = crew_new(o.producers);
+    for (uint64_t i = 0; crew != NULL && code == EXIT_OK && i < o.producers;
          i++) {
         code = crew_add(crew, &o, (uint32_t)o.window);
     }
     if (code == EXIT_OK) {
-        code = crew != NULL ? measure(crew, &o, place.topic)
+        code = crew != NULL ? measure(crew, &o, &place)
                             : fail(EXIT_FAILED, "out of memory");
     }
     crew_free(crew);

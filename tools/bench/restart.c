@@ -1,7 +1,7 @@
 /* bench restart: how long a broker that was killed takes until the first
  * message is delivered again. It starts brokers of its own, each on a folder
  * that is removed at the end of its round. */
-#include "tools/bench/bench.h"
+#include "tools/bench/report.h"
 
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
@@ -340,6 +340,7 @@ static int time_restart(struct bed *bed, const struct options *o,
 /* Make a broker with something in it. */
 static int fill(struct bed *bed, struct options *o, struct bench_place *place)
 {
+    char topic[64];
     int code = bed_start(bed, o);
 
     if (code == EXIT_OK) {
@@ -352,9 +353,10 @@ static int fill(struct bed *bed, struct options *o, struct bench_place *place)
         code = session_resolve(&o->bench.session);
     }
     if (code == EXIT_OK) {
-        code = bench_place_open(place, &o->bench, 1);
+        code = bench_place_open(place, &o->bench, 1, 1);
     }
-    return code == EXIT_OK ? bench_fill(&o->bench, place->topic) : code;
+    return code == EXIT_OK ? bench_fill(&o->bench, bench_name(place, 0, topic))
+                           : code;
 }
 
 static int run_round(struct options *o, struct outcome *out)
@@ -370,7 +372,7 @@ static int run_round(struct options *o, struct outcome *out)
     bed_kill(&bed);
     session_close(&place.admin); /* not bench_place_close(): it goes with all */
     if (code == EXIT_OK) {
-        code = time_restart(&bed, o, bench_group(&place, 0, group), out);
+        code = time_restart(&bed, o, bench_name(&place, 0, group), out);
         read_log(&bed, out);
     }
     bed_fini(&bed);
@@ -427,7 +429,7 @@ int bench_restart(int argc, char **argv)
                            .bench = { .size = 128,
                                       .count = 1000000,
                                       .window = 1000,
-                                      .connections = 1 } };
+                                      .producers = 1 } };
     code = read_options(&o, argc, argv);
     if (code >= 0) {
         return code;

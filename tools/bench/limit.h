@@ -1,0 +1,48 @@
+/* What the machine can do without a broker: the disk below a folder and the
+ * loopback interface. Each call measures for some milliseconds and adds what it
+ * found. Ends early, with EXIT_INTERRUPTED, on Ctrl-C. */
+#ifndef GODWIT_BENCH_LIMIT_H
+#define GODWIT_BENCH_LIMIT_H
+
+#include "tools/bench/histogram.h"
+
+#include <stdbool.h>
+
+enum {
+    LIMIT_GROUP_LEN = 256 * 1024,
+    LIMIT_PAGE_LEN = 4096,
+    LIMIT_FILE_LEN = 128 * 1024 * 1024
+};
+
+/* Zero-initialised is empty. */
+struct pace {
+    uint64_t count;
+    uint64_t bytes;
+    uint64_t ns;
+};
+
+double pace_rate(const struct pace *p);  /* counts a second; 0 while empty */
+double pace_bytes(const struct pace *p); /* bytes a second */
+
+/* A file in the folder that has no name any more: nothing of it can stay. */
+struct limit_file {
+    const char *dir; /* borrowed */
+    int fd;          /* -1: not open */
+    uint8_t *group;  /* LIMIT_GROUP_LEN bytes */
+    uint64_t at;     /* where the next group goes */
+};
+
+/* Write it full of zeros, as the broker's segments are. Returns an exit code. */
+int limit_file_open(struct limit_file *f, const char *dir);
+void limit_file_close(struct limit_file *f); /* accepts one that is not open */
+
+/* Groups, each with fdatasync. Return exit codes. */
+int limit_append(struct limit_file *f, uint64_t ms, struct pace *pace);
+/* 4 KiB, each with fdatasync: nanoseconds into `h`. */
+int limit_sync(struct limit_file *f, uint64_t ms, struct histogram *h);
+/* All of it, by a mapping, from the page cache. */
+int limit_read(struct limit_file *f, uint64_t ms, struct pace *pace);
+/* From one thread to another over loopback TCP. */
+int limit_loopback(uint64_t ms, struct pace *pace);
+
+#endif

@@ -1,0 +1,33 @@
+/* The outcome of a measurement, as a table or as JSON on stdout. */
+#ifndef GODWIT_BENCH_REPORT_H
+#define GODWIT_BENCH_REPORT_H
+
+#include "tools/bench/bench.h"
+#include "tools/bench/plot.h"
+
+struct report {
+    bool json;
+    struct json_writer w;
+};
+
+/* Name and settings. Says also whether the run was interrupted: the figures are
+ * then of what was done. */
+void report_begin(struct report *r, const struct bench_options *o,
+                  const char *name, unsigned which);
+void report_count(struct report *r, const char *label, const char *field,
+                  uint64_t value);
+/* `unit` as "msg/s". */
+void report_real(struct report *r, const char *label, const char *field,
+                 double value, const char *unit);
+void report_bytes(struct report *r, const char *label, const char *field,
+                  double value, const char *unit);
+/* Nanoseconds in; microseconds in the JSON. */
+void report_latency(struct report *r, const char *label, const char *field,
+                    const struct histogram *h);
+void report_end(struct report *r);
+
+/* Draw the curves when --plot asks for it. Returns an exit code. */
+int report_plot(const struct bench_options *o, const char *name, unsigned which,
+                const struct plot_curve *curves, size_t count);
+
+#endif

@@ -1,0 +1,103 @@
+#include "tools/bench/sitting.h"
+
+#include "tools/godwit/human.h"
+#include "tools/godwit/interrupt.h"
+
+enum { APPEND_MS = 500, OTHER_MS = 150 };
+
+static int measure_limits(struct sitting *s)
+{
+    int code = EXIT_OK;
+
+    if (s->o->dir == NULL || interrupted()) {
+        return EXIT_OK;
+    }
+    if (s->file.group == NULL) {
+        code = limit_file_open(&s->file, s->o->dir);
+    }
+    if (code == EXIT_OK) {
+        code = limit_append(&s->file, APPEND_MS, &s->disk);
+    }
+    if (code == EXIT_OK) {
+        code = limit_sync(&s->file, OTHER_MS, &s->sync_ns);
+    }
+    return code == EXIT_OK ? limit_loopback(OTHER_MS, &s->loopback) : code;
+}
+
+int sitting_begin(struct sitting *s, const struct bench_options *o,
+                  struct session *admin)
+{
+    int code;
+
+    *s = (struct sitting) { .o = o, .admin = admin, .file.fd = -1 };
+    code = measure_limits(s);
+    if (code != EXIT_OK) {
+        limit_file_close(&s->file);
+        return code;
+    }
+    s->broker = usage_of_broker(admin, 0);
+    s->own_cpu = usage_own_cpu();
+    s->begin_ns = now_ns();
+    return EXIT_OK;
+}
+
+int sitting_end(struct sitting *s, uint64_t end_ns)
+{
+    struct usage after;
+    int code;
+
+    s->seconds =
+        (double)((end_ns != 0 ? end_ns : now_ns()) - s->begin_ns) / 1e9;
+    s->own_cpu = usage_own_cpu() - s->own_cpu;
+    after = usage_of_broker(s->admin, 0);
+    s->broker_known = s->broker.known && after.known;
+    s->broker_cpu = after.cpu_seconds - s->broker.cpu_seconds;
+    code = measure_limits(s);
+    limit_file_close(&s->file);
+    return code;
+}
+
+void sitting_report(const struct sitting *s, struct report *r, uint64_t count)
+{
+    double each = count > 0 ? 1e6 / (double)count : 0;
+
+    report_real(r, "time", "seconds", s->seconds, "s");
+    if (s->broker_known) {
+        report_real(r, "broker's processor", "broker_cpu_us",
+                    s->broker_cpu * each, "µs a message");
+    }
+    report_real(r, "this side's", "load_cpu_us", s->own_cpu * each,
+                "µs a message");
+}
+
+static void report_share(struct report *r, const char *label, const char *field,
+                         double have, double of)
+{
+    if (of > 0) {
+        report_real(r, label, field, have / of * 100, "%");
+    }
+}
+
+void sitting_report_disk(const struct sitting *s, struct report *r,
+                         double bytes_per_second)
+{
+    if (s->disk.ns == 0) {
+        return;
+    }
+    report_bytes(r, "the disk takes", "disk_bytes_per_second",
+                 pace_bytes(&s->disk), "/s");
+    report_share(r, "share of the disk", "disk_percent", bytes_per_second,
+                 pace_bytes(&s->disk));
+}
+
+void sitting_report_loopback(const struct sitting *s, struct report *r,
+                             double bytes_per_second)
+{
+    if (s->loopback.ns == 0) {
+        return;
+    }
+    report_bytes(r, "loopback takes", "loopback_bytes_per_second",
+                 pace_bytes(&s->loopback), "/s");
+    report_share(r, "share of loopback", "loopback_percent", bytes_per_second,
+                 pace_bytes(&s->loopback));
+}

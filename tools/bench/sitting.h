@@ -1,0 +1,42 @@
+/* What is noted around a run: how long it took, the processor time of both
+ * sides and, when a folder on the broker's disk is given, what the machine
+ * could do just before and just after. */
+#ifndef GODWIT_BENCH_SITTING_H
+#define GODWIT_BENCH_SITTING_H
+
+#include "tools/bench/limit.h"
+#include "tools/bench/report.h"
+#include "tools/bench/usage.h"
+
+struct sitting {
+    const struct bench_options *o;
+    struct session *admin;
+    double own_cpu; /* seconds; from the beginning and then of the run */
+    struct usage broker;
+    bool broker_known;
+    double broker_cpu;
+    uint64_t begin_ns;
+    double seconds;
+    struct limit_file file;
+    struct pace disk; /* both times together */
+    struct pace loopback;
+    struct histogram sync_ns;
+};
+
+/* Returns an exit code; what follows at once is the run. The struct is large:
+ * make it static. */
+int sitting_begin(struct sitting *s, const struct bench_options *o,
+                  struct session *admin);
+/* The run is over, or was at `end_ns`. Returns an exit code. Call it after each
+ * sitting_begin(). */
+int sitting_end(struct sitting *s, uint64_t end_ns);
+
+/* Seconds, and what one of `count` messages cost. */
+void sitting_report(const struct sitting *s, struct report *r, uint64_t count);
+/* With limits: which share of them these bytes of bodies were. */
+void sitting_report_disk(const struct sitting *s, struct report *r,
+                         double bytes_per_second);
+void sitting_report_loopback(const struct sitting *s, struct report *r,
+                             double bytes_per_second);
+
+#endif
