@@ -22,6 +22,13 @@
 #include <sys/wait.h>
 
 enum { TOPIC_IDS = 64, IMAGES_A_CUT = 2 };
+/* Other images are the same code for a sanitizer: the release build makes them.
+ */
+#ifdef __SANITIZE_ADDRESS__
+enum { ONE_IN = 4 };
+#else
+enum { ONE_IN = 1 };
+#endif
 
 extern char **environ;
 
@@ -115,7 +122,7 @@ static void upgrade(const char *golden)
     disk_trace_stop(&trace);
     harness_fini(&h);
     disk_init(&disk, &trace);
-    for (size_t cut = 0; cut <= trace.count; cut++) {
+    for (size_t cut = 0; cut <= trace.count; cut += ONE_IN) {
         disk_seek(&disk, cut);
         for (int i = 0; i < IMAGES_A_CUT; i++, images++) {
             struct disk_cut drawn = disk_draw(&state);
