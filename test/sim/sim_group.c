@@ -27,8 +27,8 @@ struct amounts {
     uint64_t tier_seeds;
     uint64_t tier_steps;
 };
-#ifdef __SANITIZE_ADDRESS__ /* a tenth as fast, and other seeds are the same   \
-                               code */
+/* With a sanitizer a tenth as fast, and other seeds are the same code to it. */
+#ifdef __SANITIZE_ADDRESS__
 static const struct amounts short_form = { 2, 70000, 1, 20000, 1, 20000 };
 #else
 static const struct amounts short_form = { 8, 100000, 2, 20000, 4, 20000 };
