@@ -29,41 +29,56 @@ static enum status lose_one(struct group *group, struct lane *lane,
     return STATUS_OK;
 }
 
-static enum status lose_stretch(struct group *group, struct lane *lane,
-                                const struct stretch *s)
+/* From *seq on, up to `last`, all of them open. */
+static enum status lose_open_ones(struct group *group, struct lane *lane,
+                                  uint64_t *seq, uint64_t last, size_t *budget)
 {
     enum status status = STATUS_OK;
 
-    if (s->kind == STRETCH_OPEN) {
-        for (uint64_t seq = s->range.first;
-             seq <= s->range.last && status == STATUS_OK; seq++) {
-            status = lose_one(group, lane, seq);
-        }
-    } else if (s->kind == STRETCH_FRESH) {
-        status = lane_settle(lane, EFFECT_GAP, s->range.first, s->range.last);
-        if (status == STATUS_OK) {
-            lane_move(lane, LANE_READY, LANE_GAP,
-                      s->range.last - s->range.first + 1);
-            group_mark_effects(group, lane);
-        }
+    while (*seq <= last && status == STATUS_OK) {
+        status =
+            group_may_look(budget) ? lose_one(group, lane, *seq) : STATUS_AGAIN;
+        *seq += status == STATUS_OK;
     }
     return status;
 }
 
-void group_lost(struct group *group, const struct offer *offer, uint64_t last)
+static enum status lose_fresh(struct group *group, struct lane *lane,
+                              struct seq_range range)
+{
+    enum status status = lane_settle(lane, EFFECT_GAP, range.first, range.last);
+
+    if (status == STATUS_OK) {
+        lane_move(lane, LANE_READY, LANE_GAP, range.last - range.first + 1);
+        group_mark_effects(group, lane);
+    }
+    return status;
+}
+
+uint64_t group_lost(struct group *group, const struct offer *offer,
+                    uint64_t last)
 {
     struct lane *lane = group_find_lane(group, offer->topic);
     enum status status = STATUS_OK;
+    size_t budget = LOST_LOOKS_MAX;
     uint64_t seq = offer->seq;
 
     CHECK(lane != NULL && seq > 0);
     last = last > lane->end ? lane->end : last;
-    while (seq <= last && status == STATUS_OK) {
+    while (seq <= last && status == STATUS_OK && group_may_look(&budget)) {
         struct stretch stretch = lane_stretch(lane, seq, last);
-        status = lose_stretch(group, lane, &stretch);
-        seq = stretch.range.last + 1;
+
+        if (stretch.kind == STRETCH_OPEN) {
+            status =
+                lose_open_ones(group, lane, &seq, stretch.range.last, &budget);
+            continue;
+        }
+        if (stretch.kind == STRETCH_FRESH) {
+            status = lose_fresh(group, lane, stretch.range);
+        }
+        seq = status == STATUS_OK ? stretch.range.last + 1 : seq;
     }
-    /* Without memory the rest is offered again, and lost then. */
+    return seq - 1;
 }
 
 /* ---- deleted ---- */
@@ -104,27 +119,33 @@ static enum status delete_all(struct group *group, struct lane *lane,
     return status;
 }
 
+/* From the lane's first on, which moves along. */
 static enum status delete_each(struct group *group, struct lane *lane,
-                               struct seq_range range)
+                               uint64_t last, size_t *budget)
 {
     enum status status = STATUS_OK;
 
-    for (uint64_t seq = range.first; seq <= range.last && status == STATUS_OK;
-         seq++) {
-        status = delete_one(group, lane, seq);
+    while (lane->first <= last && status == STATUS_OK) {
+        status = group_may_look(budget) ? delete_one(group, lane, lane->first)
+                                        : STATUS_AGAIN;
+        lane->first += status == STATUS_OK;
     }
     return status;
 }
 
 /* All of it waits, or is in flight. Without a transaction: behind its key. */
 static enum status delete_open_ones(struct group *group, struct lane *lane,
-                                    struct seq_range range)
+                                    struct seq_range range, size_t *budget)
 {
     struct open_list list;
     enum status status = STATUS_OK;
 
-    if (!group_list_open(group, lane, range, SIZE_MAX, &list)) {
-        return delete_each(group, lane, range);
+    if (!group_list_open(group, lane, range,
+                         budget == NULL ? SIZE_MAX : *budget, &list)) {
+        return delete_each(group, lane, range.last, budget);
+    }
+    if (budget != NULL) {
+        *budget -= list.looks;
     }
     for (size_t i = 0; i <= list.count && status == STATUS_OK; i++) {
         uint64_t last = i < list.count ? list.seqs[i] - 1 : range.last;
@@ -144,13 +165,13 @@ static enum status delete_open_ones(struct group *group, struct lane *lane,
 }
 
 static enum status delete_stretch(struct group *group, struct lane *lane,
-                                  const struct stretch *s)
+                                  const struct stretch *s, size_t *budget)
 {
     enum status status = STATUS_OK;
 
     switch (s->kind) {
     case STRETCH_OPEN:
-        return delete_open_ones(group, lane, s->range);
+        return delete_open_ones(group, lane, s->range, budget);
     case STRETCH_FRESH:
         return delete_all(group, lane, s->range, LANE_READY);
     case STRETCH_DEAD:
@@ -169,7 +190,8 @@ static enum status delete_stretch(struct group *group, struct lane *lane,
     return STATUS_OK;
 }
 
-enum status group_trim(struct group *group, uint32_t topic, uint64_t first_seq)
+enum status group_trim(struct group *group, uint32_t topic, uint64_t first_seq,
+                       size_t *budget)
 {
     struct lane *lane = group_find_lane(group, topic);
     enum status status = STATUS_OK;
@@ -180,13 +202,18 @@ enum status group_trim(struct group *group, uint32_t topic, uint64_t first_seq)
     }
     last = first_seq - 1 < lane->end ? first_seq - 1 : lane->end;
     while (lane->first <= last && status == STATUS_OK) {
-        struct stretch stretch = lane_stretch(lane, lane->first, last);
-        status = delete_stretch(group, lane, &stretch);
+        struct stretch stretch;
+
+        if (!group_may_look(budget)) {
+            return STATUS_AGAIN;
+        }
+        stretch = lane_stretch(lane, lane->first, last);
+        status = delete_stretch(group, lane, &stretch, budget);
         if (status == STATUS_OK) {
             lane->first = stretch.range.last + 1;
         }
     }
-    if (lane->keys != NULL) {
+    if (lane->keys != NULL && status == STATUS_OK) {
         keys_trim(lane->keys, lane->first);
     }
     return status;

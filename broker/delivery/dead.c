@@ -9,19 +9,6 @@ static bool clip(const struct lane *lane, struct seq_range *range)
     return range->first <= range->last;
 }
 
-/* One more look; false: the budget is used up. NULL: there is no bound. */
-static bool may_look(size_t *budget)
-{
-    if (budget == NULL) {
-        return true;
-    }
-    if (*budget == 0) {
-        return false;
-    }
-    --*budget;
-    return true;
-}
-
 size_t group_dead(const struct group *group, uint32_t topic, uint64_t seq,
                   struct seq_range *out, size_t room)
 {
@@ -199,7 +186,7 @@ static enum status bury_stretch(struct group *group, struct lane *lane,
     for (; *seq <= last; ++*seq) {
         const struct transaction *t;
 
-        if (!may_look(budget)) {
+        if (!group_may_look(budget)) {
             return STATUS_AGAIN;
         }
         t = group_find_open(group, lane, *seq);
@@ -229,7 +216,7 @@ enum status group_bury(struct group *group, uint32_t topic,
     while (status == STATUS_OK && range.first <= range.last) {
         struct stretch stretch;
 
-        if (!may_look(budget)) {
+        if (!group_may_look(budget)) {
             status = STATUS_AGAIN;
             break;
         }
@@ -259,9 +246,9 @@ enum status group_discard(struct group *group, uint32_t topic,
         return STATUS_OK;
     }
     while (seqset_find(&lane->dead, range, &dead)) {
-        status = may_look(budget) ? group_settle_dead(
+        status = group_may_look(budget) ? group_settle_dead(
                      group, lane, EFFECT_DISCARDED, LANE_DELETED, dead)
-                                  : STATUS_AGAIN;
+                                        : STATUS_AGAIN;
         if (status != STATUS_OK) {
             break;
         }

@@ -143,10 +143,12 @@ void group_extend(struct group *group, uint32_t topic, uint64_t end);
 void group_each_lane(struct group *group,
                      void (*fn)(void *arg, uint32_t topic, void *user),
                      void *arg);
-/* Messages below first_seq are deleted, as far as the lane goes. STATUS_NOMEM:
- * not all of them yet; ask again. */
+/* Messages below first_seq are deleted, as far as the lane goes. Each message
+ * and stretch that is looked at comes out of *budget (NULL: no bound).
+ * STATUS_AGAIN, it is used up, and STATUS_NOMEM: not all of them yet; ask
+ * again, and until then what is offered may be one of them. */
 MUST_CHECK enum status group_trim(struct group *group, uint32_t topic,
-                                  uint64_t first_seq);
+                                  uint64_t first_seq, size_t *budget);
 /* first..last are not for this lane, and the log has to be told: of them what
  * was not looked at yet is acked. STATUS_NOMEM: not all of it. */
 MUST_CHECK enum status group_skip(struct group *group, uint32_t topic,
@@ -215,8 +217,12 @@ enum take {
 };
 enum take group_take(struct group *group, const struct offer *offer,
                      const struct message_facts *facts, uint64_t now_us);
-/* The store cannot give offer->seq..last: settle them as a gap. */
-void group_lost(struct group *group, const struct offer *offer, uint64_t last);
+/* The store cannot give offer->seq..last: settle them as a gap, as far as
+ * LOST_LOOKS_MAX messages and stretches go. The last one that was looked at;
+ * offer->seq - 1: none, for want of memory. The rest is offered again. */
+enum { LOST_LOOKS_MAX = 8192 };
+uint64_t group_lost(struct group *group, const struct offer *offer,
+                    uint64_t last);
 
 /* ---- settling ---- */
 

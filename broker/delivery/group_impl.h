@@ -97,6 +97,19 @@ static inline bool open_is_offered(const struct transaction *t, bool aside)
            && open_is_aside(t) == aside;
 }
 
+/* One more look; false: the budget is used up. NULL: there is no bound. */
+static inline bool group_may_look(size_t *budget)
+{
+    if (budget == NULL) {
+        return true;
+    }
+    if (*budget == 0) {
+        return false;
+    }
+    --*budget;
+    return true;
+}
+
 /* ---- group.c ---- */
 
 /* NULL: none. */

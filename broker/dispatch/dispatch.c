@@ -89,8 +89,38 @@ static void note_floor(const struct dispatch *d, struct lane_reader *lane)
     }
 }
 
-/* The topic keeps less. Without memory some of it is ready still: the pump asks
- * once more before it gives any. */
+/* Without memory some of it is ready still: the pump asks once more before it
+ * gives any. */
+enum status dispatch_trim(struct dispatch *d, struct lane_reader *lane)
+{
+    enum status status = group_trim(lane->run->group, lane->topic->id,
+                                    lane->topic->first_seq, &d->trim_looks);
+
+    if (status == STATUS_AGAIN) {
+        list_append(&d->trimming, &lane->trimming);
+    } else {
+        link_remove(&lane->trimming);
+    }
+    dispatch_count(d, lane->run);
+    return status;
+}
+
+static void trim_lane(struct dispatch *d, struct lane_reader *lane)
+{
+    (void)!dispatch_trim(d, lane);
+    dispatch_touched(d, lane->run);
+}
+
+void dispatch_go_on_trimming(struct dispatch *d)
+{
+    struct link *first;
+
+    while (d->trim_looks > 0 && (first = list_first(&d->trimming)) != NULL) {
+        trim_lane(d, container_of(first, struct lane_reader, trimming));
+    }
+}
+
+/* The topic keeps less. */
 static void on_trim(void *arg, const struct record_trim *trim)
 {
     struct dispatch *d = arg;
@@ -113,9 +143,7 @@ static void on_trim(void *arg, const struct record_trim *trim)
     state->first_seq = trim->first_seq;
     for (struct lane_reader *lane = state->lanes; lane != NULL;
          lane = lane->next) {
-        (void)!group_trim(lane->run->group, state->id, state->first_seq);
-        dispatch_count(d, lane->run);
-        dispatch_touched(d, lane->run);
+        trim_lane(d, lane);
     }
 }
 

@@ -44,6 +44,7 @@ struct lane_reader {
     /* What is above was never looked at with another filter than the group has
      * now. */
     uint64_t other_filter_through;
+    struct link trimming;     /* more is to be deleted, in later turns */
     struct lane_reader *next; /* of the topic */
 };
 #define SEEK_UNTOLD UINT64_MAX
@@ -95,9 +96,11 @@ struct dispatch {
     struct link changed;
     struct link starved;
     bool room_made; /* something ended since the starved ones were asked */
-    bool loading;   /* lanes come later, from the store */
-    bool started;   /* dispatch_new() is over */
-    bool failed;    /* memory ran out while loading */
+    struct link trimming; /* lanes */
+    size_t trim_looks;    /* left of this turn's */
+    bool loading;         /* lanes come later, from the store */
+    bool started;         /* dispatch_new() is over */
+    bool failed;          /* memory ran out while loading */
     bool read_error_told;
     struct group_run **due; /* a heap */
     size_t due_count;
@@ -136,6 +139,12 @@ void dispatch_forget_due(struct dispatch *d, struct group_run *run);
 void dispatch_forget_member(struct group_run *run, const struct member *member);
 /* A fact of the log, for the catalog. */
 void dispatch_apply(struct dispatch *d, const struct record_fact *fact);
+/* What its topic does not keep is deleted, as far as this turn's looks go; the
+ * rest in later turns. STATUS_NOMEM: not all of it, and it is not gone on. */
+MUST_CHECK enum status dispatch_trim(struct dispatch *d,
+                                     struct lane_reader *lane);
+/* With what is left of this turn's looks. */
+void dispatch_go_on_trimming(struct dispatch *d);
 /* What the group counted since the last time goes into the metrics. */
 void dispatch_count(struct dispatch *d, struct group_run *run);
 

@@ -34,6 +34,7 @@ lane_reader_new(struct dispatch *d, struct group_run *run, struct topic *topic)
     lane->topic = state;
     lane->topic_name = topic->name;
     lane->other_filter_through = d->loading ? state->last_seq : 0;
+    link_init(&lane->trimming);
     lane->next = state->lanes;
     state->lanes = lane;
     return lane;
@@ -47,6 +48,7 @@ static void lane_reader_free(struct dispatch *d, struct lane_reader *lane)
         at = &(*at)->next;
     }
     *at = lane->next;
+    link_remove(&lane->trimming);
     metric_set(&d->config.metrics->lanes, d->config.metrics->lanes - 1);
     free(lane);
 }
@@ -381,6 +383,7 @@ static void init_lists(struct dispatch *d)
     link_init(&d->groups);
     link_init(&d->changed);
     link_init(&d->starved);
+    link_init(&d->trimming);
     for (size_t i = 0; i < PRIORITY_HIGH; i++) {
         link_init(&d->ready[i]);
     }
@@ -432,6 +435,7 @@ enum status dispatch_new(struct dispatch **out,
     d->config = *config;
     d->now_us = config->now_us;
     d->keys.max = (size_t)KEYS_WAITING_MAX * 8;
+    d->trim_looks = TRIM_LOOKS_TURN;
     init_lists(d);
     dispatch_clock_set(d, config->now_us, config->wall_us);
     status = open_parts(d, err);

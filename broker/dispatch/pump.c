@@ -59,12 +59,17 @@ static void gather(struct dispatch *d, const struct offer *offer,
 
 /* ---- what the store does not have ---- */
 
-/* The store has lost seq..last: tell the member, and go on behind it. */
+/* The store has lost seq..last: go on behind as much of it as can be told now,
+ * and tell the member. */
 static void lose(struct dispatch *d, struct group_run *run,
                  const struct offer *offer, uint64_t last)
 {
     const struct lane_reader *lane = offer->lane_user;
 
+    last = group_lost(run->group, offer, last);
+    if (last < offer->seq) {
+        return; /* no memory: it is offered again */
+    }
     give_out(d);
     log_error("gap topic=%s group=%s first=%llu last=%llu "
               "reason=\"damaged on disk\"",
@@ -73,7 +78,6 @@ static void lose(struct dispatch *d, struct group_run *run,
     metric_add(&d->config.metrics->gap_messages, last - offer->seq + 1);
     d->config.out.gap(member_user(offer->member), lane->topic_name,
                       (struct seq_range) { offer->seq, last });
-    group_lost(run->group, offer, last);
 }
 
 /* The keeper may be ahead of us: what the store says is not there may have been
@@ -218,8 +222,7 @@ static bool pump_one(struct dispatch *d, struct group_run *run,
     }
     d->look_for_congestion = false;
     if (offer->seq < lane->topic->first_seq) {
-        return group_trim(run->group, offer->topic, lane->topic->first_seq)
-               == STATUS_OK;
+        return dispatch_trim(d, lane) == STATUS_OK;
     }
     status = store_view_message(d->view, &lane->cursor, offer->topic,
                                 offer->seq, &record, &next_seq);
@@ -312,6 +315,7 @@ void dispatch_pump(struct dispatch *d, uint64_t now_us)
     size_t rounds = PUMP_ROUNDS;
 
     d->now_us = now_us;
+    dispatch_go_on_trimming(d);
     ask_starved(d);
     for (size_t i = PRIORITY_HIGH; i > 0; i--) {
         struct link *ready = &d->ready[i - 1];
@@ -325,6 +329,7 @@ void dispatch_pump(struct dispatch *d, uint64_t now_us)
             list_append(ready, link);
         }
     }
+    d->trim_looks = TRIM_LOOKS_TURN; /* of the next turn */
 }
 
 bool dispatch_has_more(const struct dispatch *d)
@@ -334,5 +339,5 @@ bool dispatch_has_more(const struct dispatch *d)
             return true;
         }
     }
-    return dispatch_due_us(d) <= d->now_us;
+    return dispatch_due_us(d) <= d->now_us || !link_is_alone(&d->trimming);
 }

@@ -27,6 +27,7 @@ static char out[OUT_LEN]; /* what the member was given */
 static uint64_t now_us;
 static uint64_t wall_us;
 static size_t in_flight_bytes = 1 << 20;
+static uint32_t segment_len = 1 << 20;
 
 /* ---- a member of paper ---- */
 
@@ -130,7 +131,7 @@ MAYBE void set_up(void)
     now_us = 1000000;
     wall_us = UINT64_C(1700000000000000);
     harness_init(&h);
-    h.config.segment_len = 1 << 20;
+    h.config.segment_len = segment_len;
     cr_assert_eq(harness_open(&h), STATUS_OK, "%s", h.err.text);
     writer = catalog_new();
     ring = ring_new(sizeof(struct store_commit), 64, 1);

@@ -106,7 +106,8 @@ void sim_do_trim(struct sim *s)
     first = first > lane->end + 1 ? lane->end + 1 : first;
     hasty = first < lane->end && sim_plant(s, PLANT_HASTY_TRIM, 1) ? 1 : 0;
     sim_trace(s, "topic %u: trim below %lu", lane->topic, first);
-    EXPECT(s, group_trim(s->group, lane->topic, first + hasty) == STATUS_OK,
+    EXPECT(s,
+           group_trim(s->group, lane->topic, first + hasty, NULL) == STATUS_OK,
            "trim");
     lane->first = first > lane->first ? first : lane->first;
     for (uint64_t seq = 1; seq < lane->first; seq++) {

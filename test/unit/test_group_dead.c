@@ -479,7 +479,7 @@ Test(group_dead, what_is_not_kept_is_not_dead_any_more)
     struct member *m = join(7, 1);
 
     kill_first(m, 4);
-    cr_assert(group_trim(group, TOPIC, 3) == STATUS_OK);
+    cr_assert(group_trim(group, TOPIC, 3, NULL) == STATUS_OK);
     expect_dead(2, 6);
     cr_assert_eq(books().deleted, 2);
     cr_assert_eq(redrive(1, 10), 2);
@@ -577,7 +577,7 @@ Test(group_dead, a_seek_gives_nothing_that_is_not_kept)
 {
     struct member *m = join(7, 2);
 
-    cr_assert(group_trim(group, TOPIC, 5) == STATUS_OK);
+    cr_assert(group_trim(group, TOPIC, 5, NULL) == STATUS_OK);
     seek(1);
     cr_assert_eq(books().published, 9);
     cr_assert_eq(books().deleted, 3);

@@ -625,7 +625,7 @@ Test(group_lanes, when_due_is_past_a_tick_then_always_moves)
 
 static void trim(uint64_t first_seq)
 {
-    cr_assert(group_trim(group, TOPIC, first_seq) == STATUS_OK);
+    cr_assert(group_trim(group, TOPIC, first_seq, NULL) == STATUS_OK);
     audit();
 }
 
@@ -666,7 +666,8 @@ Test(group_lanes, a_trim_goes_no_further_than_the_lane)
     expect_books(0, 0, 2, 0, 0);
     trim(1000);
     cr_assert_eq(deleted(), 12);
-    cr_assert(group_trim(group, OTHER, 5) == STATUS_OK); /* no such lane */
+    cr_assert(group_trim(group, OTHER, 5, NULL)
+              == STATUS_OK); /* no such lane */
 }
 
 Test(group_lanes, what_waits_is_deleted_ready_or_delayed)

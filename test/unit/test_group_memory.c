@@ -216,10 +216,10 @@ Test(group_memory, a_trim_without_memory_is_finished_when_asked_again)
             cr_assert(try_settle(SETTLE_RELEASE, seq, seq) == STATUS_OK);
         }
         arm(nth);
-        (void)!group_trim(group, TOPIC, COUNT + 1);
+        (void)!group_trim(group, TOPIC, COUNT + 1, NULL);
         fired = disarm();
         audit();
-        cr_assert(group_trim(group, TOPIC, COUNT + 1) == STATUS_OK);
+        cr_assert(group_trim(group, TOPIC, COUNT + 1, NULL) == STATUS_OK);
         audit();
         cr_assert(group_books(group, TOPIC, &b));
         cr_assert_eq(b.deleted, COUNT / 2);

@@ -163,11 +163,11 @@ Test(group_order, what_was_trimmed_lets_the_rest_go_in_order)
     expect_offer(1, 1);
     settle_range(SETTLE_NACK, 7, 1, 1, SECOND);
     cr_assert_eq(deliver(), 0);
-    cr_assert(group_trim(group, TOPIC, 4) == STATUS_OK);
+    cr_assert(group_trim(group, TOPIC, 4, NULL) == STATUS_OK);
     audit();
     expect_offer(4, 1);
     cr_assert_eq(deliver(), 0);
-    cr_assert(group_trim(group, TOPIC, 6) == STATUS_OK);
+    cr_assert(group_trim(group, TOPIC, 6, NULL) == STATUS_OK);
     cr_assert_eq(deliver(), 0); /* 4 is in flight still */
     (void)settle(SETTLE_ACK, 7, 4);
     expect_offer(6, 1);
@@ -496,7 +496,7 @@ Test(group_order, all_that_waits_behind_a_key_is_trimmed_at_once,
     (void)settle(SETTLE_NACK, 7, 1);
     pass_until(due_of(1));
     expect_offer(1, 2);
-    cr_assert(group_trim(group, TOPIC, MANY - 9) == STATUS_OK);
+    cr_assert(group_trim(group, TOPIC, MANY - 9, NULL) == STATUS_OK);
     audit();
     cr_assert_eq(books().deleted, MANY - 11);
     cr_assert_eq(books().ready, 10);

@@ -421,7 +421,7 @@ Test(group_time, each_message_can_be_explained)
     cr_assert_eq(s.other_seq, 5);
     expect_gate(11, GATE_NOT_DURABLE);
     expect_gate(0, GATE_NOT_DURABLE);
-    cr_assert(group_trim(group, TOPIC, 2) == STATUS_OK);
+    cr_assert(group_trim(group, TOPIC, 2, NULL) == STATUS_OK);
     expect_gate(1, GATE_DELETED);
     group_explain(group, 77, 1, 0, now, &s);
     cr_assert_eq(s.gate, GATE_NOT_TAKEN);
