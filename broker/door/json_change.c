@@ -76,53 +76,66 @@ static void read_topic(struct fields *f, struct catalog_request *out)
     field_u64(f, "keep_count_max", &r->count_max);
 }
 
-/* ---- groups ---- */
+/* ---- places ---- */
 
-#define FROM_WANT                                                              \
+#define PLACE_WANT                                                             \
     "\"earliest\", \"latest\", {\"seq\":\"N\"} or {\"time_us\":\"N\"}"
 
-static void read_from_place(struct fields *f, struct catalog_request *out)
+static void read_seq_or_time(struct fields *f, const char *key,
+                             enum group_from *place, uint64_t *at)
 {
     static const char *const known[] = { "seq", "time_us", NULL };
     struct fields inside;
     bool seq;
 
-    field_inside(f, "from", known, &inside);
+    field_inside(f, key, known, &inside);
     if (f->status != STATUS_OK) {
         return;
     }
     seq = field_kind(&inside, "seq") != FIELD_ABSENT;
     if (seq == (field_kind(&inside, "time_us") != FIELD_ABSENT)) {
-        field_wrong(f, "from", FROM_WANT);
+        field_wrong(f, key, PLACE_WANT);
         return;
     }
-    out->from = seq ? FROM_SEQ : FROM_TIME;
-    field_u64(&inside, seq ? "seq" : "time_us", &out->from_at);
+    *place = seq ? FROM_SEQ : FROM_TIME;
+    field_u64(&inside, seq ? "seq" : "time_us", at);
     f->status = inside.status;
 }
 
-static void read_from(struct fields *f, struct catalog_request *out)
+void field_place(struct fields *f, const char *key, enum group_from *place,
+                 uint64_t *at)
 {
     static const char *const words[] = {
         [FROM_EARLIEST] = "earliest", [FROM_LATEST] = "latest"
     };
 
-    switch (field_kind(f, "from")) {
-    case FIELD_ABSENT:
-        out->from = FROM_EARLIEST;
-        break;
+    if (f->status != STATUS_OK) {
+        return;
+    }
+    switch (field_kind(f, key)) {
     case FIELD_TEXT:
-        out->from = (enum group_from)field_word(f, "from", words,
-                                                COUNT_OF(words), FROM_WANT);
+        *place = (enum group_from)field_word(f, key, words, COUNT_OF(words),
+                                             PLACE_WANT);
         break;
     case FIELD_OBJECT:
-        read_from_place(f, out);
+        read_seq_or_time(f, key, place, at);
         break;
+    case FIELD_ABSENT:
     case FIELD_ARRAY:
     case FIELD_NULL:
     case FIELD_OTHER:
-        field_wrong(f, "from", FROM_WANT);
+        field_wrong(f, key, PLACE_WANT);
         break;
+    }
+}
+
+/* ---- groups ---- */
+
+static void read_from(struct fields *f, struct catalog_request *out)
+{
+    out->from = FROM_EARLIEST;
+    if (field_kind(f, "from") != FIELD_ABSENT) {
+        field_place(f, "from", &out->from, &out->from_at);
     }
 }
 

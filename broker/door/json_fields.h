@@ -4,6 +4,7 @@
 #ifndef GODWIT_BROKER_DOOR_JSON_FIELDS_H
 #define GODWIT_BROKER_DOOR_JSON_FIELDS_H
 
+#include "broker/router/catalog.h"
 #include "proto/bytes.h"
 #include "proto/refusal.h"
 #include "proto/seqset.h"
@@ -54,6 +55,11 @@ bool field_item_text(struct fields *f, const char *key, size_t index,
                      struct slice *out);
 bool field_item_u64(struct fields *f, const char *key, size_t index,
                     uint64_t *out);
+
+/* A place in a topic: "earliest", "latest", {"seq":"N"} or {"time_us":"N"},
+ * which go to *at. */
+void field_place(struct fields *f, const char *key, enum group_from *place,
+                 uint64_t *at);
 
 /* "seqs":["5",..] or "ranges":[["1","5"],{"first":"8","last":"9"},..], into
  * room for RANGE_COUNT_MAX; *count 0: neither is there. Ranges that follow on

@@ -69,46 +69,20 @@ static void read_ranges(struct fields *f, struct operation *out)
 
 /* ---- seek ---- */
 
-static void read_to(struct fields *f, struct operation *out)
-{
-    struct slice word = { 0 };
-
-    field_any_text(f, "to", &word);
-    if (f->status != STATUS_OK) {
-        return;
-    }
-    if (slice_is(word, "earliest")) {
-        out->to = SEEK_EARLIEST;
-    } else if (slice_is(word, "latest")) {
-        out->to = SEEK_LATEST;
-    } else {
-        field_wrong(f, "to", "earliest or latest");
-    }
-}
-
 static void read_seek(struct fields *f, struct operation *out)
 {
-    bool seq = field_kind(f, "seq") != FIELD_ABSENT;
-    bool time = field_kind(f, "time_us") != FIELD_ABSENT;
-    bool to = field_kind(f, "to") != FIELD_ABSENT;
+    static const enum seek_to seek_of[] = { [FROM_EARLIEST] = SEEK_EARLIEST,
+                                            [FROM_LATEST] = SEEK_LATEST,
+                                            [FROM_SEQ] = SEEK_SEQ,
+                                            [FROM_TIME] = SEEK_TIME };
+    enum group_from place = FROM_EARLIEST;
 
+    field_place(f, "to", &place, &out->seek);
     if (f->status != STATUS_OK) {
         return;
     }
-    if (seq + time + to != 1) {
-        refuse_field(f, "seek", "expected one of seq, time_us and to");
-        return;
-    }
-    if (seq) {
-        out->to = SEEK_SEQ;
-        field_u64(f, "seq", &out->seek);
-    } else if (time) {
-        out->to = SEEK_TIME;
-        field_u64(f, "time_us", &out->seek);
-    } else {
-        read_to(f, out);
-    }
-    if (seq && f->status == STATUS_OK && out->topic.len == 0) {
+    out->to = seek_of[place];
+    if (out->to == SEEK_SEQ && out->topic.len == 0) {
         refuse_field(f, "topic", "a seq is of one topic: name it, topic");
     }
 }
@@ -180,8 +154,7 @@ static void read_discard(struct fields *f, struct operation *out)
 
 /* ---- the whole ---- */
 
-static const char *const seek_keys[] = { "topic", "seq", "time_us", "to",
-                                         NULL };
+static const char *const seek_keys[] = { "topic", "to", NULL };
 static const char *const redrive_keys[] = { "topic", "seqs",    "ranges",
                                             "cause", "filter",  "rate",
                                             "cap",   "dry_run", NULL };

@@ -74,9 +74,10 @@ def redrive_end(http, group, seconds=20):
     return http.get(path).json
 
 
-def seek(http, group, **where):
-    """{topic: first seq that comes}"""
-    done = http.must(http.post(f"/v1/groups/{group}/seek", where), 200).json
+def seek(http, group, topic=None, to=None, **place):
+    """{topic: first seq that comes}; to earliest or latest, or to seq= or time_us=."""
+    order = {"to": to or place, **({"topic": topic} if topic else {})}
+    done = http.must(http.post(f"/v1/groups/{group}/seek", order), 200).json
     return {s["topic"]: int(s["seq"]) for s in done["seeks"]}
 
 

@@ -287,20 +287,20 @@ def seeks_out_of_bounds(env):
     seek = "/v1/groups/work/seek"
     for what, begins in (({"seq": "0"}, "1"), ({"seq": "1"}, "1"), ({"time_us": "0"}, "1"),
                          ({"time_us": "1"}, "1"), ({"seq": "5"}, "5")):
-        done = http.must(http.post(seek, {"topic": "orders", **what}), 200).json["seeks"]
+        done = http.must(http.post(seek, {"topic": "orders", "to": what}), 200).json["seeks"]
         check_equal(done, [{"topic": "orders", "seq": begins}], f"seek to {what}")
         bystander.check(f"seek to {what}")
     before = lane(http)
     for what in ({"seq": "6"}, {"seq": str(2 ** 63)}, {"seq": str(2 ** 64 - 1)}, {"seq": "-1"},
-                 {"seq": "x"}, {"seq": 1.5}, {"to": "yesterday"}, {}, {"seq": "1", "to": "latest"},
-                 {"time_us": "-1"}, {"time_us": str(2 ** 64)}):
-        answer = http.post(seek, {"topic": "orders", **what})
+                 {"seq": "x"}, {"seq": 1.5}, "yesterday", {}, {"seq": "1", "time_us": "1"},
+                 {"time_us": "-1"}, {"time_us": str(2 ** 64)}, None, ["latest"]):
+        answer = http.post(seek, {"topic": "orders", "to": what})
         check_equal(answer.code, 400, f"seek to {what}: {answer}")
         check(len(answer.refused["text"]) > 5, f"seek to {what}: {answer}")
-    check_equal(http.post(seek, {"topic": "none", "seq": "1"}).code, 404, "seek in no topic")
+    check_equal(http.post(seek, {"topic": "none", "to": {"seq": "1"}}).code, 404, "seek in no topic")
     check_equal(http.post("/v1/groups/none/seek", {"to": "earliest"}).code, 404, "seek of no group")
     check_equal(lane(http), before, "the lane after that")
-    future = http.post(seek, {"topic": "orders", "time_us": str(2 ** 63)})
+    future = http.post(seek, {"topic": "orders", "to": {"time_us": str(2 ** 63)}})
     check_equal((future.code, future.json["seeks"][0]["seq"]), (200, "5"), "a time to come")
     bystander.check("seeks")
 

@@ -305,7 +305,8 @@ def commands_for_the_dead(env):
     check_equal([json.loads(line)["seq"] for line in done.stdout.decode().splitlines()],
                 ["1", "2", "3", "4"], "list as JSON")
     check_in("more than these 4", done.stderr.decode(), "there are more")
-    check_equal(broker.godwit("dead", "list", "work", "orders").stdout.decode(), text, "of the topic")
+    check_equal(broker.godwit("dead", "list", "work", "orders").stdout.decode().count("orders"), 6,
+                "of the topic")
     http.make_topic("other")
     check_in("no dead messages of topic other", said(broker.godwit("dead", "list", "work", "other")),
              "of another one")

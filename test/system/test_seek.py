@@ -65,10 +65,10 @@ def not_everywhere(env):
     broker, http = with_orders(env, 4)
     other = broker.http(app="other", secret=http.make_app("other", subscribe=["orders"]))
     for who, code, where, text in (
-            (http, 400, {"topic": "orders", "seq": "6"}, "5"),
-            (http, 400, {"topic": "orders", "seq": str(2 ** 64 - 1)}, "ends at 4"),
-            (http, 404, {"topic": "nope", "seq": "1"}, "nope"),
-            (http, 400, {"seq": "1"}, "topic"), (http, 400, {}, "time_us"),
+            (http, 400, {"topic": "orders", "to": {"seq": "6"}}, "5"),
+            (http, 400, {"topic": "orders", "to": {"seq": str(2 ** 64 - 1)}}, "ends at 4"),
+            (http, 404, {"topic": "nope", "to": {"seq": "1"}}, "nope"),
+            (http, 400, {"to": {"seq": "1"}}, "topic"), (http, 400, {}, "time_us"),
             (http, 400, {"to": "middle"}, "earliest"),
             (other, 403, {"to": "earliest"}, "another app")):
         refused = who.must(who.post("/v1/groups/work/seek", where), code).refused
@@ -146,13 +146,13 @@ def what_is_in_flight_and_what_is_dead(env):
 def the_command_seeks(env):
     broker, http = with_orders(env)
     ack_all(http)
-    for words, begins in ((("--topic", "orders", "--to", "4"), 4), (("--to", "earliest"), 1),
+    for words, begins in ((("orders", "--to", "4"), 4), (("--to", "earliest"), 1),
                           (("--to", "latest"), 7), (("--to", "1h"), 1), (("--to", "now"), 7)):
         text = broker.godwit("group", "seek", "work", *words).stdout.decode().split()
         check_equal(text[-2:], ["orders", str(begins)], words)
     for code, *words in ((2, "work", "--to", "4"), (2, "work", "--to", "soon"), (2, "work"),
-                         (5, "nope", "--to", "latest"), (1, "work", "--topic", "orders", "--to",
-                                                         "99")):
+                         (2, "work", "orders", "--to", "0"), (5, "nope", "--to", "latest"),
+                         (1, "work", "orders", "--to", "99")):
         check_in("godwit: ", broker.godwit("group", "seek", *words,
                                            check_code=code).stderr.decode(), words)
 

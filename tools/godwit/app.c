@@ -11,8 +11,8 @@ static const struct resource_column columns[] = {
     { { "SUBSCRIBE", ALIGN_LEFT }, "subscribe", AS_TEXT },
 };
 
-static const struct resource apps = { "app", "/v1/apps", "apps", columns,
-                                      COUNT_OF(columns) };
+static const struct resource apps = { "app",  "APP",   "/v1/apps",
+                                      "apps", columns, COUNT_OF(columns) };
 
 /* A credentials file on stdout, so that it can be sent straight into one. */
 static void print_credentials(const char *url, const char *name,
@@ -48,7 +48,7 @@ static int post_app(const char *name, bool admin, const char *publish,
 static int create(int argc, char **argv)
 {
     static const struct help help = {
-        .usage = "godwit app create NAME [options]",
+        .usage = "godwit app create APP [options]",
         .text =
             "Creates an app: a name, a secret and what it may do. Prints a\n"
             "credentials file for --credentials; the broker shows the secret "

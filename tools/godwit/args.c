@@ -224,13 +224,19 @@ static enum status store_value(const struct arg *arg, const char *text,
     return store_number(arg, text, err);
 }
 
+/* "-n" is short for --count, as head and tail have it. */
+static bool is_short(const struct arg *own, const char *word)
+{
+    return strcmp(word, "-n") == 0 && find(own, "count", 5) != NULL;
+}
+
 /* One "--name", "--name=value" or "--name value" at argv[*i]; moves *i on to
  * the last word used. */
 static enum status parse_option(const struct arg *own, const struct arg *common,
                                 int argc, char **argv, int *i,
                                 struct error *err)
 {
-    const char *name = argv[*i] + 2;
+    const char *name = is_short(own, argv[*i]) ? "count" : argv[*i] + 2;
     const char *equals = strchr(name, '=');
     size_t len = equals != NULL ? (size_t)(equals - name) : strlen(name);
     const struct arg *arg = find(own, name, len);
@@ -286,7 +292,7 @@ enum status args_parse(const struct arg *own, const struct arg *common,
             status = add_operand(operands, word, err);
         } else if (strcmp(word, "--") == 0) {
             options = false;
-        } else if (word[1] == '-') {
+        } else if (word[1] == '-' || is_short(own, word)) {
             status = parse_option(own, common, argc, argv, &i, err);
         } else {
             status = error_set(err, STATUS_INVALID, 0, "there is no option %s",
@@ -322,8 +328,9 @@ static void put_wrapped(FILE *out, const char *text, int column)
 void args_help(FILE *out, const struct arg *table)
 {
     for (; table->name != NULL; table++) {
-        int len = fprintf(out, "  --%s%s%s", table->name,
-                          table->value != NULL ? " " : "",
+        bool is_count = strcmp(table->name, "count") == 0;
+        int len = fprintf(out, "  %s--%s%s%s", is_count ? "-n, " : "",
+                          table->name, table->value != NULL ? " " : "",
                           table->value != NULL ? table->value : "");
 
         if (len >= HELP_COLUMN) {

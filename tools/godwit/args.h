@@ -45,7 +45,8 @@ struct operands {
 
 /* Read argv[1..] by two tables (the command's own and the common one; either
  * may be NULL). "--" ends the options, "--name=value" works like "--name
- * value". STATUS_INVALID: err->text is a sentence for the user. */
+ * value", and "-n" is short for "--count" where there is one. STATUS_INVALID:
+ * err->text is a sentence for the user. */
 MUST_CHECK enum status args_parse(const struct arg *own,
                                   const struct arg *common, int argc,
                                   char **argv, struct operands *operands,

@@ -155,13 +155,14 @@ static int list_all(struct list *l)
 static int dead_list(int argc, char **argv)
 {
     static const struct help help = {
-        .usage = "godwit dead list GROUP [options]",
-        .text = "Lists the messages that are dead for a group: those that "
-                "failed as often as the\ngroup allows, or that a subscriber "
-                "rejected. They stay where they are until they\nare redriven "
-                "or discarded.\n",
+        .usage = "godwit dead list GROUP [TOPIC] [options]",
+        .text = "Lists the messages that are dead for a group, of all topics "
+                "or of one: they\n"
+                "failed as often as the group allows, or a subscriber rejected "
+                "them. They stay\n"
+                "where they are until they are redriven or discarded.\n",
         .examples = "  godwit dead list billing\n"
-                    "  godwit dead list billing --topic orders --count 1k "
+                    "  godwit dead list billing orders --count 1k "
                     "--json\n",
     };
     static const struct column columns[] = {
@@ -172,21 +173,20 @@ static int dead_list(int argc, char **argv)
     struct session_options so;
     struct list l = { .count = COUNT_DEFAULT };
     const struct arg table[] = {
-        { "topic", ARG_TEXT, &l.topic, "NAME", "of this topic alone", 0, 0 },
-        { "count", ARG_COUNT, &l.count, "N",
-          "so many at most; default 100; -n for short", 1, UINT64_MAX },
+        { "count", ARG_COUNT, &l.count, "N", "so many at most; default 100", 1,
+          UINT64_MAX },
         { "json", ARG_FLAG, &l.json, NULL, "one JSON object a line", 0, 0 },
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
     };
     struct parsed parsed;
     int code;
 
-    look_short_options(argc, argv);
-    if (!command_parse(&parsed, &help, table, session_args(&so), 1, 1, argc,
+    if (!command_parse(&parsed, &help, table, session_args(&so), 1, 2, argc,
                        argv)) {
         return parsed.code;
     }
     l.group = parsed.operands.at[0];
+    l.topic = parsed.operands.count > 1 ? parsed.operands.at[1] : NULL;
     if (!check_names(l.group, l.topic)) {
         return EXIT_USAGE;
     }

@@ -35,7 +35,7 @@ static const struct help help = {
     .examples =
         "  godwit dump /var/lib/godwit --no-bodies | jq -r .kind | "
         "sort | uniq -c\n"
-        "  godwit dump /var/lib/godwit --topic orders --from-seq 1000 "
+        "  godwit dump /var/lib/godwit --topic orders --from 1000 "
         "--count 10\n"
         "  godwit dump /backup/godwit-monday --kind ack --kind failed\n",
 };
@@ -241,7 +241,7 @@ int cmd_dump(int argc, char **argv)
     const struct arg table[] = {
         { "topic", ARG_TEXT, &d.options.topic, "NAME",
           "only what is about this topic", 0, 0 },
-        { "from-seq", ARG_COUNT, &d.from_seq, "SEQ",
+        { "from", ARG_COUNT, &d.from_seq, "SEQ",
           "only messages, from this seq on", 1, UINT64_MAX },
         { "kind", ARG_LIST, &kinds, "KIND",
           "only message, ack, gap, failed, expired, filtered, redrive, bury, "

@@ -257,7 +257,7 @@ int cmd_explain(int argc, char **argv)
     struct session_options so;
     struct options o = { 0 };
     const struct arg table[] = {
-        { "group", ARG_TEXT, &o.group, "NAME", "for this group alone", 0, 0 },
+        { "group", ARG_TEXT, &o.group, "GROUP", "for this group alone", 0, 0 },
         { "json", ARG_FLAG, &o.json, NULL, "one JSON object a group", 0, 0 },
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
     };

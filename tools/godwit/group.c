@@ -3,7 +3,7 @@
 #include "proto/text.h"
 #include "tools/godwit/commands.h"
 #include "tools/godwit/resource.h"
-#include "tools/godwit/when.h"
+#include "tools/godwit/where.h"
 
 #include <string.h>
 
@@ -22,20 +22,18 @@ static const struct resource_column columns[] = {
     { { "TOPICS", ALIGN_LEFT }, "topics", AS_TEXT },
 };
 
-static const struct resource groups = { "group", "/v1/groups", "groups",
-                                        columns, COUNT_OF(columns) };
+static const struct resource groups = { "group",  "GROUP", "/v1/groups",
+                                        "groups", columns, COUNT_OF(columns) };
 
 /* ---- options ---- */
 
-enum { GROUP_ARG_COUNT = 14 };
+enum { GROUP_ARG_COUNT = 12 };
 #define NOT_GIVEN UINT64_MAX
 
 /* As the command line says them; NULL and NOT_GIVEN: not at all. */
 struct group_args {
     const char *topics;
     const char *from;
-    const char *from_seq;
-    const char *from_time;
     const char *mode;
     const char *filter;
     const char *backoff;
@@ -45,7 +43,7 @@ struct group_args {
     uint64_t attempts_max;
     uint64_t in_flight_max;
     bool paused;
-    uint64_t time_us;                  /* of from_time, when it was checked */
+    struct where where;                /* of from, when it was checked */
     struct arg table[GROUP_ARG_COUNT]; /* group_args() fills it */
 };
 
@@ -56,15 +54,8 @@ static const struct arg *group_args(struct group_args *o, bool create)
     const struct arg table[GROUP_ARG_COUNT] = {
         { "topics", ARG_TEXT, &o->topics, "PATTERNS",
           "topics by name or pattern, with commas between", 0, 0 },
-        { "from", ARG_TEXT, &o->from, "earliest|latest",
-          "begin with what is stored, or with what comes; default earliest", 0,
-          0 },
-        { "from-seq", ARG_TEXT, &o->from_seq, "SEQ",
-          "begin with this message of the one topic", 0, 0 },
-        { "from-time", ARG_TEXT, &o->from_time, WHEN_VALUE,
-          "begin with what was stored then (2h: two hours ago; or "
-          "2026-11-20T14:09, in UTC) or later",
-          0, 0 },
+        { "from", ARG_TEXT, &o->from, "WHERE",
+          "where it begins; default earliest", 0, 0 },
         { "paused", ARG_FLAG, &o->paused, NULL,
           "give nothing out until `godwit group resume`", 0, 0 },
         { "mode", ARG_TEXT, &o->mode, "shared|ordered|exclusive",
@@ -102,7 +93,7 @@ static const struct arg *group_args(struct group_args *o, bool create)
                                .attempts_max = NOT_GIVEN,
                                .in_flight_max = NOT_GIVEN };
     memcpy(o->table, table, sizeof table);
-    return create ? o->table : o->table + 5;
+    return create ? o->table : o->table + 3;
 }
 
 /* Is it one of the words, or not given? False: said on stderr. */
@@ -177,35 +168,6 @@ static bool check_args(const struct group_args *o)
            && (o->backoff == NULL || each_wait(o->backoff, NULL));
 }
 
-/* Where it begins: in one way. */
-static bool check_from(struct group_args *o)
-{
-    static const char *const words[] = { "earliest", "latest", NULL };
-    uint64_t seq;
-
-    if ((o->from != NULL) + (o->from_seq != NULL) + (o->from_time != NULL)
-        > 1) {
-        fail(EXIT_USAGE, "one of --from, --from-seq and --from-time, please");
-        return false;
-    }
-    if (o->from_seq != NULL
-        && (!text_decimal(slice_text(o->from_seq), &seq) || seq == 0)) {
-        fail(EXIT_USAGE, "--from-seq %s: expected a number from 1",
-             o->from_seq);
-        return false;
-    }
-    if (o->from_time != NULL
-        && !when_parse(o->from_time, wall_us(), &o->time_us)) {
-        fail(EXIT_USAGE,
-             "--from-time %s: expected an age (15m, 2h, 7d) or a time "
-             "(2026-11-20, 2026-11-20T14:09)",
-             o->from_time);
-        return false;
-    }
-    return check_word("from", o->from, words,
-                      "earliest or latest (or --from-seq, --from-time)");
-}
-
 static void put_number(struct json_writer *w, const char *name, uint64_t value)
 {
     if (value != NOT_GIVEN) {
@@ -237,20 +199,6 @@ static void put_options(struct json_writer *w, const struct group_args *o)
     }
 }
 
-static void put_from(struct json_writer *w, const struct group_args *o)
-{
-    put_text(w, "from", o->from);
-    if (o->from_seq == NULL && o->from_time == NULL) {
-        return;
-    }
-    json_begin(w, "from", '{');
-    put_text(w, "seq", o->from_seq);
-    if (o->from_time != NULL) {
-        json_put_number(w, "time_us", o->time_us);
-    }
-    json_end(w, '}');
-}
-
 /* ---- create, update, pause, resume ---- */
 
 static int post_group(const char *name, const struct group_args *o,
@@ -262,7 +210,7 @@ static int post_group(const char *name, const struct group_args *o,
     json_begin(&w, NULL, '{');
     json_put_text(&w, "name", slice_text(name));
     json_put_split(&w, "topics", o->topics);
-    put_from(&w, o);
+    where_put(&w, "from", &o->where);
     put_options(&w, o);
     if (o->paused) {
         json_put_bool(&w, "paused", true);
@@ -282,14 +230,15 @@ static int create(int argc, char **argv)
 {
     static const struct help help = {
         .usage =
-            "godwit group create NAME --topics PATTERN[,PATTERN...] [options]",
+            "godwit group create GROUP --topics PATTERN[,PATTERN...] [options]",
         .text = "Creates a group. Every group gets every message of its "
                 "topics, and the\n"
                 "subscribers of a group share them. In a pattern, * stands for "
                 "any\n"
                 "characters: trade.* takes trade.paid and trade.sent, also "
                 "topics that\n"
-                "are created later.\n\n"
+                "are created later.\n\n" WHERE_HELP
+                "A seq is of one topic: the group takes that one alone.\n\n"
                 "A filter compares key, tag and headers with texts and "
                 "numbers:\n"
                 "  == != < <= > >=   in (\"a\", 5)   like \"eu*\"   "
@@ -303,7 +252,7 @@ static int create(int argc, char **argv)
             "  godwit group create mail --topics mails --mode ordered --lease "
             "60 \\\n"
             "      --max-attempts 5 --backoff 10,60,5m\n"
-            "  godwit group create again --topics orders --from-time 2h\n",
+            "  godwit group create again --topics orders --from 2h\n",
     };
     struct session_options so;
     struct group_args o;
@@ -320,8 +269,8 @@ static int create(int argc, char **argv)
         return fail(EXIT_USAGE, "--topics is missing: which topics shall the "
                                 "group take?");
     }
-    if (!check_patterns("topics", o.topics) || !check_from(&o)
-        || !check_args(&o)) {
+    if (!check_patterns("topics", o.topics)
+        || !where_read("--from", o.from, &o.where) || !check_args(&o)) {
         return EXIT_USAGE;
     }
     return post_group(parsed.operands.at[0], &o, &so);
@@ -356,7 +305,7 @@ static int patch_group(const char *name, const struct group_args *o,
 static int update(int argc, char **argv)
 {
     static const struct help help = {
-        .usage = "godwit group update NAME [options]",
+        .usage = "godwit group update GROUP [options]",
         .text = "Changes the options that are given; the others stay as they "
                 "are. What is in\n"
                 "flight keeps its lease. Which topics a group takes does not "
@@ -415,10 +364,11 @@ static int pause_or_resume(const struct help *help, const char *action,
 static int pause_group(int argc, char **argv)
 {
     static const struct help help = {
-        .usage = "godwit group pause NAME [options]",
-        .text = "Gives nothing out until `godwit group resume NAME`. What is "
-                "in flight may still\nbe acked, and messages go on to be "
-                "kept for the group.\n",
+        .usage = "godwit group pause GROUP [options]",
+        .text =
+            "Gives nothing out until `godwit group resume`. What is in flight "
+            "may still be\nacked, and messages go on to be kept for the "
+            "group.\n",
     };
 
     return pause_or_resume(&help, "pause", "paused", argc, argv);
@@ -427,8 +377,8 @@ static int pause_group(int argc, char **argv)
 static int resume_group(int argc, char **argv)
 {
     static const struct help help = {
-        .usage = "godwit group resume NAME [options]",
-        .text = "Ends what `godwit group pause NAME` began.\n",
+        .usage = "godwit group resume GROUP [options]",
+        .text = "Ends what `godwit group pause` began.\n",
     };
 
     return pause_or_resume(&help, "resume", "resumed", argc, argv);
@@ -458,9 +408,9 @@ int cmd_group(int argc, char **argv)
         { "update", "change its options", update },
         { "pause", "give nothing out for a while", pause_group },
         { "resume", "end a pause", resume_group },
+        { "seek", "begin anew at a seq or a time", cmd_seek },
         { "list", "all groups with what waits in them", list },
         { "show", "one group, topic by topic", show },
-        { "seek", "begin anew at a seq or a time", cmd_seek },
         { "delete", "delete a group and what it has acked", delete },
         { NULL, NULL, NULL },
     };

@@ -5,17 +5,6 @@
 #include <errno.h>
 #include <unistd.h>
 
-void look_short_options(int argc, char **argv)
-{
-    static char count[] = "--count";
-
-    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
-        if (strcmp(argv[i], "-n") == 0) {
-            argv[i] = count;
-        }
-    }
-}
-
 /* ---- which ---- */
 
 static enum status put_literal(struct bytes *to, const char *text)

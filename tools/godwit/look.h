@@ -28,13 +28,10 @@ struct look_options {
           0 },                                                                 \
     {                                                                          \
         "filter", ARG_TEXT, &(o)->filter, "EXPR",                              \
-            "only what the expression is true for, such as 'region == \"cn\" " \
-            "&& amount > 100'; as of groups",                                  \
+            "only what this is true for: 'region == \"cn\" && amount > 100'; " \
+            "`godwit group create --help` tells more",                         \
             0, 0                                                               \
     }
-
-/* Turn "-n" into "--count" in place. */
-void look_short_options(int argc, char **argv);
 
 /* Put them into the query. False: said on stderr. */
 bool look_query(struct query *q, const struct look_options *o);

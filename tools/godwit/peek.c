@@ -1,48 +1,45 @@
 /* godwit peek: one message of a topic. */
 #include "tools/godwit/commands.h"
 
-#include "proto/text.h"
 #include "tools/godwit/look.h"
 #include "tools/godwit/outlet.h"
 #include "tools/godwit/when.h"
+#include "tools/godwit/where.h"
 
 #include <inttypes.h>
 #include <unistd.h>
 
 static const struct help help = {
-    .usage = "godwit peek TOPIC SEQ [options]",
-    .text = "Shows one message of a topic. No group knows of it: nothing is "
-            "taken or acked.\nSEQ is a number, or first or last.\n",
+    .usage = "godwit peek TOPIC WHERE [options]",
+    .text = "Shows one message of a topic: the one of this seq, the earliest "
+            "or latest there\nis, or the first one stored at a time or later. "
+            "No group knows of it: nothing\nis taken or "
+            "acked.\n\n" WHERE_HELP,
     .examples = "  godwit peek orders 1201\n"
-                "  godwit peek orders last --json | jq .headers\n"
+                "  godwit peek orders latest --json | jq .headers\n"
                 "  godwit peek pictures 17 --body > 17.png\n",
 };
 
 struct options {
     const char *topic;
-    const char *which;
+    const char *said;
+    struct where where;
     bool json;
     bool body;
 };
 
-/* The path, and whether its answer is a list with the message in it. */
-static bool put_path(struct query *q, const struct options *o, bool *list)
+/* The answer is a list with the message in it, unless it is asked for by seq. */
+static void put_path(struct query *q, const struct options *o)
 {
-    uint64_t seq;
-
-    *list = strcmp(o->which, "first") == 0 || strcmp(o->which, "last") == 0;
-    if (*list) {
-        query_path(q, "/v1/topics/%s/messages", o->topic);
-        query_number(q, o->which[0] == 'l' ? "newest" : "max", 1);
-        return true;
+    if (o->where.kind == WHERE_SEQ) {
+        query_path(q, "/v1/topics/%s/messages/%" PRIu64, o->topic, o->where.at);
+        return;
     }
-    if (!text_decimal(slice_text(o->which), &seq) || seq == 0) {
-        fail(EXIT_USAGE, "\"%s\" is no seq: a number from 1, first or last",
-             o->which);
-        return false;
+    query_path(q, "/v1/topics/%s/messages", o->topic);
+    query_number(q, o->where.kind == WHERE_LATEST ? "newest" : "max", 1);
+    if (o->where.kind == WHERE_TIME) {
+        query_number(q, "since", o->where.at);
     }
-    query_path(q, "/v1/topics/%s/messages/%" PRIu64, o->topic, seq);
-    return true;
 }
 
 static int show(const struct json *message, const struct options *o)
@@ -64,9 +61,9 @@ static int show(const struct json *message, const struct options *o)
     return status == STATUS_OK ? EXIT_OK : look_print_failed(status);
 }
 
-static int show_answer(const struct json *answer, bool list,
-                       const struct options *o)
+static int show_answer(const struct json *answer, const struct options *o)
 {
+    bool list = o->where.kind != WHERE_SEQ;
     const struct json *message =
         list ? json_at(json_get(answer, "messages"), 0) : answer;
     const struct json *gap =
@@ -75,10 +72,12 @@ static int show_answer(const struct json *answer, bool list,
     if (gap != NULL) {
         return fail(EXIT_NOT_FOUND,
                     "message %s of %s is lost: damaged on the broker's disk",
-                    o->which, o->topic);
+                    o->said, o->topic);
     }
     if (message == NULL) {
-        return fail(EXIT_NOT_FOUND, "topic %s holds no message", o->topic);
+        return fail(EXIT_NOT_FOUND, "topic %s holds no message%s%s", o->topic,
+                    o->where.kind == WHERE_TIME ? " since " : "",
+                    o->where.kind == WHERE_TIME ? o->said : "");
     }
     return show(message, o);
 }
@@ -97,7 +96,6 @@ int cmd_peek(int argc, char **argv)
     struct query path = { 0 };
     struct json *answer = NULL;
     struct parsed parsed;
-    bool list;
     int code;
 
     if (!command_parse(&parsed, &help, table, session_args(&so), 2, 2, argc,
@@ -105,10 +103,11 @@ int cmd_peek(int argc, char **argv)
         return parsed.code;
     }
     o.topic = parsed.operands.at[0];
-    o.which = parsed.operands.at[1];
-    if (!check_name("topic", o.topic) || !put_path(&path, &o, &list)) {
+    o.said = parsed.operands.at[1];
+    if (!check_name("topic", o.topic) || !where_read("", o.said, &o.where)) {
         return EXIT_USAGE;
     }
+    put_path(&path, &o);
     code = session_resolve(&so);
     if (code == EXIT_OK) {
         code = session_open_http(&session, &so);
@@ -117,7 +116,7 @@ int cmd_peek(int argc, char **argv)
         code = session_call(&session, "GET", query_done(&path), NULL, &answer);
     }
     if (code == EXIT_OK) {
-        code = show_answer(answer, list, &o);
+        code = show_answer(answer, &o);
     }
     json_free(answer);
     query_fini(&path);

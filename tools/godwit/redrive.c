@@ -156,15 +156,15 @@ static int run(struct job *job, const char *body)
 int redrive_start(int argc, char **argv)
 {
     static const struct help help = {
-        .usage = "godwit dead redrive GROUP [options]",
+        .usage = "godwit dead redrive GROUP [TOPIC] [options]",
         .text =
             "Delivers dead messages again, with their attempts counted anew: "
-            "all of the\ngroup, or those that match all of the options. Waits "
-            "until it is done; Ctrl-C\nstops it. One redrive of a group at a "
-            "time.\n",
+            "all of the\ngroup, or those of one topic, or those that match "
+            "all of the options. Waits\nuntil it is done; Ctrl-C stops it. "
+            "One redrive of a group at a time.\n",
         .examples =
             "  godwit dead redrive billing --dry-run\n"
-            "  godwit dead redrive billing --topic orders --seqs 17,20-25\n"
+            "  godwit dead redrive billing orders --seqs 17,20-25\n"
             "  godwit dead redrive billing --cause nack --rate 100 --cap 1000\n"
             "  godwit dead redrive billing --filter 'region == \"cn\"'\n"
             "  godwit dead undo billing\n",
@@ -172,20 +172,21 @@ int redrive_start(int argc, char **argv)
     struct session_options so;
     struct job job = { 0 };
     const struct arg table[] = {
-        { "dry-run", ARG_FLAG, &job.dry_run, NULL,
-          "only count those that match", 0, 0 },
-        { "topic", ARG_TEXT, &job.topic, "NAME", "of this topic alone", 0, 0 },
         { "seqs", ARG_TEXT, &job.seqs, "SEQS",
-          "these of the topic, such as 17,20-25", 0, 0 },
+          "these of the TOPIC, such as 17,20-25", 0, 0 },
         { "cause", ARG_TEXT, &job.cause, "CAUSE",
           "that died of it: nack, lease (not acked in time), gone (connection "
           "lost), reject",
           0, 0 },
         { "filter", ARG_TEXT, &job.filter, "EXPR",
-          "that the expression is true for, as of groups", 0, 0 },
+          "that this is true for: 'region == \"cn\" && amount > 100'; "
+          "`godwit group create --help` tells more",
+          0, 0 },
         { "rate", ARG_COUNT, &job.rate, "N",
           "so many a second; default: as fast as it goes", 1, UINT64_MAX },
         { "cap", ARG_COUNT, &job.cap, "N", "so many at most", 1, UINT64_MAX },
+        { "dry-run", ARG_FLAG, &job.dry_run, NULL,
+          "only count those that match", 0, 0 },
         { "detach", ARG_FLAG, &job.detach, NULL,
           "do not wait: godwit dead status tells how far it is", 0, 0 },
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
@@ -194,16 +195,20 @@ int redrive_start(int argc, char **argv)
     struct parsed parsed;
     int code;
 
-    if (!command_parse(&parsed, &help, table, session_args(&so), 1, 1, argc,
+    if (!command_parse(&parsed, &help, table, session_args(&so), 1, 2, argc,
                        argv)) {
         return parsed.code;
     }
     job.group = parsed.operands.at[0];
+    job.topic = parsed.operands.count > 1 ? parsed.operands.at[1] : NULL;
     if (job.topic != NULL && !check_name("topic", job.topic)) {
         return EXIT_USAGE;
     }
     if (job.seqs != NULL && job.topic == NULL) {
-        return fail(EXIT_USAGE, "--seqs are of one topic: name it, --topic");
+        return fail(EXIT_USAGE,
+                    "--seqs are of one topic, which is named behind the group: "
+                    "godwit dead redrive %s TOPIC --seqs %s",
+                    job.group, job.seqs);
     }
     code = put_body(&w, &job);
     if (code == EXIT_OK) {

@@ -441,7 +441,8 @@ int resource_show(const struct resource *r, int argc, char **argv)
     struct json *answer = NULL;
     int code;
 
-    snprintf(usage, sizeof usage, "godwit %s show NAME [options]", r->word);
+    snprintf(usage, sizeof usage, "godwit %s show %s [options]", r->word,
+             r->operand);
     snprintf(text, sizeof text, "Shows what the broker knows about one %s.\n",
              r->word);
     if (!command_parse(&parsed, &help, table, session_args(&so), 1, 1, argc,
@@ -498,7 +499,8 @@ int resource_delete(const struct resource *r, int argc, char **argv)
     struct parsed parsed;
     int code;
 
-    snprintf(usage, sizeof usage, "godwit %s delete NAME [options]", r->word);
+    snprintf(usage, sizeof usage, "godwit %s delete %s [options]", r->word,
+             r->operand);
     snprintf(text, sizeof text,
              "Deletes one %s at once, without asking. It does not come back.\n",
              r->word);

@@ -16,9 +16,10 @@ struct resource_column {
 };
 
 struct resource {
-    const char *word;  /* "topic" */
-    const char *path;  /* "/v1/topics" */
-    const char *field; /* "topics", the list in the answer */
+    const char *word;    /* "topic" */
+    const char *operand; /* "TOPIC" */
+    const char *path;    /* "/v1/topics" */
+    const char *field;   /* "topics", the list in the answer */
     const struct resource_column *columns;
     size_t column_count;
 };

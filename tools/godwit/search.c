@@ -7,7 +7,7 @@
 #include "tools/godwit/interrupt.h"
 #include "tools/godwit/look.h"
 #include "tools/godwit/progress.h"
-#include "tools/godwit/when.h"
+#include "tools/godwit/where.h"
 
 static const struct help help = {
     .usage = "godwit search TOPIC [options]",
@@ -15,28 +15,23 @@ static const struct help help = {
         "Prints the messages of a topic that match, oldest first, one line "
         "each: seq,\ntime, key, tag, headers and body (with --json: one object "
         "a line). No group\nknows of it: nothing is taken or acked. Without "
-        "options: all there are now.\n\n"
-        "A time is 2026-11-20, 2026-11-20T14:09:37 (UTC), or how long ago: "
-        "15m, 2h, 7d.\n",
+        "options: all there are now.\n\n" WHERE_HELP,
     .examples =
-        "  godwit search orders --since 15m\n"
+        "  godwit search orders --from 15m\n"
         "  godwit search orders --key o-1 -n 1\n"
         "  godwit search orders --from 1200 --to 1300 --header region=cn\n"
         "  godwit search orders --filter 'amount > 100 && region in (\"cn\", "
         "\"de\")'\n"
-        "  godwit search orders --since 2026-11-20T14:00 --json | jq .body\n",
+        "  godwit search orders --from 2026-11-20T14:00 --to 1h --json | jq "
+        ".body\n",
 };
 
 struct options {
     const char *topic;
     struct look_options look;
-    uint64_t count; /* 0: all */
-    uint64_t from;
-    uint64_t to; /* 0: where the topic ends when the search begins */
-    const char *since;
-    const char *until;
-    uint64_t since_us;
-    uint64_t until_us;
+    uint64_t count;    /* 0: all */
+    struct where from; /* a seq or a time, or not said */
+    struct where to;   /* not said: where the topic ends when it begins */
     bool json;
     bool full;
     bool quiet;
@@ -68,11 +63,11 @@ static bool put_path(struct query *q, const struct search *s)
     if (s->to > 0) {
         query_number(q, "to", s->to);
     }
-    if (o->since_us > 0) {
-        query_number(q, "since", o->since_us);
+    if (o->from.kind == WHERE_TIME) {
+        query_number(q, "since", o->from.at);
     }
-    if (o->until_us > 0) {
-        query_number(q, "until", o->until_us);
+    if (o->to.kind == WHERE_TIME) {
+        query_number(q, "until", o->to.at);
     }
     return look_query(q, &o->look);
 }
@@ -170,52 +165,42 @@ static int run(struct search *s, struct session_options *so)
     return code;
 }
 
-static bool read_time(const char *option, const char *text, uint64_t *us)
+/* Nothing can be found: better said than searched for. */
+static bool check_order(const struct options *o)
 {
-    if (text == NULL || (when_parse(text, wall_us(), us) && *us > 0)) {
-        return true;
-    }
-    fail(EXIT_USAGE,
-         "--%s %s: expected a time such as 2026-11-20T14:09 (UTC), or how long "
-         "ago, such as 15m, 2h or 7d",
-         option, text);
-    return false;
-}
-
-static bool check(struct options *o)
-{
-    if (!check_name("topic", o->topic)
-        || !read_time("since", o->since, &o->since_us)
-        || !read_time("until", o->until, &o->until_us)) {
+    if (o->from.kind == WHERE_LATEST) {
+        fail(EXIT_USAGE, "--from latest: nothing is stored behind the latest; "
+                         "godwit tail shows what comes");
         return false;
     }
-    if (o->to > 0 && o->from > o->to) {
+    if (o->to.kind == WHERE_EARLIEST
+        || (o->from.kind == o->to.kind && o->from.at > o->to.at)) {
         fail(EXIT_USAGE, "--to is before --from: nothing is between them");
         return false;
     }
-    if (o->until_us > 0 && o->since_us > o->until_us) {
-        fail(EXIT_USAGE, "--until is before --since: nothing is between them");
-        return false;
-    }
     return true;
+}
+
+static bool check(struct options *o, const char *from, const char *to)
+{
+    return check_name("topic", o->topic) && where_read("--from", from, &o->from)
+           && where_read("--to", to, &o->to) && check_order(o);
 }
 
 int cmd_search(int argc, char **argv)
 {
     struct session_options so;
     struct options o = { 0 };
+    const char *from = NULL;
+    const char *to = NULL;
     const struct arg table[] = {
         LOOK_ARGS(&o.look),
-        { "since", ARG_TEXT, &o.since, WHEN_VALUE, "stored then or later", 0,
+        { "from", ARG_TEXT, &from, "WHERE", "begin there; default earliest", 0,
           0 },
-        { "until", ARG_TEXT, &o.until, WHEN_VALUE, "stored then or earlier", 0,
-          0 },
-        { "from", ARG_COUNT, &o.from, "SEQ", "begin with this one", 1,
+        { "to", ARG_TEXT, &to, "WHERE",
+          "end there, this one included; default latest", 0, 0 },
+        { "count", ARG_COUNT, &o.count, "N", "end after N messages found", 1,
           UINT64_MAX },
-        { "to", ARG_COUNT, &o.to, "SEQ", "the last one to look at", 1,
-          UINT64_MAX - 1 },
-        { "count", ARG_COUNT, &o.count, "N",
-          "end after N messages found; -n for short", 1, UINT64_MAX },
         { "json", ARG_FLAG, &o.json, NULL, "one JSON object a line", 0, 0 },
         { "full", ARG_FLAG, &o.full, NULL,
           "long bodies as a whole on a terminal too", 0, 0 },
@@ -226,17 +211,16 @@ int cmd_search(int argc, char **argv)
     struct parsed parsed;
     int code;
 
-    look_short_options(argc, argv);
     if (!command_parse(&parsed, &help, table, session_args(&so), 1, 1, argc,
                        argv)) {
         return parsed.code;
     }
     o.topic = parsed.operands.at[0];
-    if (!check(&o)) {
+    if (!check(&o, from, to)) {
         return EXIT_USAGE;
     }
-    s.next = o.from;
-    s.to = o.to;
+    s.next = o.from.kind == WHERE_SEQ ? o.from.at : 0;
+    s.to = o.to.kind == WHERE_SEQ ? o.to.at : 0;
     s.style = message_style_of_stdout(o.json, o.full);
     so.filter = o.look.headers.count == 0 ? o.look.filter : NULL;
     code = session_resolve(&so);

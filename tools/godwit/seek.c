@@ -1,66 +1,42 @@
 /* godwit group seek: a group begins anew somewhere else. */
 #include "tools/godwit/commands.h"
 
-#include "proto/text.h"
 #include "tools/godwit/human.h"
 #include "tools/godwit/session.h"
 #include "tools/godwit/table.h"
-#include "tools/godwit/when.h"
+#include "tools/godwit/where.h"
 
 #include <stdlib.h>
 
 static const struct help help = {
-    .usage = "godwit group seek GROUP --to SEQ|AGE|TIME|earliest|latest "
-             "[options]",
+    .usage = "godwit group seek GROUP [TOPIC] --to WHERE [options]",
     .text =
-        "Lets a group begin anew on a topic: messages from there on come "
-        "(again), also\nthose that are dead; what lies before is done, and "
-        "what is dead there stays\ndead. Without --topic: on all topics that "
-        "the group takes.\n\n"
-        "A time is 2026-11-20, 2026-11-20T14:09:37 (UTC), or how long ago: "
-        "15m, 2h, 7d.\n",
+        "Lets a group begin anew on a topic, or on all that it takes: messages "
+        "from\nthere on come (again), also those that are dead; what lies "
+        "before is done, and\nwhat is dead there stays dead.\n\n" WHERE_HELP
+        "A seq needs the TOPIC it is of.\n",
     .examples =
-        "  godwit group seek billing --topic orders --to 1201\n"
+        "  godwit group seek billing orders --to 1201\n"
         "  godwit group seek billing --to 2h\n"
         "  godwit group seek billing --to latest    # skip what waits\n",
 };
 
 struct options {
     const char *group;
-    const char *topic;
-    const char *to;
+    const char *topic; /* NULL: all */
+    struct where to;
     bool json;
 };
 
-/* {"topic", and one of "seq", "time_us" and "to"} */
-static int put_body(struct json_writer *w, const struct options *o)
+static const char *put_body(struct json_writer *w, const struct options *o)
 {
-    uint64_t value;
-
     json_begin(w, NULL, '{');
     if (o->topic != NULL) {
         json_put_text(w, "topic", slice_text(o->topic));
     }
-    if (strcmp(o->to, "earliest") == 0 || strcmp(o->to, "latest") == 0) {
-        json_put_text(w, "to", slice_text(o->to));
-    } else if (text_decimal(slice_text(o->to), &value)) {
-        if (o->topic == NULL) {
-            return fail(EXIT_USAGE,
-                        "--to %s is a seq of one topic: name it, "
-                        "--topic",
-                        o->to);
-        }
-        json_put_number(w, "seq", value);
-    } else if (when_parse(o->to, wall_us(), &value)) {
-        json_put_number(w, "time_us", value);
-    } else {
-        return fail(EXIT_USAGE,
-                    "--to %s: expected a seq, earliest, latest, how long ago "
-                    "(2h) or a time (2026-11-20T14:09)",
-                    o->to);
-    }
+    where_put(w, "to", &o->to);
     json_end(w, '}');
-    return EXIT_OK;
+    return json_done(w);
 }
 
 static int print_seeks(const struct json *seeks)
@@ -108,17 +84,14 @@ static int run(const struct options *o, struct session_options *so)
     struct json_writer w = { 0 };
     struct json *answer = NULL;
     char path[256];
-    int code = put_body(&w, o);
+    int code = session_resolve(so);
 
     snprintf(path, sizeof path, "/v1/groups/%s/seek", o->group);
-    if (code == EXIT_OK) {
-        code = session_resolve(so);
-    }
     if (code == EXIT_OK) {
         code = session_open_http(&session, so);
     }
     if (code == EXIT_OK) {
-        code = session_call(&session, "POST", path, json_done(&w), &answer);
+        code = session_call(&session, "POST", path, put_body(&w, o), &answer);
     }
     if (code == EXIT_OK) {
         code = show(answer, o);
@@ -129,32 +102,46 @@ static int run(const struct options *o, struct session_options *so)
     return code;
 }
 
+static bool check(struct options *o, const char *to)
+{
+    if (!check_name("group", o->group)
+        || (o->topic != NULL && !check_name("topic", o->topic))
+        || !where_read("--to", to, &o->to)) {
+        return false;
+    }
+    if (o->to.kind == WHERE_NOT_SAID) {
+        fail(EXIT_USAGE, "--to is missing: where shall the group begin anew?");
+        return false;
+    }
+    if (o->to.kind == WHERE_SEQ && o->topic == NULL) {
+        fail(EXIT_USAGE,
+             "--to %s is a seq of one topic, which is named behind the group: "
+             "godwit group seek %s TOPIC --to %s",
+             to, o->group, to);
+        return false;
+    }
+    return true;
+}
+
 int cmd_seek(int argc, char **argv)
 {
     struct session_options so;
     struct options o = { 0 };
+    const char *to = NULL;
     const struct arg table[] = {
-        { "to", ARG_TEXT, &o.to, "WHERE",
-          "the seq that comes first, or earliest, latest, " WHEN_VALUE, 0, 0 },
-        { "topic", ARG_TEXT, &o.topic, "NAME", "on this topic alone", 0, 0 },
+        { "to", ARG_TEXT, &to, "WHERE", "where it begins anew, as above", 0,
+          0 },
         { "json", ARG_FLAG, &o.json, NULL, "the broker's answer as JSON", 0,
           0 },
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
     };
     struct parsed parsed;
 
-    if (!command_parse(&parsed, &help, table, session_args(&so), 1, 1, argc,
+    if (!command_parse(&parsed, &help, table, session_args(&so), 1, 2, argc,
                        argv)) {
         return parsed.code;
     }
     o.group = parsed.operands.at[0];
-    if (!check_name("group", o.group)
-        || (o.topic != NULL && !check_name("topic", o.topic))) {
-        return EXIT_USAGE;
-    }
-    if (o.to == NULL) {
-        return fail(EXIT_USAGE, "--to is missing: a seq, earliest, latest, how "
-                                "long ago (2h) or a time (2026-11-20T14:09)");
-    }
-    return run(&o, &so);
+    o.topic = parsed.operands.count > 1 ? parsed.operands.at[1] : NULL;
+    return check(&o, to) ? run(&o, &so) : EXIT_USAGE;
 }

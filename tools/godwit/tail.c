@@ -196,24 +196,22 @@ int cmd_tail(int argc, char **argv)
     struct session_options so;
     struct options o = { .count = COUNT_DEFAULT, .give_up_ms = 60000 };
     const struct arg table[] = {
-        { "count", ARG_COUNT, &o.count, "N",
-          "begin with the last N that match; default 10; -n for short", 0,
-          PULL_COUNT_MAX },
-        { "no-follow", ARG_FLAG, &o.no_follow, NULL, "and end then", 0, 0 },
         LOOK_ARGS(&o.look),
-        { "json", ARG_FLAG, &o.json, NULL, "one JSON object a line", 0, 0 },
-        { "full", ARG_FLAG, &o.full, NULL,
-          "long bodies as a whole on a terminal too", 0, 0 },
+        { "count", ARG_COUNT, &o.count, "N",
+          "begin with the last N that match; default 10", 0, PULL_COUNT_MAX },
+        { "no-follow", ARG_FLAG, &o.no_follow, NULL, "and end then", 0, 0 },
         { "give-up", ARG_SECONDS, &o.give_up_ms, "SECONDS",
           "end when a lost broker stays away so long; default 60", 0,
           24 * 3600 * 1000 },
+        { "json", ARG_FLAG, &o.json, NULL, "one JSON object a line", 0, 0 },
+        { "full", ARG_FLAG, &o.full, NULL,
+          "long bodies as a whole on a terminal too", 0, 0 },
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
     };
     struct tail t = { .o = &o, .busy = PTHREAD_MUTEX_INITIALIZER };
     struct parsed parsed;
     int code;
 
-    look_short_options(argc, argv);
     if (!command_parse(&parsed, &help, table, session_args(&so), 1, 1, argc,
                        argv)) {
         return parsed.code;

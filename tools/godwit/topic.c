@@ -11,8 +11,8 @@ static const struct resource_column columns[] = {
     { { "KEEP", ALIGN_LEFT }, "keep", AS_RETENTION },
 };
 
-static const struct resource topics = { "topic", "/v1/topics", "topics",
-                                        columns, COUNT_OF(columns) };
+static const struct resource topics = { "topic",  "TOPIC", "/v1/topics",
+                                        "topics", columns, COUNT_OF(columns) };
 
 enum { KEEP_ARG_COUNT = 6, KEEP_DAYS_MAX = KEEP_HOURS_MAX / 24 };
 #define NOT_GIVEN  UINT64_MAX
@@ -151,7 +151,7 @@ static void put_topic(struct json_writer *w, const char *name,
 static int create(int argc, char **argv)
 {
     static const struct help help = {
-        .usage = "godwit topic create NAME [options]",
+        .usage = "godwit topic create TOPIC [options]",
         .text = "Creates a topic. Names are 1 to 128 of A-Z a-z 0-9 . _ - and\n"
                 "do not begin with . or -.\n",
         .examples = "  godwit topic create orders\n"
@@ -182,7 +182,7 @@ static int create(int argc, char **argv)
 static int update(int argc, char **argv)
 {
     static const struct help help = {
-        .usage = "godwit topic update NAME [options]",
+        .usage = "godwit topic update TOPIC [options]",
         .text =
             "Changes how a topic's messages are kept, the whole of it: what "
             "is not\ngiven is as for a new topic.\n",
