@@ -1,0 +1,150 @@
+"""The brokers: how each is started on loopback with a folder of its own, and with
+which settings. All that is set is printed with the figures."""
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+
+import processes
+
+PLACES = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+class Failed(Exception):
+    """Said to the user with the peer's name."""
+
+
+def free_port():
+    """Below the range of outgoing connections, so that it is free after a kill."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+
+
+class Peer:
+    """One kind of broker. start() and end() may be called again and again."""
+    name = title = package = program = ""
+    driver = None       # of peer_load; none: Godwit brings its own load
+    confirm = ""        # what it means, in a table
+    settings = []       # lines, as they are given to it
+    version_words = ["--version"]
+    measures_restart = True
+    term_seconds = 0    # for an orderly end; none: its folder is removed anyhow
+
+    def __init__(self):
+        self.process = None
+        self.port = None
+        self.folder = None
+
+    def find(self):
+        return shutil.which(self.program, path=PLACES)
+
+    def version(self):
+        try:
+            done = subprocess.run([self.find(), *self.version_words], capture_output=True,
+                                  text=True, timeout=20, env=self.environment())
+        except (OSError, subprocess.TimeoutExpired):
+            return "?"
+        found = re.search(r"\d+\.\d+(\.\d+)*", done.stdout + done.stderr)
+        return found.group(0) if found else "?"
+
+    def environment(self):
+        return dict(os.environ)
+
+    def prepare(self, folder):
+        """A new folder, without a process on it."""
+        self.folder = folder
+        self.port = free_port()
+        os.makedirs(folder)
+        self.configure()
+
+    def configure(self):
+        pass
+
+    def command(self):
+        raise NotImplementedError
+
+    def start(self):
+        self.process = processes.start(self.command(), self.log(), cwd=self.folder,
+                                       env=self.environment())
+
+    def log(self):
+        return os.path.join(self.folder, "log")
+
+    def has_ended(self):
+        return self.process is None or self.process.poll() is not None
+
+    def last_words(self):
+        lines = [line.strip() for line in processes.read(self.log()).splitlines() if line.strip()]
+        return lines[-1][:200] if lines else "it said nothing"
+
+    def kill(self):
+        if self.process is not None:
+            processes.end(self.process)
+            self.process = None
+
+    def end(self):
+        self.kill()
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def write(self, name, lines):
+        path = os.path.join(self.folder, name)
+        with open(path, "w") as file:
+            file.write("\n".join(lines) + "\n")
+        return path
+
+
+class Godwit(Peer):
+    name, title = "godwit", "Godwit"
+    confirm = "on disk: fdatasync has returned"
+    settings = ["none: its defaults"]
+
+    def __init__(self, build):
+        super().__init__()
+        self.program = os.path.join(build, "broker/godwitd")
+        self.client = os.path.join(build, "tools/godwit/godwit")
+
+    def command(self):
+        return [self.program, "--data-dir", os.path.join(self.folder, "data"),
+                "--listen", f"127.0.0.1:{self.port}"]
+
+    def connection(self):
+        return ["--url", f"ws://127.0.0.1:{self.port}", "--credentials",
+                os.path.join(self.folder, "data/admin.credentials")]
+
+
+class Redis(Peer):
+    name, title, driver = "redis", "Redis streams, always", "redis"
+    package = program = "redis-server"
+    confirm = "on disk: appendfsync always"
+    sync = "always"
+
+    def __init__(self):
+        super().__init__()
+        self.settings = ["appendonly yes", f"appendfsync {self.sync}", 'save ""',
+                         "auto-aof-rewrite-percentage 0"]
+
+    def configure(self):
+        self.write("redis.conf", ["bind 127.0.0.1", f"port {self.port}", f"dir {self.folder}",
+                                  "daemonize no", *self.settings])
+
+    def command(self):
+        return [self.find(), os.path.join(self.folder, "redis.conf")]
+
+
+class RedisEverysec(Redis):
+    name, title = "redis-everysec", "Redis streams, everysec"
+    confirm = "in the page cache: synced once a second"
+    sync = "everysec"
+
+
+def all_peers(build):
+    return [Godwit(build), Redis(), RedisEverysec()]
