@@ -726,8 +726,8 @@ static bool is_within(const uint8_t *ranges, uint32_t count, uint64_t seq)
     return low < count && get_u64(ranges + (size_t)low * RANGE_LEN) <= seq;
 }
 
-enum status lane_value_look(struct slice value, uint64_t seq, bool *gap,
-                            bool *expired)
+enum status lane_value_look(struct slice value, uint64_t seq,
+                            struct lane_look *out)
 {
     struct reader r = reader_of(value);
     struct lane_image head = { 0 };
@@ -738,8 +738,10 @@ enum status lane_value_look(struct slice value, uint64_t seq, bool *gap,
         return STATUS_CORRUPT;
     }
     gaps = r.at + (size_t)counts.acked * RANGE_LEN;
-    *gap = is_within(gaps, counts.gaps, seq);
-    *expired =
+    out->gap = is_within(gaps, counts.gaps, seq);
+    out->expired =
         is_within(gaps + (size_t)counts.gaps * RANGE_LEN, counts.expired, seq);
+    out->settled =
+        out->gap || out->expired || is_within(r.at, counts.acked, seq);
     return STATUS_OK;
 }

@@ -93,10 +93,15 @@ MUST_CHECK enum status lane_record_apply(struct lane_image *lane,
 MUST_CHECK enum status lane_write(const struct lane_image *lane,
                                   struct bytes *to);
 MUST_CHECK enum status lane_read(struct lane_image *lane, struct slice value);
-/* Of a value, however long, without reading all of it: was `seq` lost to
- * damage, was its time over? */
+/* Of a value, however long, without reading all of it: is `seq` settled, was it
+ * lost to damage, was its time over? */
+struct lane_look {
+    bool settled; /* in whatever way; the others say in which, if it is known */
+    bool gap;
+    bool expired;
+};
 MUST_CHECK enum status lane_value_look(struct slice value, uint64_t seq,
-                                       bool *gap, bool *expired);
+                                       struct lane_look *out);
 void lane_fini(struct lane_image *lane);
 
 #endif

@@ -389,9 +389,14 @@ MUST_CHECK enum status store_view_history(struct store_view *view,
                                           size_t room, size_t *count);
 
 /* How a group settled a message that it has settled, as of the last checkpoint:
- * one that the keydir does not know of yet is SETTLED_PLAINLY too. Costs a look
- * at the whole lane: for people who ask. */
-enum store_settled { SETTLED_PLAINLY, SETTLED_AS_GAP, SETTLED_AS_EXPIRED };
+ * SETTLED_SINCE then, so nothing is known; SETTLED_PLAINLY: neither as a gap
+ * nor as expired. Costs a look at the whole lane: for people who ask. */
+enum store_settled {
+    SETTLED_SINCE,
+    SETTLED_PLAINLY,
+    SETTLED_AS_GAP,
+    SETTLED_AS_EXPIRED
+};
 MUST_CHECK enum status store_view_settled(struct store_view *view,
                                           uint32_t group, uint32_t topic,
                                           uint64_t seq,

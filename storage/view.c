@@ -670,23 +670,20 @@ enum status store_view_settled(struct store_view *view, uint32_t group,
                                uint32_t topic, uint64_t seq,
                                enum store_settled *out)
 {
-    bool gap = false;
-    bool expired = false;
+    struct lane_look look = { 0 };
     struct slice value;
     enum status status;
 
-    *out = SETTLED_PLAINLY;
     look_anew(view);
     status = keydir_find_lane(view->reader, group, topic, &value);
     if (status == STATUS_OK) {
-        status = lane_value_look(value, seq, &gap, &expired);
+        status = lane_value_look(value, seq, &look);
     }
     keydir_reader_reset(view->reader);
-    if (gap) {
-        *out = SETTLED_AS_GAP;
-    } else if (expired) {
-        *out = SETTLED_AS_EXPIRED;
-    }
+    *out = look.gap       ? SETTLED_AS_GAP
+           : look.expired ? SETTLED_AS_EXPIRED
+           : look.settled ? SETTLED_PLAINLY
+                          : SETTLED_SINCE;
     if (status == STATUS_IO || status == STATUS_CORRUPT) {
         store_doubt(view->store);
         status = STATUS_IO;

@@ -6,7 +6,8 @@
 #define GATE_MAP(X)                                                            \
     X(GATE_NONE, "ready", "its turn: nothing holds it")                        \
     X(GATE_BEHIND, "behind", "those before it in its topic")                   \
-    X(GATE_NOT_TAKEN, "not_taken", "nothing: the group does not take it")      \
+    X(GATE_NOT_TAKEN, "not_taken",                                             \
+      "a seek, if the group begins behind it; else nothing")                   \
     X(GATE_NOT_DURABLE, "not_durable", "its publication")                      \
     X(GATE_NOT_DUE, "not_due", "its delivery time")                            \
     X(GATE_EXPIRED, "expired", "nothing: its time to live is over")            \
@@ -22,7 +23,7 @@
       "the breaker's next try; it closes when some of these are acked")        \
     X(GATE_DEAD, "dead", "a redrive")                                          \
     X(GATE_ACKED, "acked", "nothing: it is done")                              \
-    X(GATE_SETTLED, "settled", "nothing: it is done, acked or not")            \
+    X(GATE_SETTLED, "settled", "nothing: it is done")                          \
     X(GATE_DELETED, "deleted", "nothing: it is not kept any more")             \
     X(GATE_GAP, "gap", "nothing: it was damaged on disk")
 
@@ -31,6 +32,7 @@ enum gate {
     GATE_MAP(X)
 #undef X
 };
+enum { GATES = GATE_GAP + 1 };
 
 const char *gate_word(enum gate gate);
 const char *gate_releases(enum gate gate);

@@ -142,6 +142,8 @@ struct dispatch_failure {
 };
 struct dispatch_explanation {
     struct standing standing; /* since and until on the wall clock here */
+    unsigned may_be; /* GATE_SETTLED: 1U << one of these gates, and it is not
+                      * known which; 0: nothing is known */
     struct dispatch_failure history[HISTORY_MAX]; /* oldest first */
     size_t history_count;
 };

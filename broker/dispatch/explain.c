@@ -169,58 +169,75 @@ static void look_into(const struct message_facts *facts, uint64_t now_us,
     }
 }
 
-/* What the log, as of the last checkpoint, says of one that is settled:
- * GATE_SETTLED if it only says that it is. */
-static enum gate gate_in_log(struct dispatch *d, const struct group_run *run,
-                             uint32_t topic, uint64_t seq)
-{
-    enum store_settled how;
-
-    if (store_view_settled(d->view, run->fact->id, topic, seq, &how)
-        == STATUS_OK) {
-        switch (how) {
-        case SETTLED_AS_GAP:
-            return GATE_GAP;
-        case SETTLED_AS_EXPIRED:
-            return GATE_EXPIRED;
-        case SETTLED_PLAINLY:
-            break;
-        }
-    }
-    return GATE_SETTLED;
-}
-
 struct looked {
     struct dispatch_explanation *out;
     struct message_facts facts;
     bool read; /* the message is there, and facts are its */
 };
 
+/* The only one of `gates`, or that it is settled and may be any of them. */
+static enum gate one_of(unsigned gates, struct dispatch_explanation *out)
+{
+    for (unsigned gate = 0; gate < GATES; gate++) {
+        if (gates == 1U << gate) {
+            return (enum gate)gate;
+        }
+    }
+    out->may_be = gates;
+    return GATE_SETTLED;
+}
+
 /* Of acked, filtered and discarded ones it is known how many there are, not
  * which. So it is one of them if nothing else can be. */
+static unsigned settled_plainly(const struct lane_reader *reader, uint64_t seq,
+                                const struct looked *l,
+                                const struct lane_books *books)
+{
+    const struct dispatch_explanation *e = l->out;
+    bool filter_known = l->read && seq > reader->other_filter_through;
+    bool acked = books->acked > 0 && !(filter_known && l->facts.filtered);
+    bool filtered = books->filtered > 0 && (!filter_known || l->facts.filtered);
+    bool discarded =
+        seq <= books->discarded_through
+        && (e->history_count == 0 || e->history[e->history_count - 1].dead);
+
+    return (unsigned)acked << GATE_ACKED | (unsigned)filtered << GATE_FILTERED
+           | (unsigned)discarded << GATE_DELETED;
+}
+
+/* Since the last checkpoint: then it may have expired or be lost, too. */
+static unsigned settled_since(const struct looked *l, uint64_t now_us,
+                              const struct lane_books *books)
+{
+    bool over = l->facts.expires_us > 0 && l->facts.expires_us <= now_us;
+    bool expired = books->expired > 0 && (!l->read || over);
+    bool gap = books->gap > 0 && !l->read;
+
+    return (unsigned)expired << GATE_EXPIRED | (unsigned)gap << GATE_GAP;
+}
+
 static enum gate settled_gate(struct dispatch *d, const struct group_run *run,
-                              uint32_t topic, uint64_t seq,
+                              uint32_t topic, uint64_t seq, uint64_t now_us,
                               const struct looked *l)
 {
     const struct lane_reader *reader = group_lane_user(run->group, topic);
-    const struct dispatch_explanation *e = l->out;
-    enum gate gate = gate_in_log(d, run, topic, seq);
-    bool filter_known = l->read && seq > reader->other_filter_through;
+    enum store_settled how = SETTLED_SINCE;
     struct lane_books books;
-    bool acked, filtered, discarded;
 
-    if (gate != GATE_SETTLED || !group_books(run->group, topic, &books)) {
-        return gate;
+    if (store_view_settled(d->view, run->fact->id, topic, seq, &how)
+        != STATUS_OK) {
+        how = SETTLED_SINCE; /* what we remember is better than nothing */
     }
-    acked = books.acked > 0 && !(filter_known && l->facts.filtered);
-    filtered = books.filtered > 0 && (!filter_known || l->facts.filtered);
-    discarded =
-        seq <= books.discarded_through
-        && (e->history_count == 0 || e->history[e->history_count - 1].dead);
-    if (acked + filtered + discarded != 1) {
+    if (how == SETTLED_AS_GAP || how == SETTLED_AS_EXPIRED) {
+        return how == SETTLED_AS_GAP ? GATE_GAP : GATE_EXPIRED;
+    }
+    if (!group_books(run->group, topic, &books)) {
         return GATE_SETTLED;
     }
-    return acked ? GATE_ACKED : filtered ? GATE_FILTERED : GATE_DELETED;
+    return one_of(
+        settled_plainly(reader, seq, l, &books)
+            | (how == SETTLED_SINCE ? settled_since(l, now_us, &books) : 0),
+        l->out);
 }
 
 static void put_on_wall(const struct dispatch *d, struct standing *standing)
@@ -252,7 +269,7 @@ static void explain(struct dispatch *d, struct group_run *run,
     }
     group_explain(run->group, topic->id, seq, l.facts.key_hash, now_us, out);
     if (out->gate == GATE_ACKED) {
-        stand(out, settled_gate(d, run, topic->id, seq, &l));
+        stand(out, settled_gate(d, run, topic->id, seq, now_us, &l));
     } else if (reader_knows_more(out->gate) && l.read) {
         look_into(&l.facts, now_us, out);
     } else if (reader_knows_more(out->gate) && seq < state->first_seq) {

@@ -16,7 +16,7 @@ static void put_dead(struct json *json, const struct dispatch_dead *dead)
     json_number(json, "attempts", dead->last.attempt);
     if (dead->last.time_us > 0) {
         json_u64(json, "died_us", dead->last.time_us);
-        json_word(json, "cause", failure_cause_word(dead->last.cause));
+        json_word(json, "cause", failure_cause_word((uint8_t)dead->last.cause));
         json_word(json, "reason", dead->last.reason);
     }
     json_end_object(json);
@@ -132,7 +132,7 @@ static void put_failure(struct json *json,
     json_begin_object(json, NULL);
     json_u64(json, "time_us", failure->time_us);
     json_number(json, "attempt", failure->attempt);
-    json_word(json, "cause", failure_cause_word(failure->cause));
+    json_word(json, "cause", failure_cause_word((uint8_t)failure->cause));
     if (failure->reason[0] != '\0') {
         json_word(json, "reason", failure->reason);
     }
@@ -167,6 +167,21 @@ static void put_standing(struct json *json, const struct standing *standing)
     json_word(json, "releases", gate_releases(gate));
 }
 
+/* What a settled one may be: known is only that it is one of these. */
+static void put_may_be(struct json *json, unsigned gates)
+{
+    if (gates == 0) {
+        return;
+    }
+    json_begin_array(json, "may_be");
+    for (unsigned gate = 0; gate < GATES; gate++) {
+        if ((gates & 1U << gate) != 0) {
+            json_word(json, NULL, gate_word((enum gate)gate));
+        }
+    }
+    json_end_array(json);
+}
+
 /* The group remembers of a dead one only that it is dead. */
 static struct standing standing_of(const struct dispatch_explanation *e)
 {
@@ -193,6 +208,7 @@ static enum status write_explanation(struct bytes *body,
     json_word(&json, "topic", route->topic);
     json_u64(&json, "seq", route->seq);
     put_standing(&json, &standing);
+    put_may_be(&json, e->may_be);
     json_begin_array(&json, "history");
     for (size_t i = 0; i < e->history_count; i++) {
         put_failure(&json, &e->history[i]);

@@ -9,7 +9,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
 from blocks import find_body
 from harness import case, check, check_equal, check_in, main, wait_until
-from operate import check_gate, explain, gate, kill_messages, now_us, pull_one
+from operate import (check_gate, explain, gate, kill_messages, now_us, pull_one, redrive,
+                     redrive_end)
 
 MINUTE_US = 60 * 1000 * 1000
 
@@ -244,6 +245,15 @@ def the_command_explains(env):
     broker.godwit("explain", "nope", "1", check_code=5)
     broker.godwit("explain", "orders", "1", "--group", "nope", check_code=5)
     broker.godwit("explain", "orders", "one", check_code=2)
+    kill_messages(http, "work", "orders", [2], "bad order")
+    redrive(http, "work", topic="orders", seqs=["1"])
+    redrive_end(http, "work")
+    http.settle("work", pull_one(http, "work", "orders", 1), "orders", "ack", seqs=["1"])
+    http.must(http.post("/v1/groups/work/discard", {"topic": "orders", "seqs": ["2"]}), 200)
+    check_equal(explain(http, "work", "orders", 1)["may_be"], ["acked", "deleted"], "one of two")
+    text = broker.godwit("explain", "orders", "1", "--group", "work").stdout.decode()
+    check_in("settled: acked or deleted", text, "what may be")
+    check_in("how many messages were acked", text, "why it is not known")
     http.make_topic("lonely")
     done = broker.godwit("explain", "lonely", "1")
     check_in("no group", done.stderr.decode() + done.stdout.decode(), "nobody takes it")

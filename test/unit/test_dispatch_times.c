@@ -17,13 +17,18 @@ static void start(void)
     join();
 }
 
-static const char *gate_of(uint64_t seq)
+static struct dispatch_explanation explained(uint64_t seq)
 {
     struct dispatch_explanation e;
 
     cr_assert_eq(dispatch_explain(d, group(), topic(), seq, now_us, &e),
                  STATUS_OK);
-    return gate_word(e.standing.gate);
+    return e;
+}
+
+static const char *gate_of(uint64_t seq)
+{
+    return gate_word(explained(seq).standing.gate);
 }
 
 /* ---- delay ---- */
@@ -203,6 +208,32 @@ Test(dispatch_times, what_is_over_is_not_given_out)
     cr_assert_eq(metrics.expired_messages, 1);
     open_again();
     cr_assert_eq(books().expired, 1);
+}
+
+/* What is only in the log yet, and what the checkpoint of a stop knows. */
+Test(dispatch_times, what_is_over_may_have_been_acked_until_the_log_says)
+{
+    start();
+    publish_message(&(struct wire_message) { .ttl_ms = 500 });
+    publish_message(&(struct wire_message) { .ttl_ms = 500 });
+    publish_message(&(struct wire_message) { .delay_ms = 0 });
+    cr_assert_str_eq(pump(), "1 2 3 ");
+    settle(SETTLE_ACK, 1, 1, "");
+    settle(SETTLE_ACK, 3, 3, "");
+    settle(SETTLE_NACK, 2, 2, "");
+    pass(10 * SECOND);
+    cr_assert_str_eq(pump(), "");
+    cr_assert_eq(books().expired, 1);
+    for (uint64_t seq = 1; seq <= 2; seq++) {
+        cr_assert_str_eq(gate_of(seq), "settled");
+        cr_assert_eq(explained(seq).may_be,
+                     1U << GATE_ACKED | 1U << GATE_EXPIRED);
+    }
+    cr_assert_str_eq(gate_of(3), "acked", "it would live for ever");
+    log_all();
+    open_again();
+    cr_assert_str_eq(gate_of(1), "acked");
+    cr_assert_str_eq(gate_of(2), "expired");
 }
 
 Test(dispatch_times, a_life_begins_when_it_is_due)

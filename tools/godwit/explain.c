@@ -1,6 +1,7 @@
 /* godwit explain: where one message stands for each group, and why. */
 #include "tools/godwit/commands.h"
 
+#include "proto/name.h"
 #include "proto/text.h"
 #include "tools/godwit/failures.h"
 #include "tools/godwit/human.h"
@@ -11,6 +12,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { PATH_LEN = 512, WORD_LEN = 160 };
 
@@ -94,6 +96,21 @@ static const char *releases(const struct json *answer, char word[WORD_LEN])
     return word;
 }
 
+/* "settled: acked or filtered": what it may have been, where it is not known. */
+static const char *stands(const struct json *answer, char word[WORD_LEN])
+{
+    const struct json *may_be = json_get(answer, "may_be");
+    size_t len = (size_t)snprintf(word, WORD_LEN, "%.40s",
+                                  json_text(json_get(answer, "gate"), "-"));
+
+    for (size_t i = 0; i < json_count(may_be) && len < WORD_LEN; i++) {
+        len += (size_t)snprintf(word + len, WORD_LEN - len, "%s%.20s",
+                                i == 0 ? ": " : " or ",
+                                json_text(json_at(may_be, i), "-"));
+    }
+    return word;
+}
+
 static void add_row(struct table *table, const struct json *answer)
 {
     uint64_t now_us = wall_us();
@@ -101,11 +118,29 @@ static void add_row(struct table *table, const struct json *answer)
     char word[WORD_LEN];
 
     table_add(table, json_text(json_get(answer, "group"), "-"));
-    table_add(table, json_text(json_get(answer, "gate"), "-"));
+    table_add(table, stands(answer, word));
     table_add(table, ago(text, json_u64(answer, "since_us"), now_us));
     table_add(table, ago(text, json_u64(answer, "until_us"), now_us));
     table_add(table, human_count(text, json_u64(answer, "attempts")));
     table_add(table, releases(answer, word));
+}
+
+/* Why one that is done does not say how. */
+static void print_unknown(const struct explain *e)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < e->count; i++) {
+        any =
+            any
+            || strcmp(json_text(json_get(e->answers[i], "gate"), ""), "settled")
+                   == 0;
+    }
+    if (any) {
+        puts("\nsettled: it is done for this group, and not delivered any "
+             "more. Which one of\nthese it was is not known: the log keeps how "
+             "many messages were acked, filtered\nor discarded, not which.");
+    }
 }
 
 static void print_answers(struct explain *e)
@@ -125,6 +160,7 @@ static void print_answers(struct explain *e)
         table_print(table, stdout);
     }
     table_free(table);
+    print_unknown(e);
     for (size_t i = 0; i < e->count; i++) {
         const struct json *history = json_get(e->answers[i], "history");
 
@@ -165,38 +201,14 @@ static int ask_group(struct explain *e, const char *group)
     return EXIT_OK;
 }
 
-/* Does a pattern, with * for any characters, match the whole name? */
-static bool pattern_matches(const char *pattern, const char *name)
-{
-    const char *star = NULL; /* the last one seen ... */
-    const char *held = NULL; /* ... and where what it stands for ends so far */
-
-    while (*name != '\0') {
-        if (*pattern == '*') {
-            star = pattern++;
-            held = name;
-        } else if (*pattern == *name) {
-            pattern++;
-            name++;
-        } else if (star != NULL) {
-            pattern = star + 1;
-            name = ++held;
-        } else {
-            return false;
-        }
-    }
-    while (*pattern == '*') {
-        pattern++;
-    }
-    return *pattern == '\0';
-}
-
 static bool takes(const struct json *group, const char *topic)
 {
     const struct json *patterns = json_get(group, "topics");
 
     for (size_t i = 0; i < json_count(patterns); i++) {
-        if (pattern_matches(json_text(json_at(patterns, i), ""), topic)) {
+        const char *pattern = json_text(json_at(patterns, i), "");
+
+        if (pattern_matches(slice_text(pattern), slice_text(topic))) {
             return true;
         }
     }
