@@ -30,7 +30,8 @@ static const char help[] =
     "\n"
     "SIGTERM or SIGINT stops it in an orderly way: what was taken is answered\n"
     "and synced. Exit codes: 0 stopped, 1 failed, 2 usage, 3 configuration,\n"
-    "4 the data folder or the port is in use by another process.\n";
+    "4 another process has the port or, after 5 seconds still, the data "
+    "folder.\n";
 
 struct arguments {
     const char *config_file;

@@ -15,7 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { DRAIN_STEP_MS = 5 };
+enum {
+    DRAIN_STEP_MS = 5,
+    LOCK_STEP_MS = 50,
+    LOCK_WAIT_MS = 5000 /* for another process that has the data folder */
+};
 
 struct server {
     struct config config;
@@ -65,7 +69,7 @@ static void log_recovery(const struct store_recovery *r, const char *dir)
     }
 }
 
-static enum status open_store(struct server *server, struct error *err)
+static enum status try_store(struct server *server, struct error *err)
 {
     struct progress *progress = NULL;
     struct store_config config = {
@@ -85,6 +89,29 @@ static enum status open_store(struct server *server, struct error *err)
     if (status == STATUS_OK) {
         server->recovery.us = clock_monotonic_us() - begun;
         log_recovery(&server->recovery, server->config.data_dir);
+    }
+    return status;
+}
+
+static void pause_ms(long ms)
+{
+    nanosleep(&(struct timespec) { ms / 1000, ms % 1000 * 1000000 }, NULL);
+}
+
+/* A broker that was killed a moment ago keeps its lock until the kernel has
+ * taken all of it down, and who starts the next one need not know of that. */
+static enum status open_store(struct server *server, struct error *err)
+{
+    enum status status = try_store(server, err);
+
+    if (status == STATUS_BUSY) {
+        log_warn("waiting for the data folder wait_ms=%d reason=\"%s\"",
+                 LOCK_WAIT_MS, err->text);
+    }
+    for (int ms = 0; status == STATUS_BUSY && ms < LOCK_WAIT_MS;
+         ms += LOCK_STEP_MS) {
+        pause_ms(LOCK_STEP_MS);
+        status = try_store(server, err);
     }
     return status;
 }
@@ -330,7 +357,7 @@ static void drain(struct server *server)
         for (size_t i = 0; i < server->workers.count; i++) {
             worker_wake(server->worker_table[i]);
         }
-        nanosleep(&(struct timespec) { 0, DRAIN_STEP_MS * 1000000 }, NULL);
+        pause_ms(DRAIN_STEP_MS);
     }
     if (atomic_load(&server->workers.drained) < server->workers.count) {
         log_warn("drain cut short after_ms=%llu",

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Damage, newer versions and strangers in the data folder."""
 import ctypes
+import fcntl
 import glob
 import os
 import random
@@ -330,8 +331,23 @@ def a_second_broker_is_refused(env):
     second.spawn()
     check(second.wait_exit() > 0, "exit code 0")
     check_in(broker.data_dir, second.log(), "names the folder")
-    check("lock" in second.log() or "another" in second.log() or "in use" in second.log(),
-          second.log())
+    check_in("in use by another process", second.log(), "why")
+    check_equal(second.log().count("waiting for the data folder"), 1, "it waited, and said so")
+    collect(broker, 20)
+
+
+@case(short=True)
+def a_broker_that_is_just_dying_is_waited_for(env):
+    """Whoever has the lock, as a process has that was killed and is not gone yet."""
+    broker = filled(env, 20)
+    broker.kill()
+    with open(os.path.join(broker.data_dir, "store.lock")) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        broker.spawn()
+        wait_until(lambda: "waiting for the data folder" in broker.log(), what="it waits")
+        check("listening" not in broker.log(), "it went on without the lock")
+    wait_until(lambda: "listening" in broker.log(), what="it goes on")
+    broker.port = int(re.search(r"address=\S+:(\d+)", broker.log()).group(1))
     collect(broker, 20)
 
 
