@@ -197,21 +197,27 @@ def main():
     parser.add_argument("--results", help="file that result lines are added to")
     parser.add_argument("--name", default="system")
     parser.add_argument("--case", help="only cases with this in their name")
+    parser.add_argument("--share", default="1/1", help="2/3: of three shares the second")
     options = parser.parse_args()
     os.environ.setdefault("TSAN_OPTIONS", f"atexit_sleep_ms={EXIT_SLEEP_MS}")
     signal.signal(signal.SIGALRM, on_alarm)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
     topic = os.path.basename(sys.argv[0]).removeprefix("test_").removesuffix(".py")
     failed = 0
-    for one in CASES:
+    for one in chosen(options):
         name = one.function.__name__
-        if options.set not in one.sets or (options.case and options.case not in name):
-            continue
         began = time.monotonic()
         verdict, why = run_case(one.function, one.timeout, options, topic)
         report(options, topic, name, verdict, why, time.monotonic() - began)
         failed += verdict == "fail"
     sys.exit(1 if failed else 0)
+
+
+def chosen(options):
+    cases = [c for c in CASES if options.set in c.sets
+             and (not options.case or options.case in c.function.__name__)]
+    number, count = map(int, options.share.split("/"))
+    return cases[number - 1::count]
 
 
 def report(options, topic, name, verdict, why, took):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the system tests: every test_*.py beside this file, some topics at a time.
+"""Runs the system tests: every test_*.py beside this file, several at a time.
 
     run.py --build build/release [--set short|normal|long|threads] [--only TOPIC]...
            [--jobs N]
@@ -18,9 +18,11 @@ import time
 HERE = os.path.dirname(os.path.realpath(__file__))
 TOP = os.path.realpath(os.path.join(HERE, "../.."))
 TOPIC_SECONDS_MAX = 900
-# These take longest and begin first, so that none is left alone at the end.
-LONGEST = ("offline_tools", "retention", "full_disk", "command_line", "damage", "slow", "delivery",
-           "groups", "kill", "search", "data_folder", "process")
+# These take longest: they begin first, and in so many shares, so that none is left
+# alone at the end.
+SHARES = {"offline_tools": 4, "command_line": 3, "retention": 2, "full_disk": 2,
+          "slow_consumers": 2, "publish_options": 1, "damage": 1, "delivery": 1, "process": 1,
+          "kill": 1, "data_folder": 1, "search": 1, "dead": 1, "groups": 1, "slow": 1}
 # Most of a case is waiting: for a lease, a restart, a disk.
 JOBS_A_CPU = 2
 
@@ -29,21 +31,27 @@ def topic_of(path):
     return os.path.basename(path).removeprefix("test_").removesuffix(".py")
 
 
-def place(path):
-    topic = topic_of(path)
-    return (LONGEST.index(topic) if topic in LONGEST else len(LONGEST), topic)
+def shares(only):
+    """What is to run, as (path, share), in this order."""
+    paths = {topic_of(p): p for p in sorted(glob.glob(os.path.join(HERE, "test_*.py")))}
+    found = []
+    for topic in [t for t in SHARES if t in paths] + [t for t in paths if t not in SHARES]:
+        if not only or topic in only:
+            count = SHARES.get(topic, 1)
+            found += [(paths[topic], f"{number}/{count}") for number in range(1, count + 1)]
+    return found
 
 
 class Topic:
-    """One running test_*.py in a process group of its own."""
+    """One running test_*.py, or a share of its cases, in a process group of its own."""
 
-    def __init__(self, path, options):
-        self.name = topic_of(path)
+    def __init__(self, path, share, options):
+        self.name = topic_of(path) + ("" if share == "1/1" else "-" + share.replace("/", "-"))
         self.log_path = os.path.join(options.logs, f"{self.name}.out")
         self.log = open(self.log_path, "w")
         self.began = time.monotonic()
         words = [sys.executable, path, "--build", options.build, "--set", options.set,
-                 "--logs", options.logs, "--name", options.name]
+                 "--logs", options.logs, "--name", options.name, "--share", share]
         if options.results:
             words += ["--results", options.results]
         self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=self.log,
@@ -101,9 +109,7 @@ def main():
             print(f"{options.build}/{program} is not built")
             sys.exit(2)
     os.makedirs(options.logs, exist_ok=True)
-    waiting = sorted(glob.glob(os.path.join(HERE, "test_*.py")), key=place)
-    if options.only:
-        waiting = [w for w in waiting if topic_of(w) in options.only]
+    waiting = shares(options.only)
     if not waiting:
         print("no such topic")
         sys.exit(2)
@@ -117,7 +123,7 @@ def run(waiting, options):
     try:
         while waiting or running:
             while waiting and len(running) < options.jobs:
-                running.append(Topic(waiting.pop(0), options))
+                running.append(Topic(*waiting.pop(0), options))
             for topic in [t for t in running if t.ended()]:
                 running.remove(topic)
                 worst = max(worst, topic.show(options))
