@@ -17,12 +17,21 @@ static void note(struct breaker *breaker, bool failed)
     breaker->count += breaker->count < BREAKER_WINDOW;
 }
 
-void breaker_succeeded(struct breaker *breaker)
+static void succeeded_while_open(struct breaker *breaker)
 {
     note(breaker, false);
-    if (breaker->open
-        && __builtin_popcountll(~breaker->failed & LATELY) >= BREAKER_CLOSE) {
+    if (__builtin_popcountll(~breaker->failed & LATELY) >= BREAKER_CLOSE) {
         breaker_init(breaker);
+    }
+}
+
+void breaker_succeeded(struct breaker *breaker, size_t count)
+{
+    for (; breaker->open && count > 0; count--) {
+        succeeded_while_open(breaker);
+    }
+    for (size_t i = 0; i < count && i < BREAKER_WINDOW; i++) {
+        note(breaker, false);
     }
 }
 

@@ -5,6 +5,7 @@
 #define GODWIT_BROKER_DELIVERY_BREAKER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct breaker {
@@ -16,7 +17,8 @@ struct breaker {
 };
 
 void breaker_init(struct breaker *breaker);
-void breaker_succeeded(struct breaker *breaker);
+/* So many one after the other. */
+void breaker_succeeded(struct breaker *breaker, size_t count);
 /* True: it opened. */
 bool breaker_failed(struct breaker *breaker);
 bool breaker_lets(struct breaker *breaker, uint64_t now_us);

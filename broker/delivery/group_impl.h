@@ -150,6 +150,11 @@ MUST_CHECK enum status group_reserve_ready(struct group *group,
 /* A transaction became ready: it is offered from now on. */
 void group_push_ready(struct group *group, struct lane *lane,
                       const struct transaction *t);
+/* They are no longer open: the transactions of neighbours, all of one holder,
+ * end, it has credit again, and their keys go to the next. The books are the
+ * caller's. */
+void group_end_held(struct group *group, struct lane *lane,
+                    const struct transaction *const *run, size_t count);
 /* It is no longer open: its transaction ends, its holder has credit again, its
  * key goes to the next. The books are the caller's. *t is gone. */
 void group_end_open(struct group *group, struct lane *lane,

@@ -84,7 +84,8 @@ void inflight_figures(const struct inflight *inflight,
 /* ---- one group's part; only the group's files call these ----
  *
  * A pointer to a transaction is good until the next call that takes a
- * non-const part: beginning or changing one may move others between tiers. */
+ * non-const part: beginning or changing one may move others between tiers.
+ * Ending one moves no other. */
 
 /* One part a group number. NULL: no memory. */
 struct inflight_group *inflight_group_new(struct inflight *inflight,

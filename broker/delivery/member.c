@@ -161,10 +161,12 @@ void member_set_alone(struct member *member, uint32_t topic, uint64_t seq)
 }
 
 /* What it held before it got that one may stay with it for long. */
-static void end_alone(struct member *member, uint32_t topic, uint64_t seq)
+static void end_alone(struct member *member, uint32_t topic,
+                      struct seq_range range)
 {
-    if (member->alone && member->alone_seq == seq
-        && member->alone_topic == topic) {
+    if (member->alone && member->alone_topic == topic
+        && member->alone_seq >= range.first
+        && member->alone_seq <= range.last) {
         member->alone = false;
         member->of->alone_count--;
     }
@@ -177,12 +179,12 @@ static void free_if_done(struct member *member)
     }
 }
 
-void member_credit(struct member *member, uint32_t topic, uint64_t seq,
-                   size_t bytes)
+void member_credit(struct member *member, uint32_t topic,
+                   struct seq_range range, size_t bytes)
 {
     CHECK(member->held_bytes >= bytes);
     member->held_bytes -= bytes;
-    end_alone(member, topic, seq);
+    end_alone(member, topic, range);
     member_refresh(member);
     free_if_done(member);
 }

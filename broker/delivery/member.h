@@ -59,10 +59,10 @@ void members_reserve(struct members *members, struct member *member);
 void member_charge(struct member *member, size_t bytes);
 /* This one, which it was just given, it is to have alone. */
 void member_set_alone(struct member *member, uint32_t topic, uint64_t seq);
-/* It holds this one no more. A retired member with nothing left is freed:
- * *member may be gone. */
-void member_credit(struct member *member, uint32_t topic, uint64_t seq,
-                   size_t bytes);
+/* It holds these no more, so many bytes in all. A retired member with nothing
+ * left is freed: *member may be gone. */
+void member_credit(struct member *member, uint32_t topic,
+                   struct seq_range range, size_t bytes);
 /* No more for it, and free it if it holds nothing. */
 void member_retire(struct member *member);
 

@@ -117,17 +117,28 @@ void group_change_waiting(struct group *group, const struct transaction *t,
 
 /* ---- the end ---- */
 
-static void end_held(struct group *group, const struct transaction *t)
+static void leave_key(struct group *group, struct lane *lane, uint64_t seq)
 {
-    struct member *member = members_find(&group->members, t->holder);
-    uint32_t topic = t->topic;
-    uint64_t seq = t->seq;
-    size_t bytes = t->bytes;
+    if (lane->keys != NULL && keys_leave(lane->keys, seq)) {
+        group_mark_redo(group, lane);
+    }
+}
+
+void group_end_held(struct group *group, struct lane *lane,
+                    const struct transaction *const *run, size_t count)
+{
+    const struct seq_range range = { run[0]->seq, run[count - 1]->seq };
+    struct member *member = members_find(&group->members, run[0]->holder);
+    size_t bytes = 0;
 
     CHECK(member != NULL);
-    group_disarm_lease(group, t);
-    inflight_end(group->inflight, t, &member->held, group->now_us);
-    member_credit(member, topic, seq, bytes);
+    for (size_t i = 0; i < count; i++) {
+        bytes += run[i]->bytes;
+        group_disarm_lease(group, run[i]);
+        inflight_end(group->inflight, run[i], &member->held, group->now_us);
+        leave_key(group, lane, range.first + i);
+    }
+    member_credit(member, lane->topic, range, bytes);
 }
 
 void group_end_open(struct group *group, struct lane *lane,
@@ -136,14 +147,12 @@ void group_end_open(struct group *group, struct lane *lane,
     uint64_t seq = t->seq;
 
     if (t->state == TRANSACTION_HELD) {
-        end_held(group, t);
-    } else {
-        group->first_time -= open_is_first_time(t);
-        inflight_end(group->inflight, t, NULL, group->now_us);
+        group_end_held(group, lane, &t, 1);
+        return;
     }
-    if (lane->keys != NULL && keys_leave(lane->keys, seq)) {
-        group_mark_redo(group, lane);
-    }
+    group->first_time -= open_is_first_time(t);
+    inflight_end(group->inflight, t, NULL, group->now_us);
+    leave_key(group, lane, seq);
 }
 
 void group_end_as(struct group *group, struct lane *lane,
@@ -189,7 +198,8 @@ static void wait_again(struct group *group, struct lane *lane,
                         : inflight_list_of(group->inflight, t->holder),
                     NULL, group->now_us);
     if (member != NULL) {
-        member_credit(member, next->topic, next->seq, bytes);
+        member_credit(member, next->topic,
+                      (struct seq_range) { next->seq, next->seq }, bytes);
     }
     if (next->state == TRANSACTION_READY) {
         group_push_ready(group, lane, next);

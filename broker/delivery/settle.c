@@ -7,6 +7,9 @@
  * and no sign of a storm. */
 enum { UNHURRIED_US = 1000000 };
 
+/* Neighbours that are acked as one. */
+enum { ACK_RUN_MAX = 64 };
+
 /* Outcomes on their way to the caller, neighbours joined. */
 struct report {
     settled_fn fn;
@@ -45,6 +48,13 @@ static uint64_t bounded(uint64_t us, uint64_t max_ms)
 
 /* ---- by its holder ---- */
 
+static void count_acked(struct group *group, struct lane *lane, size_t count)
+{
+    group_mark_effects(group, lane);
+    group->figures.acked += count;
+    breaker_succeeded(&group->breaker, count);
+}
+
 static enum status ack(struct group *group, struct lane *lane,
                        const struct transaction *t)
 {
@@ -52,9 +62,7 @@ static enum status ack(struct group *group, struct lane *lane,
 
     if (status == STATUS_OK) {
         group_end_as(group, lane, t, LANE_ACKED);
-        group_mark_effects(group, lane);
-        group->figures.acked++;
-        breaker_succeeded(&group->breaker);
+        count_acked(group, lane, 1);
     }
     return status;
 }
@@ -229,14 +237,65 @@ static enum status settle_one(struct settling *k)
     return status;
 }
 
+/* How many of the next ones, up to `last`, one holder has who may ack them. */
+static size_t find_run(const struct settling *k, uint64_t last,
+                       const struct transaction *run[ACK_RUN_MAX])
+{
+    uint64_t holder = k->s->lease;
+    size_t count = 0;
+
+    while (count < ACK_RUN_MAX && count < k->budget && count <= last - k->seq) {
+        const struct transaction *t =
+            group_find_open(k->group, k->lane, k->seq + count);
+
+        if (t == NULL || t->state != TRANSACTION_HELD
+            || (holder != 0 && t->holder != holder)) {
+            break;
+        }
+        holder = t->holder;
+        run[count++] = t;
+    }
+    return count;
+}
+
+/* The usual request: what was delivered in a row is acked in a row, and noted
+ * once. */
+static enum status ack_run(struct settling *k, uint64_t last)
+{
+    const struct transaction *run[ACK_RUN_MAX];
+    size_t count = find_run(k, last, run);
+    struct wire_settled_range range = { .first = k->seq,
+                                        .last = k->seq + count - 1,
+                                        .outcome = OUTCOME_ACCEPTED };
+    enum status status;
+
+    if (count == 0) {
+        k->budget--;
+        return settle_one(k);
+    }
+    status = lane_settle(k->lane, EFFECT_ACKED, range.first, range.last);
+    if (status == STATUS_OK) {
+        k->budget -= count;
+        lane_move(k->lane, LANE_IN_FLIGHT, LANE_ACKED, count);
+        group_end_held(k->group, k->lane, run, count);
+        count_acked(k->group, k->lane, count);
+        report_outcome(k, &range);
+    }
+    return status;
+}
+
 /* Up to `last`, all of them open. */
 static enum status settle_each(struct settling *k, uint64_t last)
 {
     enum status status = STATUS_OK;
 
     while (k->seq <= last && k->budget > 0 && status == STATUS_OK) {
-        k->budget--;
-        status = settle_one(k);
+        if (k->s->action == SETTLE_ACK) {
+            status = ack_run(k, last);
+        } else {
+            k->budget--;
+            status = settle_one(k);
+        }
     }
     return status;
 }
