@@ -41,6 +41,9 @@
     X(pending_confirms, gauge, "Requests that wait for the sync")              \
     X(submission_bytes, gauge, "Bytes in the submission ring")                 \
     X(stalled_sessions, gauge, "Connections not read: the ring is full")       \
+    X(searches, gauge, "Searches under way")                                   \
+    X(tails, gauge, "Searches that wait for what comes, or would")             \
+    X(searched_messages, counter, "Messages that searches have looked at")     \
     X(books_differences, counter, "Lanes whose books did not balance")         \
     X(net_received_bytes, counter, "Bytes read from sockets")                  \
     X(net_sent_bytes, counter, "Bytes written to sockets")                     \

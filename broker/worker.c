@@ -113,6 +113,8 @@ static void show_figures(struct worker *w)
     metric_set(&m->net_accepted, net.accepted);
     metric_set(&m->net_refused, net.refused);
     metric_set(&m->net_pings_unanswered, net.pings_unanswered);
+    metric_set(&m->searches, w->looks.searches);
+    metric_set(&m->tails, w->looks.tails);
     metric_set(&m->pending_confirms, w->pending.end - w->pending.begin);
     metric_set(&m->submission_bytes,
                SUBMISSION_LEN - submission_room(w->submission));

@@ -19,6 +19,7 @@ struct look {
     bool listening;    /* waits */
     bool over;         /* waits no longer, whatever comes */
     uint64_t next_seq; /* what it waits for */
+    uint64_t counted;  /* messages looked at that the metrics have */
     struct look *next;
     struct look *previous;
 };
@@ -287,6 +288,13 @@ static void wait_for_more(struct look *look, uint64_t next_seq)
     add_waiting(looks, look);
 }
 
+static void count_looked_at(struct look *look, uint64_t scanned)
+{
+    metric_add(&look->session->worker->metrics->searched_messages,
+               scanned - look->counted);
+    look->counted = scanned;
+}
+
 /* One bit of one search. */
 static void look_on(struct worker *w, struct look *look, uint64_t until_us)
 {
@@ -308,6 +316,7 @@ static void look_on(struct worker *w, struct look *look, uint64_t until_us)
         return;
     }
     search_result(look->search, w->dispatch, &result);
+    count_looked_at(look, result.scanned);
     if (state == SEARCH_GOES_ON) {
         return; /* in the next turn */
     }

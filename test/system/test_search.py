@@ -172,10 +172,13 @@ class Waiting(threading.Thread):
         return self.answer
 
 
+def figure(http, name):
+    return int(re.search(rf"^godwit_{name} (\d+)$", http.get("/metrics").body.decode(), re.M)[1])
+
+
 def requests_of(http):
     """HTTP requests that the broker has taken, but for this one."""
-    return int(re.search(r"^godwit_net_requests_total (\d+)$", http.get("/metrics").body.decode(),
-                         re.M)[1])
+    return figure(http, "net_requests_total")
 
 
 @case(short=True, threads=True)
@@ -192,6 +195,8 @@ def a_tail_waits(env):
         polls += 1  # each poll counts those before it
         return requests_of(http) - asked_before - polls >= len(tails) + 1
     wait_until(all_arrived, what="the tails at the broker")
+    wait_until(lambda: figure(http, "tails") == 9, what="they are counted")
+    check_equal(figure(http, "searches"), 0, "searches under way")
     before = broker.cpu_seconds()
     time.sleep(1)
     used = broker.cpu_seconds() - before
@@ -211,6 +216,10 @@ def a_tail_waits(env):
     empty = look(http, "orders", wait=1, **{"from": 6})
     check(time.monotonic() - began >= 0.9, "it waits as long as asked")
     check_equal((found(empty), empty["next_seq"]), ([], "6"), "nothing came")
+    before = figure(http, "searched_messages_total")
+    look(http, "orders", key="none")
+    wait_until(lambda: figure(http, "searched_messages_total") == before + 5, what="all looked at")
+    wait_until(lambda: figure(http, "tails") == 0, what="no tail any more")
 
 
 @case(short=True)
