@@ -531,6 +531,20 @@ const struct transaction *inflight_find(const struct inflight_group *part,
     return NULL;
 }
 
+const struct transaction *inflight_find_next(const struct inflight_group *part,
+                                             const struct transaction *t)
+{
+    const struct entry *entry = (const struct entry *)t;
+
+    if (entry->list_prev != 0 && entry->list_prev != LIST_HEAD) {
+        entry = tier_entry(tier_of(part, t), entry->list_prev - 1);
+        if (entry->t.seq == t->seq + 1 && entry->t.topic == t->topic) {
+            return &entry->t;
+        }
+    }
+    return inflight_find(part, t->topic, t->seq + 1);
+}
+
 uint64_t inflight_since_us(const struct transaction *t, uint64_t now_us)
 {
     uint64_t age = (uint64_t)((uint32_t)(now_us >> 10) - t->since) << 10;

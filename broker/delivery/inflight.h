@@ -122,6 +122,9 @@ MUST_CHECK enum status inflight_begin(struct inflight_group *part,
 /* NULL: neither in flight nor waiting. */
 const struct transaction *inflight_find(const struct inflight_group *part,
                                         uint32_t topic, uint64_t seq);
+/* The same of the number behind it: at once, if the same holder got it next. */
+const struct transaction *inflight_find_next(const struct inflight_group *part,
+                                             const struct transaction *t);
 /* Since when it is held, or waits: to about a millisecond, of the last 49 days.
  */
 uint64_t inflight_since_us(const struct transaction *t, uint64_t now_us);

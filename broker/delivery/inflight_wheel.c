@@ -16,17 +16,14 @@ static unsigned slot_of_tick(unsigned level, uint64_t tick)
     return (unsigned)(tick >> (WHEEL_DIGIT * level)) & (WHEEL_SLOTS - 1);
 }
 
-static uint32_t slot_for(const struct inflight_wheel *wheel,
-                         const struct transaction *t)
+static uint32_t slot_of_time(const struct inflight_wheel *wheel,
+                             uint64_t due_us)
 {
     enum { TOP = WHEEL_DIGIT * (WHEEL_LEVELS - 1) };
     uint64_t now = wheel->tick;
-    uint64_t tick = tick_of(t->due_us);
+    uint64_t tick = tick_of(due_us);
     unsigned level;
 
-    if (t->state == TRANSACTION_READY) {
-        return WHEEL_SLOT_READY;
-    }
     if (tick <= now) {
         return slot_of_tick(0, now);
     }
@@ -39,6 +36,20 @@ static uint32_t slot_for(const struct inflight_wheel *wheel,
         }
     }
     return level * WHEEL_SLOTS + slot_of_tick(level, tick);
+}
+
+static uint32_t slot_for(struct inflight_wheel *wheel,
+                         const struct transaction *t)
+{
+    if (t->state == TRANSACTION_READY) {
+        return WHEEL_SLOT_READY;
+    }
+    if (t->due_us != wheel->last_due_us || wheel->tick != wheel->last_tick) {
+        wheel->last_slot = slot_of_time(wheel, t->due_us);
+        wheel->last_due_us = t->due_us;
+        wheel->last_tick = wheel->tick;
+    }
+    return wheel->last_slot;
 }
 
 static void link_at(struct inflight_wheel *wheel, struct inflight_tier *tier,

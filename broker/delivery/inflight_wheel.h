@@ -22,9 +22,12 @@ enum {
 
 struct inflight_wheel {
     uint64_t tick;
+    uint64_t last_due_us; /* leases that begin in one turn end together: */
+    uint64_t last_tick;   /* seen from here, ... */
+    uint32_t last_slot;   /* ... in this slot */
     uint64_t used[WHEEL_LEVELS];
     uint32_t slots[WHEEL_SLOT_COUNT]; /* first entry + 1 */
-    uint32_t count;                   /* in all slots; 0: all of it is 0 */
+    uint32_t count;                   /* in all slots; 0: these are all 0 */
     struct inflight_wheel *next;      /* of those kept for another group */
 };
 

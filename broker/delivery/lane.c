@@ -360,7 +360,9 @@ bool lane_fresh(struct lane *lane, uint64_t *seq)
             skip(lane, &lane->early);
         }
     } while (lane->cursor != before);
-    seqset_drop_through(&lane->early, lane->cursor - 1);
+    if (seqset_range_count(&lane->early) > 0) {
+        seqset_drop_through(&lane->early, lane->cursor - 1);
+    }
     *seq = lane->cursor;
     return lane->cursor <= lane->end;
 }

@@ -246,7 +246,8 @@ static size_t find_run(const struct settling *k, uint64_t last,
 
     while (count < ACK_RUN_MAX && count < k->budget && count <= last - k->seq) {
         const struct transaction *t =
-            group_find_open(k->group, k->lane, k->seq + count);
+            count == 0 ? group_find_open(k->group, k->lane, k->seq)
+                       : inflight_find_next(k->group->inflight, run[count - 1]);
 
         if (t == NULL || t->state != TRANSACTION_HELD
             || (holder != 0 && t->holder != holder)) {

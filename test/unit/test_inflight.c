@@ -100,6 +100,30 @@ static void extend(uint32_t topic, uint64_t seq, uint64_t lease_end_us)
     inflight_change(part, t, &next, &list, &list, START);
 }
 
+/* In whichever order they began, and whatever lies between. */
+Test(inflight, the_next_one_is_found_from_the_one_before)
+{
+    const uint64_t order[] = { 4, 5, 6, 2, 3, 8 };
+    const struct transaction *t;
+
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        cr_assert(begin(1, order[i], START + SECOND) == STATUS_OK);
+    }
+    cr_assert(begin(2, 7, START + SECOND) == STATUS_OK);
+    for (uint64_t seq = 2; seq <= 8; seq++) {
+        t = inflight_find(part, 1, seq);
+        if (t != NULL) {
+            cr_assert(inflight_find_next(part, t)
+                      == inflight_find(part, 1, seq + 1));
+        }
+    }
+    t = inflight_find(part, 1, 8);
+    cr_assert(begin(2, 9, START + SECOND) == STATUS_OK);
+    cr_assert(inflight_find_next(part, t) == NULL, "of another topic");
+    end(1, 5);
+    cr_assert(inflight_find_next(part, inflight_find(part, 1, 4)) == NULL);
+}
+
 Test(inflight, what_began_is_found_until_it_ends)
 {
     const struct transaction *t;
