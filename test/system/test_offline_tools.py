@@ -792,7 +792,7 @@ def check_restored(env, folder, confirmed, acked):
     broker.stop()
 
 
-@case(short=True, threads=True, timeout=180)
+@case(short=True, timeout=180)
 def a_hot_backup_has_all_that_was_confirmed_before(env):
     broker, load = with_load(env)
     taken = []

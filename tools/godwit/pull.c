@@ -189,7 +189,7 @@ static int pull_all(struct pull *p)
         enum godwit_status status = pull_patiently(p, &batch);
 
         if (status != GODWIT_OK) {
-            return session_failed(&p->session, "pulling failed", status);
+            return session_failed(&p->session, o->group, status);
         }
         if (godwit_batch_count(batch) == 0) {
             godwit_batch_free(batch);
