@@ -1,6 +1,7 @@
 """The brokers: how each is started on loopback with a folder of its own, and with
 which settings. All that is set is printed with the figures."""
 import os
+import pwd
 import random
 import re
 import shutil
@@ -146,5 +147,100 @@ class RedisEverysec(Redis):
     sync = "everysec"
 
 
+class Nats(Peer):
+    name, title, driver = "nats", "NATS JetStream", "nats"
+    package = program = "nats-server"
+    confirm = "in the page cache: written to its file"
+    settings = ["jetstream: storage file, 1 replica; its defaults otherwise",
+                "consumers: push, explicit acks, max_ack_pending 10000"]
+
+    def configure(self):
+        self.write("nats.conf", [f"listen: 127.0.0.1:{self.port}", "jetstream {",
+                                 f'  store_dir: "{self.folder}/jetstream"',
+                                 "  max_file_store: 1TB", "}"])
+
+    def command(self):
+        return [self.find(), "-c", os.path.join(self.folder, "nats.conf")]
+
+
+class Mosquitto(Peer):
+    name, title, driver = "mosquitto", "mosquitto, QoS 1", "mqtt"
+    package = program = "mosquitto"
+    confirm = "in its memory"
+    settings = ["persistence false", "max_inflight_messages 0", "max_queued_messages 0",
+                "set_tcp_nodelay true"]
+    version_words = ["-h"]
+    measures_restart = False
+
+    def configure(self):
+        self.write("mosquitto.conf", [f"listener {self.port} 127.0.0.1", "allow_anonymous true",
+                                      f"user {pwd.getpwuid(os.getuid()).pw_name}",
+                                      *self.settings])
+
+    def command(self):
+        return [self.find(), "-c", os.path.join(self.folder, "mosquitto.conf")]
+
+
+class RabbitMq(Peer):
+    """Its scripts as Debian has them, with every path and port its own, and a
+    name server of Erlang's (epmd) that is ours as well: none is left running."""
+    name, title, driver = "rabbitmq", "RabbitMQ quorum queue", "amqp"
+    package = program = "rabbitmq-server"
+    confirm = "on disk: synced by the majority, which is this one"
+    settings = ["x-queue-type quorum, persistent messages, prefetch 10000",
+                "its defaults otherwise, no plugins"]
+    script = "/usr/lib/rabbitmq/bin/rabbitmq-server"  # the one on PATH changes the user
+
+    def __init__(self):
+        super().__init__()
+        self.names = None
+        self.names_port = self.own_port = None
+
+    def find(self):
+        found = super().find()
+        return self.script if found == "/usr/sbin/rabbitmq-server" and os.access(
+            self.script, os.X_OK) else found
+
+    def version(self):
+        done = subprocess.run(["dpkg-query", "-W", "-f=${Version}", self.package],
+                              capture_output=True, text=True)
+        return done.stdout.split("-")[0] or "?"
+
+    def configure(self):
+        self.names_port, self.own_port = free_port(), free_port()
+        self.write("rabbitmq.conf", [f"listeners.tcp.1 = 127.0.0.1:{self.port}"])
+        self.write("enabled_plugins", ["[]."])
+
+    def environment(self):
+        inside = {"HOME": "", "RABBITMQ_MNESIA_BASE": "mnesia", "RABBITMQ_LOG_BASE": "logs",
+                  "RABBITMQ_CONFIG_FILE": "rabbitmq.conf", "RABBITMQ_PID_FILE": "pid",
+                  "RABBITMQ_ENABLED_PLUGINS_FILE": "enabled_plugins",
+                  "RABBITMQ_GENERATED_CONFIG_DIR": "generated",
+                  "RABBITMQ_ADVANCED_CONFIG_FILE": "advanced.config"}
+        more = {name: os.path.join(self.folder, path) for name, path in inside.items()}
+        return {**os.environ, **more, "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+                "RABBITMQ_NODENAME": f"compare-{self.port}@localhost",
+                "RABBITMQ_DIST_PORT": str(self.own_port), "RABBITMQ_LOGS": "-",
+                "ERL_EPMD_PORT": str(self.names_port), "ERL_EPMD_ADDRESS": "127.0.0.1",
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS":
+                    "-kernel inet_dist_use_interface {127,0,0,1}"}
+
+    def command(self):
+        return [self.find()]
+
+    def start(self):
+        epmd = shutil.which("epmd", path=PLACES)
+        if epmd:
+            self.names = processes.start([epmd, "-address", "127.0.0.1", "-port",
+                                          str(self.names_port)], self.log(), cwd=self.folder)
+        super().start()
+
+    def kill(self):
+        super().kill()
+        if self.names is not None:
+            processes.end(self.names)
+            self.names = None
+
+
 def all_peers(build):
-    return [Godwit(build), Redis(), RedisEverysec()]
+    return [Godwit(build), RabbitMq(), Redis(), Nats(), RedisEverysec(), Mosquitto()]

@@ -101,10 +101,14 @@ static bool take_failure(struct load *load, const struct peer *p)
 
 static bool add(struct load *load)
 {
-    struct peer *p = peer_new(load->o.driver, load, (uint16_t)load->o.port);
+    const struct driver *driver = load->o.driver;
+    struct peer *p = peer_connect(driver, load, (uint16_t)load->o.port);
     struct epoll_event event = { .events = EPOLLIN, .data.ptr = p };
 
     if (p != NULL) {
+        if (!p->failed) {
+            driver->open(p);
+        }
         load->peers[load->opened++] = p;
         p->window = load->o.window;
         p->events = EPOLLIN;

@@ -18,7 +18,8 @@ static const struct {
     { "first", load_first },     { "ping", load_ping },
 };
 
-static const struct driver *const drivers[] = { &driver_redis };
+static const struct driver *const drivers[] = { &driver_redis, &driver_nats,
+                                                &driver_mqtt, &driver_amqp };
 
 static const struct help help = {
     .usage = "peer_load MODE --peer NAME --port PORT [options]",

@@ -51,19 +51,16 @@ static void connect_to(struct peer *p, uint16_t port)
     }
 }
 
-struct peer *peer_new(const struct driver *driver, struct load *load,
-                      uint16_t port)
+struct peer *peer_connect(const struct driver *driver, struct load *load,
+                          uint16_t port)
 {
     struct peer *p = calloc(1, sizeof *p);
 
-    if (p == NULL) {
-        return NULL;
-    }
-    p->driver = driver;
-    p->load = load;
-    connect_to(p, port);
-    if (!p->failed) {
-        driver->open(p);
+    if (p != NULL) {
+        p->driver = driver;
+        p->load = load;
+        p->port = port;
+        connect_to(p, port);
     }
     return p;
 }

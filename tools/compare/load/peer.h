@@ -12,6 +12,7 @@ enum {
     PEER_NAME_MAX = 32,
     PEER_RING = 65536, /* unconfirmed messages of a connection at most */
     PEER_FLUSH_LEN = 64 * 1024,
+    PEER_MESSAGE_MAX = 1024 * 1024,
     PEER_BACKLOG_LEN = 512 * 1024 /* unsent bytes at most */
 };
 
@@ -29,7 +30,6 @@ struct driver {
     const char *name;
     uint64_t window_max;
     bool acks_are_answered; /* by load_acked() */
-    bool has_restart;       /* keeps messages over one */
     void (*open)(struct peer *p);
     void (*make)(struct peer *p, const struct place *place);
     void (*unmake)(struct peer *p, const struct place *place);
@@ -51,6 +51,7 @@ extern const struct driver driver_amqp;
 struct peer {
     const struct driver *driver;
     struct load *load;
+    uint16_t port;
     int fd; /* -1: none */
     struct bytes in;
     struct bytes out;
@@ -68,9 +69,9 @@ struct peer {
     bool waiting[PEER_RING];
 };
 
-/* NULL: out of memory. Connected to 127.0.0.1:port and logged in, or failed. */
-struct peer *peer_new(const struct driver *driver, struct load *load,
-                      uint16_t port);
+/* NULL: out of memory. Connected to 127.0.0.1:port, or failed. */
+struct peer *peer_connect(const struct driver *driver, struct load *load,
+                          uint16_t port);
 void peer_free(struct peer *p); /* accepts NULL */
 
 void peer_fail(struct peer *p, const char *format, ...) PRINTF_LIKE(2, 3);

@@ -225,7 +225,6 @@ const struct driver driver_redis = {
     .name = "redis",
     .window_max = PEER_RING,
     .acks_are_answered = true,
-    .has_restart = true,
     .open = redis_open,
     .make = redis_make,
     .unmake = redis_unmake,
