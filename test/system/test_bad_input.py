@@ -141,7 +141,7 @@ def leases_that_cannot_be(env):
     bystander.check("leases")
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def changes_while_messages_are_out_move_nobody(env):
     broker, http, bystander = with_bystander(env)
     http.make_group("work", "orders", lease_ms=600000)
@@ -445,7 +445,7 @@ def clock_jumps_of_ten_years_between_two_lives(env):
 
 # --- members ---
 
-@case(short=True, timeout=120)
+@case(short=True, threads=True, timeout=120)
 def a_member_that_attaches_a_thousand_times(env):
     broker, http, bystander = with_bystander(env)
     http.make_group("work", "orders", lease_ms=600000)

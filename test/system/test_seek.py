@@ -29,7 +29,7 @@ def ack_all(http, group="work"):
     return [int(m["seq"]) for m in messages]
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def back_and_forth(env):
     _, http = with_orders(env)
     check_equal(ack_all(http), [1, 2, 3, 4, 5, 6], "at first")
@@ -125,7 +125,7 @@ def seeks_survive(env):
         check_equal(ack_all(http, group), [1, 2, 3, 4, 5, 6], group)
 
 
-@case(short=True)
+@case(short=True, threads=True)
 def what_is_in_flight_and_what_is_dead(env):
     broker, http = with_orders(env, 5, lease_ms=60000)
     kill_messages(http, "work", "orders", [1])
