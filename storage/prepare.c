@@ -312,9 +312,7 @@ enum status store_prepare(struct store *store, struct error *err)
                           memory_order_relaxed);
     let_go_of_sealed(store);
     remove_old(store);
-    if (store_space_low(store)) {
-        pool_shrink(store);
-    }
+    pool_shrink(store);
     if (!next_ready(store)) {
         pthread_mutex_lock(&store->make_lock);
         if (!next_ready(store)) {

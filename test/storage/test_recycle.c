@@ -315,6 +315,43 @@ Test(recycle, the_pool_has_a_bound)
         eq(u64, stats().freed_bytes, (uint64_t)COUNT_OF(ids) * SEGMENT_LEN));
 }
 
+static uint64_t disk_free; /* what the disk says */
+
+static uint64_t said_free(const struct vfs *vfs, const char *path)
+{
+    (void)vfs;
+    (void)path;
+    return disk_free;
+}
+
+Test(recycle, the_pool_is_at_most_a_quarter_of_what_is_free)
+{
+    struct vfs vfs = *vfs_system();
+    uint32_t ids[3];
+
+    vfs.free_bytes = said_free;
+    disk_free = UINT64_C(4) * SEGMENT_LEN * COUNT_OF(ids);
+    h.config.vfs = &vfs;
+    harness_reopen(&h);
+    for (size_t i = 0; i < COUNT_OF(ids); i++) {
+        ids[i] = fill_segment();
+        cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    }
+    for (size_t i = 0; i < COUNT_OF(ids); i++) {
+        remove_segment(ids[i]);
+        cr_assert(there(ids[i], "pool"));
+    }
+    cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    cr_assert(eq(u64, stats().pool_segments, 3));
+    disk_free--;
+    cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
+    cr_assert(eq(u64, stats().pool_segments, 2));
+    cr_assert(eq(u64, stats().disk_bytes, bytes_on_disk()));
+    harness_close(&h);
+    h.config.vfs = NULL;
+    cr_assert(eq(int, harness_open(&h), STATUS_OK));
+}
+
 Test(recycle, a_shorter_file_is_removed)
 {
     uint32_t cut = h.store->journal.active->header.id;
