@@ -1,7 +1,8 @@
 /* A whole broker in one thread: one worker with its loop, its net and its
  * doors, over a real store; the journal's and the keeper's work is done by
  * calls, when the caller wants it. With clients on the loopback in the same
- * thread. So the same input makes the same instructions, run after run.
+ * thread, and a clock that goes by turns of the loop. So the same input makes
+ * the same instructions, run after run.
  *
  * What goes wrong here is no result: it is told, and the process ends. */
 #ifndef GODWIT_TEST_BENCH_BED_H

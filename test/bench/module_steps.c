@@ -27,7 +27,7 @@ struct load {
     struct slice messages[MESSAGES_MAX];
     size_t count;
     uint8_t *body;
-    size_t body_len;
+    struct wire_message message;
 };
 
 static void ok(enum status status, const char *what)
@@ -38,19 +38,17 @@ static void ok(enum status status, const char *what)
 static struct load *load_new(size_t body_len)
 {
     struct load *l = calloc(1, sizeof *l);
-    struct wire_message message;
     size_t len;
 
     must(l != NULL, "memory");
     l->codec = codec_new();
     l->body = calloc(1, body_len);
     must(l->codec != NULL && l->body != NULL, "memory");
-    l->body_len = body_len;
-    message = (struct wire_message) { .body = slice_of(l->body, body_len) };
-    len = codec_message_len(&message);
+    l->message.body = slice_of(l->body, body_len);
+    len = codec_message_len(&l->message);
     l->count = FRAME_LEN / len < MESSAGES_MAX ? FRAME_LEN / len : MESSAGES_MAX;
     for (size_t i = 0; i < l->count; i++) {
-        ok(codec_message_write(&l->encoded, &message), "message");
+        ok(codec_message_write(&l->encoded, &l->message), "message");
     }
     for (size_t i = 0; i < l->count; i++) {
         l->messages[i] = slice_of(bytes_begin(&l->encoded) + i * len, len);
@@ -194,15 +192,14 @@ struct publisher {
 
 static void put_one(struct publisher *p)
 {
-    const struct wire_message message = { .body = slice_of(p->load->body,
-                                                           p->load->body_len) };
+    const struct wire_message *message = &p->load->message;
     const struct slice topic = slice_text("t");
     struct refusal refusal;
     size_t len;
 
-    ok(window_measure(topic, &message, &len, &refusal), "measure");
+    ok(window_measure(topic, message, &len, &refusal), "measure");
     ok(window_open(&p->window, topic, 1, len, &refusal), "open");
-    ok(window_put(&p->window, &message, len, NULL, NULL, &refusal), "put");
+    ok(window_put(&p->window, message, len, NULL, NULL, &refusal), "put");
     window_commit(&p->window);
 }
 
