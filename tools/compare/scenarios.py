@@ -39,6 +39,10 @@ ROWS = {
 }
 
 
+# What `godwit bench` calls the connections of a mode.
+OURS = {"publish": "producers", "fanout": "groups"}
+
+
 class Bench:
     """The load of one peer, whichever program makes it."""
 
@@ -50,6 +54,8 @@ class Bench:
     def words(self, mode, **values):
         words = []
         for name, value in values.items():
+            if self.peer.driver is None and name == "connections":
+                name = OURS.get(mode, name)
             words += ["--" + name, str(value)]
         if self.peer.driver is None:
             return [self.peer.client, "bench", mode, "--json", *words, *self.peer.connection()]
