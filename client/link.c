@@ -3,7 +3,10 @@
 
 #include <stdio.h>
 
-#define SUBPROTOCOL "godwit.v1.proto"
+static const char *subprotocol(const struct link *link)
+{
+    return link->text ? "godwit.v1.json" : "godwit.v1.proto";
+}
 
 enum status link_init(struct link *link, const struct url *url,
                       struct tls_context *trust)
@@ -83,10 +86,10 @@ static enum status ask_upgrade(struct link *link, struct error *err)
                    "Connection: Upgrade\r\n"
                    "Sec-WebSocket-Key: %s\r\n"
                    "Sec-WebSocket-Version: 13\r\n"
-                   "Sec-WebSocket-Protocol: " SUBPROTOCOL "\r\n"
+                   "Sec-WebSocket-Protocol: %s\r\n"
                    "User-Agent: libgodwit/" GODWIT_VERSION "\r\n"
                    "\r\n",
-                   link->transport.url->authority, key);
+                   link->transport.url->authority, key, subprotocol(link));
     CHECK(len > 0 && (size_t)len < sizeof head);
     if (bytes_append(&link->out, head, (size_t)len) != STATUS_OK) {
         return error_set(err, STATUS_NOMEM, 0, "send buffer");
@@ -121,9 +124,10 @@ static enum status judge_upgrade(struct link *link,
         return error_set(err, STATUS_IO, 0,
                          "upgrade: the answer is not a WebSocket handshake");
     }
-    if (!slice_is(head->protocol, SUBPROTOCOL)) {
+    if (!slice_is(head->protocol, subprotocol(link))) {
         return error_set(err, STATUS_UNSUPPORTED, 0,
-                         "upgrade: the broker does not speak " SUBPROTOCOL);
+                         "upgrade: the broker does not speak %s",
+                         subprotocol(link));
     }
     bytes_consume(&link->in, head->len);
     link->state = LINK_OPEN;
@@ -239,8 +243,8 @@ static enum status judge_header(const struct link *link,
     if (h->rsv != 0) {
         return broken(err, "a frame with reserved bits");
     }
-    if (h->opcode == WS_TEXT) {
-        return broken(err, "a text frame");
+    if (h->opcode == (link->text ? WS_BINARY : WS_TEXT)) {
+        return broken(err, link->text ? "a binary frame" : "a text frame");
     }
     if (h->opcode > WS_PONG || (h->opcode > WS_BINARY && !control)) {
         return broken(err, "a frame with an unknown opcode");
@@ -365,7 +369,8 @@ enum status link_frame_end(struct link *link, size_t mark)
     uint8_t mask[4];
 
     mask_make(link, mask);
-    return ws_frame_end(&link->out, mark, WS_BINARY, mask);
+    return ws_frame_end(&link->out, mark, link->text ? WS_TEXT : WS_BINARY,
+                        mask);
 }
 
 void link_frame_abort(struct link *link, size_t mark)

@@ -20,6 +20,7 @@ enum link_state { LINK_CLOSED, LINK_CONNECTING, LINK_UPGRADING, LINK_OPEN };
 
 struct link {
     enum link_state state;
+    bool text; /* godwit.v1.json; set after link_init(), false by it */
     struct transport transport;
     uint64_t random;     /* of the masks; seeded by the system */
     struct bytes in;     /* received, not consumed */
@@ -48,13 +49,13 @@ MUST_CHECK enum status link_advance(struct link *link, struct error *err);
 /* Receive once. STATUS_AGAIN: nothing there. STATUS_CLOSED, STATUS_IO. */
 MUST_CHECK enum status link_receive(struct link *link, struct error *err);
 
-/* The next whole binary message of what was received, good until the next call
+/* The next whole message of what was received, good until the next call
  * of this function or link_receive(). STATUS_AGAIN: none. STATUS_CLOSED: the
  * broker said goodbye. STATUS_INVALID, STATUS_TOO_LARGE: it broke the rules. */
 MUST_CHECK enum status link_next(struct link *link, struct slice *payload,
                                  struct error *err);
 
-/* Write one binary frame: begin, append the payload to link->out, end. On
+/* Write one frame: begin, append the payload to link->out, end. On
  * failure of any step abort. */
 MUST_CHECK enum status link_frame_begin(struct link *link, size_t *mark);
 MUST_CHECK enum status link_frame_end(struct link *link, size_t mark);

@@ -117,6 +117,18 @@ void bench_place_close(struct bench_place *place)
     session_close(&place->admin);
 }
 
+int bench_outcome(int code, int (*print)(const struct bench_options *o),
+                  const struct bench_options *o)
+{
+    if (code == EXIT_OK) {
+        return print(o);
+    }
+    if (code == EXIT_INTERRUPTED) {
+        (void)print(o);
+    }
+    return code;
+}
+
 int cmd_bench(int argc, char **argv)
 {
     static const struct command commands[] = {
@@ -128,6 +140,8 @@ int cmd_bench(int argc, char **argv)
         { "latency", "at a fixed rate, from the intended send time to delivery",
           bench_latency },
         { "fanout", "one producer to many groups", bench_fanout },
+        { "mixed", "topics, groups, push, pull and nacks at the same time",
+          bench_mixed },
         { "idle", "what an idle connection costs the broker", bench_idle },
         { "restart", "from the start of a killed broker to its first delivery",
           bench_restart },

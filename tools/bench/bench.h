@@ -87,10 +87,15 @@ int bench_place_open(struct bench_place *place, struct bench_options *o,
  * Accepts a zeroed one. */
 void bench_place_close(struct bench_place *place);
 /* Publish `count` messages and wait for their confirms. Returns an exit code. */
-int bench_fill(const struct bench_options *o, const char *topic);
+int bench_fill(const struct bench_options *o, const struct bench_place *place);
 /* The name of a topic or a group, into `name`. */
 const char *bench_name(const struct bench_place *place, size_t index,
                        char name[64]);
+
+/* A run has ended with `code`: print what there is when it went well, or was
+ * interrupted and what there is belongs together. Returns an exit code. */
+int bench_outcome(int code, int (*print)(const struct bench_options *o),
+                  const struct bench_options *o);
 
 /* ---- the measurements ---- */
 

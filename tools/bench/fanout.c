@@ -1,17 +1,15 @@
-/* bench fanout: one producer, many groups with one subscriber each; every
- * message goes to all of them. One thread drives all groups. */
-#include "tools/bench/load.h"
-#include "tools/bench/report.h"
+/* bench fanout: producers, and many groups with one subscriber each; every
+ * message goes to all of them. One thread drives all connections. */
+#include "tools/bench/producers.h"
+#include "tools/bench/sitting.h"
 
-#include "proto/limits.h"
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
 #include "tools/godwit/progress.h"
 
-#include <stdlib.h>
-
 enum {
-    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_FAN,
+    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_PRODUCERS
+              | BENCH_FAN | BENCH_PROTOCOL | BENCH_DIR | BENCH_PLOT,
     LOOK_NS = 20 * 1000 * 1000
 };
 
@@ -26,33 +24,27 @@ static const struct help help = {
                 "  godwit bench fanout --groups 100 --count 5k --size 128\n",
 };
 
+/* One thread does all of it. */
 static struct {
-    uint64_t sent;
-    uint64_t confirmed;
-    uint64_t failed;
     uint64_t delivered;
     uint64_t accepted;
     struct histogram delivery_ns;
 } run;
 
-static void on_confirm(void *arg, const struct godwit_confirm *confirm)
-{
-    (void)arg;
-    if (confirm->status == GODWIT_OK) {
-        run.confirmed++;
-    } else {
-        run.failed++;
-    }
-}
+static struct producers producers;
+static struct sitting sitting;
 
 static enum godwit_verdict on_delivery(void *arg,
                                        const struct godwit_delivery *delivery)
 {
+    uint64_t sent_ns = body_time(delivery->body, delivery->body_len);
+
     (void)arg;
     if (delivery->attempt == 1) {
         run.delivered++;
-        histogram_add(&run.delivery_ns,
-                      now_ns() - body_time(delivery->body, delivery->body_len));
+        if (sent_ns != 0) {
+            histogram_add(&run.delivery_ns, now_ns() - sent_ns);
+        }
     }
     return GODWIT_ACK;
 }
@@ -69,32 +61,16 @@ static void on_settled(void *arg, const char *topic, uint64_t first,
     }
 }
 
-static void fill_window(struct godwit *client, const struct bench_options *o,
-                        const char *topic, char *body)
-{
-    const struct godwit_message message = { .body = body, .body_len = o->size };
-
-    while (run.sent < o->count) {
-        body_set_time(body, now_ns());
-        if (godwit_publish(client, topic, &message, on_confirm, NULL)
-            != GODWIT_OK) {
-            return;
-        }
-        run.sent++;
-    }
-}
-
-static int flow(struct crew *crew, const struct bench_options *o,
-                const char *topic, char *body)
+static int flow(struct crew *crew, const struct bench_options *o)
 {
     struct progress progress;
     int code = EXIT_OK;
 
     progress_begin(&progress, "delivered", o->count * o->groups);
-    while (run.accepted + run.failed * o->groups < o->count * o->groups
+    while ((!producers_done(&producers)
+            || run.accepted < producers.confirmed * o->groups)
            && !interrupted() && !crew_broken(crew, &code)) {
-        fill_window(crew_client(crew, 0), o, topic, body);
-        crew_push(crew, 0);
+        producers_push(&producers);
         crew_turn(crew, now_ns() + LOOK_NS);
         progress_show(&progress, run.delivered);
     }
@@ -102,27 +78,32 @@ static int flow(struct crew *crew, const struct bench_options *o,
     return interrupted() ? EXIT_INTERRUPTED : code;
 }
 
-static void print_report(const struct bench_options *o, double seconds)
+static int print_report(const struct bench_options *o)
 {
+    const struct plot_curve curve = { "send to push", &run.delivery_ns, false };
+    double published = (double)producers.confirmed / sitting.seconds;
+    double delivered = (double)run.accepted / sitting.seconds;
     struct report r;
 
     report_begin(&r, o, "fanout", OPTIONS);
-    report_count(&r, "published", "confirmed", run.confirmed);
+    report_count(&r, "published", "confirmed", producers.confirmed);
     report_count(&r, "delivered", "delivered", run.delivered);
     report_count(&r, "acks accepted", "accepted", run.accepted);
-    if (run.failed > 0 || o->json) {
-        report_count(&r, "not confirmed", "failed", run.failed);
+    if (producers.failed > 0 || o->json) {
+        report_count(&r, "not confirmed", "failed", producers.failed);
     }
-    report_real(&r, "time", "seconds", seconds, "s");
-    report_real(&r, "publish rate", "messages_per_second",
-                (double)run.confirmed / seconds, "msg/s");
-    report_real(&r, "delivery rate", "deliveries_per_second",
-                (double)run.accepted / seconds, "msg/s");
-    report_latency(&r, "call to push", "delivery_us", &run.delivery_ns);
+    report_real(&r, "publish rate", "messages_per_second", published, "msg/s");
+    report_real(&r, "delivery rate", "deliveries_per_second", delivered,
+                "msg/s");
+    sitting_report(&sitting, &r, run.accepted, "delivery");
+    sitting_report_disk(&sitting, &r, published * (double)o->size);
+    sitting_report_loopback(&sitting, &r, delivered * (double)o->size);
+    report_latency(&r, "send to push", "delivery_us", &run.delivery_ns);
     report_end(&r);
+    return report_plot(o, "fanout", OPTIONS, &curve, 1);
 }
 
-/* Client 0 publishes, client i + 1 subscribes to group i. */
+/* The first clients publish, the others subscribe to a group each. */
 static int prepare(struct crew *crew, const struct bench_options *o,
                    const struct bench_place *place)
 {
@@ -131,7 +112,8 @@ static int prepare(struct crew *crew, const struct bench_options *o,
         .on_settled = on_settled,
     };
     char name[64];
-    int code = crew_add(crew, o, (uint32_t)o->window);
+    int code = crew != NULL ? producers_open(&producers, crew, o, place)
+                            : fail(EXIT_FAILED, "out of memory");
 
     for (size_t i = 0; code == EXIT_OK && i < o->groups; i++) {
         code = crew_add(crew, o, 0);
@@ -140,27 +122,26 @@ static int prepare(struct crew *crew, const struct bench_options *o,
         code = crew_connect(crew, o);
     }
     for (size_t i = 0; code == EXIT_OK && i < o->groups; i++) {
+        size_t client = o->producers + i;
+
         subscription.group = bench_name(place, i, name);
-        if (godwit_subscribe(crew_client(crew, i + 1), &subscription)
-            != GODWIT_OK) {
+        if (crew_subscribe(crew, client, &subscription) != GODWIT_OK) {
             code = fail(EXIT_FAILED, "cannot subscribe");
-        } else {
-            crew_push(crew, i + 1);
         }
+        crew_push(crew, client);
     }
     return code;
 }
 
 int bench_fanout(int argc, char **argv)
 {
-    struct bench_options o = {
-        .size = 1024, .count = 20000, .window = 1000, .groups = 10
-    };
+    struct bench_options o = { .size = 1024,
+                               .count = 50000,
+                               .window = 1000,
+                               .producers = 1,
+                               .groups = 10 };
     struct bench_place place;
-    char topic[64];
     struct crew *crew;
-    char *body;
-    uint64_t begin;
     int code;
 
     if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
@@ -170,17 +151,17 @@ int bench_fanout(int argc, char **argv)
     if (code != EXIT_OK) {
         return code;
     }
-    crew = crew_new(o.groups + 1);
-    body = bench_body(o.size);
-    code = crew != NULL && body != NULL ? prepare(crew, &o, &place)
-                                        : fail(EXIT_FAILED, "out of memory");
+    crew = crew_new(o.producers + o.groups);
+    code = prepare(crew, &o, &place);
     if (code == EXIT_OK) {
-        begin = now_ns();
-        code = flow(crew, &o, bench_name(&place, 0, topic), body);
-        print_report(&o, (double)(now_ns() - begin) / 1e9);
+        code = sitting_begin(&sitting, &o, &place.admin);
+    }
+    if (code == EXIT_OK) {
+        code = sitting_end(&sitting, flow(crew, &o), 0);
+        code = bench_outcome(code, print_report, &o);
     }
     crew_free(crew);
-    free(body);
+    producers_close(&producers);
     bench_place_close(&place);
-    return code;
+    return code == EXIT_OK ? producers_outcome(&producers) : code;
 }

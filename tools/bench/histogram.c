@@ -45,6 +45,24 @@ void histogram_add(struct histogram *h, uint64_t value)
     h->buckets[bucket_of(value)]++;
 }
 
+void histogram_merge(struct histogram *h, const struct histogram *from)
+{
+    if (from->count == 0) {
+        return;
+    }
+    if (h->count == 0 || from->min < h->min) {
+        h->min = from->min;
+    }
+    if (from->max > h->max) {
+        h->max = from->max;
+    }
+    h->count += from->count;
+    h->sum += from->sum;
+    for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
+        h->buckets[i] += from->buckets[i];
+    }
+}
+
 uint64_t histogram_percentile(const struct histogram *h, double percent)
 {
     /* 99.9 % of 1,000 is 999, whatever the last bit of the product says */

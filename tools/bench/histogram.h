@@ -28,6 +28,9 @@ struct histogram {
 /* Larger values than 2^HISTOGRAM_VALUE_BITS are counted in the last bucket. */
 void histogram_add(struct histogram *h, uint64_t value);
 
+/* Add all that is in `from`. */
+void histogram_merge(struct histogram *h, const struct histogram *from);
+
 /* The value that `percent` (0 to 100) of all values do not exceed: the upper
  * edge of its bucket, never more than max. 0 while empty. */
 uint64_t histogram_percentile(const struct histogram *h, double percent);

@@ -1,10 +1,10 @@
 /* bench latency: messages at a fixed rate whether or not the broker keeps up
  * (open loop), measured from the time each was meant to be sent, so that a
  * stall counts for every message it delayed. One thread drives producer and
- * subscriber. */
+ * subscriber; who pulls has one of its own. */
+#include "tools/bench/consumers.h"
 #include "tools/bench/echo.h"
-#include "tools/bench/load.h"
-#include "tools/bench/report.h"
+#include "tools/bench/sitting.h"
 
 #include "proto/limits.h"
 #include "tools/godwit/human.h"
@@ -15,7 +15,8 @@
 #include <sys/prctl.h>
 
 enum {
-    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_RATE,
+    OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_RATE | BENCH_PULL
+              | BENCH_PROTOCOL | BENCH_DIR | BENCH_PLOT,
     WINDOW = 65536, /* an open loop does not wait for confirms */
     DEFAULT_SECONDS = 5,
     ECHO_PART = 5 /* so many messages, then one to the echo */
@@ -33,8 +34,10 @@ static const struct help help = {
             "message one\n"
             "more goes over loopback to a thread that only sends it back: what "
             "the\n"
-            "machine itself takes in the same seconds.\n",
-    .examples = "  godwit bench latency --rate 5000\n"
+            "machine itself takes in the same seconds. With --dir the result "
+            "is also told\n"
+            "in times of what cannot be less: that echo and a sync of 4 KiB.\n",
+    .examples = "  godwit bench latency --rate 5000 --plot latency.svg\n"
                 "  godwit bench latency --rate 20k --size 128 --count 200k\n",
 };
 
@@ -50,6 +53,9 @@ static struct {
     struct echo echo;
     struct histogram late_ns; /* our own fault: sent so long after it was due */
 } run;
+
+static struct sitting sitting;
+static struct consumers *pullers; /* NULL: it is pushed */
 
 static void on_confirm(void *arg, const struct godwit_confirm *confirm)
 {
@@ -80,8 +86,21 @@ static enum godwit_verdict on_delivery(void *arg,
     return GODWIT_ACK;
 }
 
+/* The broker's word on the acks is not asked for here. */
+static void on_settled(void *arg, const char *topic, uint64_t first,
+                       uint64_t last, const char *outcome,
+                       enum godwit_status status)
+{
+    (void)arg;
+    (void)topic;
+    (void)first;
+    (void)last;
+    (void)outcome;
+    (void)status;
+}
+
 /* Send what is due; when the next is due. */
-static uint64_t send_due(struct godwit *client, const struct bench_options *o,
+static uint64_t send_due(struct crew *crew, const struct bench_options *o,
                          const char *topic, char *body, uint64_t begin_ns,
                          uint64_t total)
 {
@@ -95,8 +114,8 @@ static uint64_t send_due(struct godwit *client, const struct bench_options *o,
             return intended;
         }
         body_set_time(body, intended);
-        if (godwit_publish(client, topic, &message, on_confirm,
-                           time_as_arg(intended))
+        if (crew_publish(crew, 0, topic, &message, on_confirm,
+                         time_as_arg(intended))
             != GODWIT_OK) {
             return now_ns() + 1000000; /* full: the broker is far behind */
         }
@@ -111,6 +130,17 @@ static uint64_t send_due(struct godwit *client, const struct bench_options *o,
     return UINT64_MAX;
 }
 
+static bool all_here(uint64_t total)
+{
+    struct consumer_figures figures;
+
+    if (pullers != NULL) {
+        consumers_figures(pullers, &figures);
+        run.delivered = figures.delivered;
+    }
+    return run.delivered + run.failed >= total;
+}
+
 static int flow(struct crew *crew, const struct bench_options *o,
                 const char *topic, char *body)
 {
@@ -120,13 +150,15 @@ static int flow(struct crew *crew, const struct bench_options *o,
     int code = EXIT_OK;
 
     run.counted_from_ns = begin_ns + 1000000000U;
+    if (pullers != NULL) {
+        consumers_time_from(pullers, run.counted_from_ns);
+    }
     /* else the kernel may wake us 50 us late, to save power */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     progress_begin(&progress, "delivered", total);
-    while (run.delivered + run.failed < total && !interrupted()
-           && !crew_broken(crew, &code)) {
-        uint64_t next_ns =
-            send_due(crew_client(crew, 0), o, topic, body, begin_ns, total);
+    while (!all_here(total) && !interrupted() && !crew_broken(crew, &code)
+           && (pullers == NULL || !consumers_broken(pullers, &code))) {
+        uint64_t next_ns = send_due(crew, o, topic, body, begin_ns, total);
 
         crew_push(crew, 0);
         crew_turn(crew, next_ns);
@@ -137,8 +169,27 @@ static int flow(struct crew *crew, const struct bench_options *o,
     return interrupted() ? EXIT_INTERRUPTED : code;
 }
 
-static void print_report(const struct bench_options *o)
+/* How often a delivery took what cannot be less. */
+static void report_limit(struct report *r)
 {
+    double least = (double)histogram_percentile(&sitting.sync_ns, 50)
+                   + (double)histogram_percentile(&run.echo_ns, 50);
+
+    if (sitting.sync_ns.count > 0 && run.echo_ns.count > 0) {
+        report_latency(r, "sync of 4 KiB", "sync_us", &sitting.sync_ns);
+        report_real(r, "p50 to echo + sync", "p50_to_limit",
+                    (double)histogram_percentile(&run.delivery_ns, 50) / least,
+                    "times");
+    }
+}
+
+static int print_report(const struct bench_options *o)
+{
+    const struct plot_curve curves[] = {
+        { o->pull ? "send to pull" : "send to push", &run.delivery_ns, false },
+        { "send to confirm", &run.confirm_ns, false },
+        { "loopback echo, no broker", &run.echo_ns, true }
+    };
     struct report r;
 
     report_begin(&r, o, "latency", OPTIONS);
@@ -146,36 +197,76 @@ static void print_report(const struct bench_options *o)
     if (run.failed > 0 || o->json) {
         report_count(&r, "not confirmed", "failed", run.failed);
     }
-    report_latency(&r, "send to push", "delivery_us", &run.delivery_ns);
+    sitting_report(&sitting, &r, run.delivered, "message");
+    report_latency(&r, curves[0].name, "delivery_us", &run.delivery_ns);
     report_latency(&r, "send to confirm", "confirm_us", &run.confirm_ns);
     report_latency(&r, "loopback echo", "echo_us", &run.echo_ns);
     report_latency(&r, "sent late by", "late_us", &run.late_ns);
+    report_limit(&r);
     report_end(&r);
+    return report_plot(o, "latency", OPTIONS, curves, COUNT_OF(curves));
 }
 
-/* Client 0 publishes, client 1 subscribes. */
+static int subscribe(struct crew *crew, const struct bench_options *o,
+                     const char *group)
+{
+    const struct consumer_plan plan = {
+        .o = o, .group = group, .count = 1, .pull = true
+    };
+    const struct godwit_subscription subscription = {
+        .group = group,
+        .credit_messages = 10000,
+        .credit_bytes = CREDIT_BYTES_MAX,
+        .handler = on_delivery,
+        .on_settled = on_settled,
+    };
+
+    if (o->pull) {
+        return consumers_start(&pullers, &plan);
+    }
+    return crew_subscribe(crew, 1, &subscription) == GODWIT_OK
+               ? EXIT_OK
+               : fail(EXIT_FAILED, "cannot subscribe");
+}
+
+/* Client 0 publishes, client 1 subscribes unless it is pulled. */
 static int prepare(struct crew *crew, const struct bench_options *o,
                    const struct bench_place *place)
 {
     char name[64];
-    struct godwit_subscription subscription = {
-        .group = bench_name(place, 0, name),
-        .credit_messages = 10000,
-        .credit_bytes = CREDIT_BYTES_MAX,
-        .handler = on_delivery,
-    };
     int code = crew_add(crew, o, WINDOW);
 
-    if (code == EXIT_OK) {
+    if (code == EXIT_OK && !o->pull) {
         code = crew_add(crew, o, 0);
     }
     if (code == EXIT_OK) {
         code = crew_connect(crew, o);
     }
-    if (code == EXIT_OK
-        && godwit_subscribe(crew_client(crew, 1), &subscription) != GODWIT_OK) {
-        code = fail(EXIT_FAILED, "cannot subscribe");
+    if (code == EXIT_OK) {
+        code = subscribe(crew, o, bench_name(place, 0, name));
     }
+    return code == EXIT_OK ? echo_open(&run.echo, o->size) : code;
+}
+
+static int measure(struct crew *crew, const struct bench_options *o,
+                   struct bench_place *place, char *body)
+{
+    char topic[64];
+    int code = prepare(crew, o, place);
+
+    if (code == EXIT_OK) {
+        code = sitting_begin(&sitting, o, &place->admin);
+        if (code == EXIT_OK) {
+            crew_watch(crew, run.echo.fd);
+            code = flow(crew, o, bench_name(place, 0, topic), body);
+            code = sitting_end(&sitting, code, 0);
+            consumers_stop(pullers, &run.delivery_ns);
+            pullers = NULL;
+            code = bench_outcome(code, print_report, o);
+        }
+        echo_close(&run.echo);
+    }
+    consumers_stop(pullers, NULL);
     return code;
 }
 
@@ -183,7 +274,6 @@ int bench_latency(int argc, char **argv)
 {
     struct bench_options o = { .size = 1024, .rate = 5000 };
     struct bench_place place;
-    char topic[64];
     struct crew *crew;
     char *body;
     int code;
@@ -200,17 +290,8 @@ int bench_latency(int argc, char **argv)
     }
     crew = crew_new(2);
     body = bench_body(o.size);
-    code = crew != NULL && body != NULL ? prepare(crew, &o, &place)
+    code = crew != NULL && body != NULL ? measure(crew, &o, &place, body)
                                         : fail(EXIT_FAILED, "out of memory");
-    if (code == EXIT_OK) {
-        code = echo_open(&run.echo, o.size);
-    }
-    if (code == EXIT_OK) {
-        crew_watch(crew, run.echo.fd);
-        code = flow(crew, &o, bench_name(&place, 0, topic), body);
-        print_report(&o);
-        echo_close(&run.echo);
-    }
     crew_free(crew);
     free(body);
     bench_place_close(&place);

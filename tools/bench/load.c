@@ -1,13 +1,26 @@
 #include "tools/bench/load.h"
 
+#include "tools/bench/json_stream.h"
+
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
 #include "tools/godwit/progress.h"
 
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum { CONNECTING_AT_ONCE = 128, TURN_MAX_NS = 100 * 1000 * 1000 };
+
+struct crew_client {
+    struct godwit *client;    /* one of the two */
+    struct json_stream *json; /* NULL: it speaks protobuf */
+    /* set by the state callback */
+    bool connected;
+    bool lost; /* it was connected, or will never be */
+    enum godwit_status why;
+    char text[256];
+};
 
 struct crew {
     struct crew_client *clients;
@@ -16,8 +29,10 @@ struct crew {
     size_t capacity;
     size_t count;
     int watched; /* one more descriptor that ends a sleep; -1: none */
-    bool told;
 };
+
+/* Of all crews: one broker that ends is one line. */
+static atomic_bool told;
 
 struct crew *crew_new(size_t count)
 {
@@ -45,6 +60,7 @@ void crew_free(struct crew *crew)
     }
     for (size_t i = 0; i < crew->count; i++) {
         godwit_close(crew->clients[i].client);
+        json_stream_close(crew->clients[i].json);
     }
     free(crew->clients);
     free(crew->fds);
@@ -52,17 +68,31 @@ void crew_free(struct crew *crew)
     free(crew);
 }
 
+/* A broken connection is not made again here: the figures would be of something
+ * else. */
 static void on_state(void *arg, enum godwit_state state, enum godwit_status why,
                      const char *text)
 {
     struct crew_client *c = arg;
+    bool was_connected = c->connected;
 
-    (void)text;
     c->connected = state == GODWIT_CONNECTED;
-    if (state == GODWIT_ENDED && why != GODWIT_OK) {
-        c->ended = true;
+    if (!c->lost
+        && (state == GODWIT_ENDED ? why != GODWIT_OK
+                                  : was_connected && !c->connected)) {
+        c->lost = true;
         c->why = why;
+        snprintf(c->text, sizeof c->text, "%s", text);
     }
+}
+
+static enum godwit_status open_client(struct crew_client *c,
+                                      const struct bench_options *o,
+                                      const struct godwit_options *options,
+                                      const char **problem)
+{
+    return o->speak_json ? json_stream_open(&c->json, options, problem)
+                         : godwit_open(&c->client, options, problem);
 }
 
 int crew_add(struct crew *crew, const struct bench_options *o, uint32_t window)
@@ -80,9 +110,10 @@ int crew_add(struct crew *crew, const struct bench_options *o, uint32_t window)
     options.state_arg = c;
     options.connect_timeout_ms = (uint32_t)o->session.connect_ms;
     options.give_up_ms = (uint32_t)o->session.connect_ms;
-    status = godwit_open(&c->client, &options, &problem);
+    status = open_client(c, o, &options, &problem);
     if (status != GODWIT_OK) {
         c->client = NULL;
+        c->json = NULL;
         return fail(EXIT_FAILED, "%s",
                     problem != NULL && problem[0] != '\0'
                         ? problem
@@ -92,14 +123,46 @@ int crew_add(struct crew *crew, const struct bench_options *o, uint32_t window)
     return EXIT_OK;
 }
 
-struct godwit *crew_client(struct crew *crew, size_t index)
+enum godwit_status crew_publish(struct crew *crew, size_t index,
+                                const char *topic,
+                                const struct godwit_message *message,
+                                godwit_confirm_fn done, void *arg)
 {
-    return crew->clients[index].client;
+    struct crew_client *c = &crew->clients[index];
+
+    return c->json != NULL
+               ? json_stream_publish(c->json, topic, message, done, arg)
+               : godwit_publish(c->client, topic, message, done, arg);
 }
 
-size_t crew_count(const struct crew *crew)
+enum godwit_status crew_subscribe(struct crew *crew, size_t index,
+                                  const struct godwit_subscription *sub)
 {
-    return crew->count;
+    struct crew_client *c = &crew->clients[index];
+
+    if (c->json == NULL) {
+        return godwit_subscribe(c->client, sub);
+    }
+    json_stream_subscribe(c->json, sub);
+    return GODWIT_OK;
+}
+
+static void interest(struct crew_client *c, struct godwit_interest *out)
+{
+    if (c->json != NULL) {
+        json_stream_interest(c->json, out);
+    } else {
+        godwit_interest(c->client, out);
+    }
+}
+
+static void step(struct crew_client *c)
+{
+    if (c->json != NULL) {
+        json_stream_step(c->json);
+    } else {
+        (void)godwit_step(c->client);
+    }
 }
 
 /* What clients first..first+count-1 wait for, and how long at most. */
@@ -109,17 +172,17 @@ static uint64_t gather(struct crew *crew, size_t first, size_t count,
     uint64_t wake_ns = until_ns;
 
     for (size_t i = first; i < first + count; i++) {
-        struct godwit_interest interest = { .fd = -1, .timeout_ms = -1 };
+        struct godwit_interest want = { .fd = -1, .timeout_ms = -1 };
 
-        godwit_interest(crew->clients[i].client, &interest);
+        interest(&crew->clients[i], &want);
         crew->fds[i] = (struct pollfd) {
-            .fd = interest.fd,
-            .events = (short)((interest.read ? POLLIN : 0)
-                              | (interest.write ? POLLOUT : 0)),
+            .fd = want.fd,
+            .events =
+                (short)((want.read ? POLLIN : 0) | (want.write ? POLLOUT : 0)),
         };
-        crew->due_ns[i] = interest.timeout_ms < 0
+        crew->due_ns[i] = want.timeout_ms < 0
                               ? UINT64_MAX
-                              : now + (uint64_t)interest.timeout_ms * 1000000;
+                              : now + (uint64_t)want.timeout_ms * 1000000;
         if (crew->due_ns[i] < wake_ns) {
             wake_ns = crew->due_ns[i];
         }
@@ -145,7 +208,7 @@ static void turn(struct crew *crew, size_t first, size_t count,
     now = now_ns();
     for (size_t i = first; i < first + count; i++) {
         if (crew->fds[i].revents != 0 || crew->due_ns[i] <= now) {
-            (void)godwit_step(crew->clients[i].client);
+            step(&crew->clients[i]);
         }
     }
 }
@@ -162,31 +225,33 @@ void crew_turn(struct crew *crew, uint64_t until_ns)
 
 void crew_push(struct crew *crew, size_t index)
 {
-    (void)godwit_step(crew->clients[index].client);
+    step(&crew->clients[index]);
+}
+
+int crew_say_lost(enum godwit_status why, const char *text)
+{
+    int code = exit_code_of((enum status)why);
+
+    if (why == GODWIT_IO || why == GODWIT_CLOSED || why == GODWIT_TIMEOUT
+        || why == GODWIT_OK) {
+        code = EXIT_UNREACHABLE;
+    }
+    if (!atomic_exchange(&told, true)) {
+        fail(code, "the connection to the broker has ended: %s",
+             text[0] != '\0' ? text : godwit_status_text(why));
+    }
+    return code;
 }
 
 bool crew_broken(struct crew *crew, int *code)
 {
-    char text[512];
-
     for (size_t i = 0; i < crew->count; i++) {
-        struct crew_client *c = &crew->clients[i];
+        const struct crew_client *c = &crew->clients[i];
 
-        if (!c->ended) {
-            continue;
+        if (c->lost) {
+            *code = crew_say_lost(c->why, c->text);
+            return true;
         }
-        *code = exit_code_of((enum status)c->why);
-        if (c->why == GODWIT_IO) {
-            *code = EXIT_UNREACHABLE;
-        }
-        if (!crew->told) {
-            text[0] = '\0';
-            godwit_last_error(c->client, text, sizeof text);
-            fail(*code, "a connection has ended: %s",
-                 text[0] != '\0' ? text : godwit_status_text(c->why));
-            crew->told = true;
-        }
-        return true;
     }
     return false;
 }
@@ -255,17 +320,41 @@ char *bench_body(size_t size)
     return body;
 }
 
+/* Half bytes of 32 bits, one a byte. */
+static uint64_t spread(uint64_t x)
+{
+    x = (x | x << 16) & 0x0000FFFF0000FFFFU;
+    x = (x | x << 8) & 0x00FF00FF00FF00FFU;
+    return (x | x << 4) & 0x0F0F0F0F0F0F0F0FU;
+}
+
+static uint64_t gather_nibbles(uint64_t x)
+{
+    x = (x | x >> 4) & 0x00FF00FF00FF00FFU;
+    x = (x | x >> 8) & 0x0000FFFF0000FFFFU;
+    return (x | x >> 16) & 0xFFFFFFFFU;
+}
+
 void body_set_time(char *body, uint64_t ns)
 {
-    memcpy(body, &ns, sizeof ns);
+    static const uint64_t letters = 0x6161616161616161U; /* "aaaaaaaa" */
+    uint64_t low = spread(ns & 0xFFFFFFFFU) + letters;
+    uint64_t high = spread(ns >> 32) + letters;
+
+    memcpy(body, &low, sizeof low);
+    memcpy(body + sizeof low, &high, sizeof high);
 }
 
 uint64_t body_time(const void *body, size_t len)
 {
-    uint64_t ns = 0;
+    static const uint64_t letters = 0x6161616161616161U;
+    uint64_t low;
+    uint64_t high;
 
-    if (len >= sizeof ns) {
-        memcpy(&ns, body, sizeof ns);
+    if (len < BODY_TIME_LEN) {
+        return 0;
     }
-    return ns;
+    memcpy(&low, body, sizeof low);
+    memcpy(&high, (const char *)body + sizeof low, sizeof high);
+    return gather_nibbles(low - letters) | gather_nibbles(high - letters) << 32;
 }

@@ -7,22 +7,20 @@
 
 struct crew;
 
-struct crew_client {
-    struct godwit *client;
-    /* set by the state callback */
-    bool connected;
-    bool ended;
-    enum godwit_status why;
-};
-
 /* Room for `count` clients. NULL: out of memory. */
 struct crew *crew_new(size_t count);
 void crew_free(struct crew *crew); /* closes the clients; accepts NULL */
 
-/* One more client with its own options. Returns an exit code. */
+/* One more client, which speaks what the options say. Returns an exit code. */
 int crew_add(struct crew *crew, const struct bench_options *o, uint32_t window);
-struct godwit *crew_client(struct crew *crew, size_t index);
-size_t crew_count(const struct crew *crew);
+
+/* As godwit_publish() and godwit_subscribe(). */
+enum godwit_status crew_publish(struct crew *crew, size_t index,
+                                const char *topic,
+                                const struct godwit_message *message,
+                                godwit_confirm_fn done, void *arg);
+enum godwit_status crew_subscribe(struct crew *crew, size_t index,
+                                  const struct godwit_subscription *sub);
 
 /* Drive them until all are connected. Returns an exit code. */
 int crew_connect(struct crew *crew, const struct bench_options *o);
@@ -37,14 +35,21 @@ void crew_watch(struct crew *crew, int fd);
 /* Do what can be done now, without sleeping or asking the kernel first. */
 void crew_push(struct crew *crew, size_t index);
 
-/* Has one of them ended for good? Said on stderr once; *code is the exit code. */
+/* Has one of them lost its connection? Said on stderr, once in this process;
+ * *code is the exit code. */
 bool crew_broken(struct crew *crew, int *code);
 
-/* A body of `size` bytes that does not compress to nothing. The caller frees
+/* Say, once in this process, that a connection has ended so. Returns the exit
+ * code. */
+int crew_say_lost(enum godwit_status why, const char *text);
+
+/* A body of `size` letters that does not compress to nothing. The caller frees
  * it; NULL: out of memory. */
 char *bench_body(size_t size);
 
-/* The first 8 bytes of a body carry a time. */
+/* The first BODY_TIME_LEN bytes of a body carry a time as letters, so that it
+ * is text whatever it speaks. 0: none. */
+enum { BODY_TIME_LEN = 16 };
 void body_set_time(char *body, uint64_t ns);
 uint64_t body_time(const void *body, size_t len);
 

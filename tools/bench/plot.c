@@ -208,30 +208,72 @@ static void write_values(FILE *to, const struct plot *plot)
     }
 }
 
-static void write_curves(FILE *to, const struct plot *plot)
+static const char *colour_of(const struct plot *plot, size_t i)
 {
     static const char *const colours[PLOT_CURVES_MAX] = { "#0b62c4", "#e07b00",
                                                           "#2a9d58",
                                                           "#8a3ab9" };
-    char text[HUMAN_LEN];
-    size_t ours = 0;
 
+    return plot->curves[i].beside ? "#8b949e" : colours[i];
+}
+
+/* Is there a maximum beside that of `c` on an earlier curve, so that its label
+ * would be on top of that one? */
+static bool is_crowded(const struct plot *plot, size_t c)
+{
+    double max = (double)plot->curves[c].values->max;
+
+    for (size_t i = 0; i < c; i++) {
+        double other = (double)plot->curves[i].values->max;
+
+        if (max > other * 0.8 && max < other * 1.25) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* How a curve is drawn. */
+static void write_style(FILE *to, const struct plot *plot, size_t i)
+{
+    const struct plot_curve *c = &plot->curves[i];
+
+    fprintf(to, "with lines lw %g lc rgb '%s'%s", c->beside ? 1.6 : 2.6,
+            colour_of(plot, i), c->beside ? " dt (6,4)" : "");
+}
+
+static void write_maximum(FILE *to, const struct plot *plot, size_t i)
+{
+    const struct histogram *h = plot->curves[i].values;
+    char text[HUMAN_LEN];
+
+    fprintf(to,
+            ", '+' using (%.6g):(%.6g):('max %s') every ::0::0 with labels "
+            "point pt 7 ps 0.5 lc rgb '%s' right offset -0.8,0.6 "
+            "tc rgb '%s' font ',11' notitle",
+            (double)h->count, (double)h->max / 1e3,
+            human_duration(text, h->max), colour_of(plot, i),
+            colour_of(plot, i));
+}
+
+/* The legend in order; of the curves the first one last, and so on top. */
+static void write_curves(FILE *to, const struct plot *plot)
+{
     fprintf(to, "plot ");
     for (size_t i = 0; i < plot->count; i++) {
-        const struct plot_curve *c = &plot->curves[i];
-        const char *colour = c->beside ? "#8b949e" : colours[ours++];
-
-        fprintf(to,
-                "%s$c%zu with lines lw %g lc rgb '%s'%s title '%s', "
-                "'+' using (%.6g):(%.6g):('max %s') every ::0::0 with labels "
-                "point pt 7 ps 0.5 lc rgb '%s' right offset -0.8,0.6 "
-                "tc rgb '%s' font ',11' notitle",
-                i > 0 ? ", " : "", i, c->beside ? 1.6 : 2.6, colour,
-                c->beside ? " dt (6,4)" : "", c->name, (double)c->values->count,
-                (double)c->values->max / 1e3,
-                human_duration(text, c->values->max), colour, colour);
+        fprintf(to, "keyentry ");
+        write_style(to, plot, i);
+        fprintf(to, " title '%s', ", plot->curves[i].name);
     }
-    fprintf(to, "\n");
+    for (size_t i = plot->count; i-- > 0;) {
+        fprintf(to, "$c%zu ", i);
+        write_style(to, plot, i);
+        fprintf(to, " notitle");
+        if (!is_crowded(plot, i)) {
+            write_maximum(to, plot, i);
+        }
+        fprintf(to, "%s", i > 0 ? ", " : "\n");
+    }
 }
 
 static void write_frame(FILE *to, const struct plot *plot)
@@ -245,7 +287,7 @@ static void write_frame(FILE *to, const struct plot *plot)
             "tc rgb '#1f2328'\n"
             "set label 2 '%s' at screen 0.035,0.905 font ',13' "
             "tc rgb '#59636e'\n"
-            "set tmargin at screen 0.86\nset bmargin at screen 0.13\n"
+            "set tmargin at screen 0.86\nset bmargin at screen 0.19\n"
             "set lmargin at screen 0.10\nset rmargin at screen 0.97\n"
             "set logscale xy\n"
             "set border 3 lc rgb '#8b949e'\n"
@@ -253,8 +295,9 @@ static void write_frame(FILE *to, const struct plot *plot)
             "set tics nomirror scale 0.4 tc rgb '#1f2328'\n"
             "set xlabel 'percentile of the messages' tc rgb '#59636e'\n"
             "set ylabel 'latency' tc rgb '#59636e'\n"
-            "set key top left reverse Left spacing 1.3 samplen 2.5 "
-            "tc rgb '#1f2328' box lc rgb '#d8dee4' width 1 height 0.5 opaque\n",
+            "set key at screen 0.535,0.045 center horizontal maxrows 1 reverse "
+            "Left "
+            "samplen 2.5 width 2 tc rgb '#1f2328'\n",
             plot->title, plot->subtitle);
 }
 

@@ -196,8 +196,9 @@ int report_plot(const struct bench_options *o, const char *name, unsigned which,
     for (size_t i = 0; i < COUNT_OF(settings); i++) {
         if ((settings[i].which & which) != 0 && settings[i].at != AT(size)) {
             at += (size_t)snprintf(subtitle + at, sizeof subtitle - at,
-                                   ", %s %s", settings[i].name,
-                                   human_count(text, value_of(o, i)));
+                                   ", %s %s%s", settings[i].name,
+                                   human_count(text, value_of(o, i)),
+                                   settings[i].at == AT(rate) ? "/s" : "");
         }
     }
     snprintf(subtitle + at, sizeof subtitle - at, "%s%s%s%s",

@@ -340,7 +340,6 @@ static int time_restart(struct bed *bed, const struct options *o,
 /* Make a broker with something in it. */
 static int fill(struct bed *bed, struct options *o, struct bench_place *place)
 {
-    char topic[64];
     int code = bed_start(bed, o);
 
     if (code == EXIT_OK) {
@@ -355,8 +354,7 @@ static int fill(struct bed *bed, struct options *o, struct bench_place *place)
     if (code == EXIT_OK) {
         code = bench_place_open(place, &o->bench, 1, 1);
     }
-    return code == EXIT_OK ? bench_fill(&o->bench, bench_name(place, 0, topic))
-                           : code;
+    return code == EXIT_OK ? bench_fill(&o->bench, place) : code;
 }
 
 static int run_round(struct options *o, struct outcome *out)

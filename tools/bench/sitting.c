@@ -41,33 +41,38 @@ int sitting_begin(struct sitting *s, const struct bench_options *o,
     return EXIT_OK;
 }
 
-int sitting_end(struct sitting *s, uint64_t end_ns)
+int sitting_end(struct sitting *s, int code, uint64_t end_ns)
 {
-    struct usage after;
-    int code;
+    struct usage after = { 0 };
 
     s->seconds =
         (double)((end_ns != 0 ? end_ns : now_ns()) - s->begin_ns) / 1e9;
     s->own_cpu = usage_own_cpu() - s->own_cpu;
-    after = usage_of_broker(s->admin, 0);
+    if (code == EXIT_OK || code == EXIT_INTERRUPTED) {
+        after = usage_of_broker(s->admin, 0);
+    }
     s->broker_known = s->broker.known && after.known;
     s->broker_cpu = after.cpu_seconds - s->broker.cpu_seconds;
-    code = measure_limits(s);
+    if (code == EXIT_OK) {
+        code = measure_limits(s);
+    }
     limit_file_close(&s->file);
     return code;
 }
 
-void sitting_report(const struct sitting *s, struct report *r, uint64_t count)
+void sitting_report(const struct sitting *s, struct report *r, uint64_t count,
+                    const char *what)
 {
     double each = count > 0 ? 1e6 / (double)count : 0;
+    char unit[32];
 
+    snprintf(unit, sizeof unit, "µs a %s", what);
     report_real(r, "time", "seconds", s->seconds, "s");
     if (s->broker_known) {
         report_real(r, "broker's processor", "broker_cpu_us",
-                    s->broker_cpu * each, "µs a message");
+                    s->broker_cpu * each, unit);
     }
-    report_real(r, "this side's", "load_cpu_us", s->own_cpu * each,
-                "µs a message");
+    report_real(r, "this side's", "load_cpu_us", s->own_cpu * each, unit);
 }
 
 static void report_share(struct report *r, const char *label, const char *field,

@@ -27,12 +27,14 @@ struct sitting {
  * make it static. */
 int sitting_begin(struct sitting *s, const struct bench_options *o,
                   struct session *admin);
-/* The run is over, or was at `end_ns`. Returns an exit code. Call it after each
+/* The run is over, or was at `end_ns` (0: now), and ended with `code`. Returns
+ * that, unless the limits could not be measured. Call it after each
  * sitting_begin(). */
-int sitting_end(struct sitting *s, uint64_t end_ns);
+int sitting_end(struct sitting *s, int code, uint64_t end_ns);
 
-/* Seconds, and what one of `count` messages cost. */
-void sitting_report(const struct sitting *s, struct report *r, uint64_t count);
+/* Seconds, and the processor time for each of `count`: "message". */
+void sitting_report(const struct sitting *s, struct report *r, uint64_t count,
+                    const char *what);
 /* With limits: which share of them these bytes of bodies were. */
 void sitting_report_disk(const struct sitting *s, struct report *r,
                          double bytes_per_second);

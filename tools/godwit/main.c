@@ -21,7 +21,7 @@ static const struct command commands[] = {
       cmd_group },
     { "app", "create, list, show, delete apps and their grants", cmd_app },
     { "bench",
-      "measure: publish, endtoend, latency, fanout, idle, restart, disk",
+      "measure: publish endtoend latency fanout mixed idle restart disk",
       cmd_bench },
     { "health", "ask the broker how it is", cmd_health },
     { "store", "figures of a broker's store, and damage found", cmd_store },
