@@ -1,11 +1,6 @@
 /* The books, counted again from the lane's parts, and orphans. */
 #include "broker/delivery/group_impl.h"
 
-enum {
-    CREDIT_LANES_MAX = 16, /* with more, credits are not recounted in bytes */
-    ORPHANS_MAX = 64       /* a sweep */
-};
-
 /* ---- the table's part ---- */
 
 struct counting {
@@ -123,7 +118,7 @@ static bool credits_agree(const struct group *group)
         bytes += member->held_bytes;
     }
     return held == inflight_held(group->inflight)
-           && (group->lanes.count > CREDIT_LANES_MAX
+           && (group->lanes.count > AUDIT_CREDIT_LANES_MAX
                || bytes == count_held_bytes(group));
 }
 

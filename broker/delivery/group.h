@@ -377,10 +377,14 @@ static inline bool lane_books_balance(const struct lane_books *b)
 
 /* Count it all again from the lane's parts and compare, credits and holders
  * too (no transaction without a member): false is an alarm. Costs a look at
- * everything open. True when there is no such lane. */
+ * everything open; the bytes of credits are counted when the group has at most
+ * AUDIT_CREDIT_LANES_MAX lanes. True when there is no such lane. */
+enum { AUDIT_CREDIT_LANES_MAX = 16 };
 bool group_audit(const struct group *group, uint32_t topic);
 /* Take back what is in flight of this lane and nobody holds: only a fault makes
- * such an orphan, so each is an alarm. How many there were; at most 64 a call. */
+ * such an orphan, so each is an alarm. How many there were; at most ORPHANS_MAX
+ * a call. */
+enum { ORPHANS_MAX = 64 };
 size_t group_sweep(struct group *group, uint32_t topic, uint64_t now_us);
 
 struct group_figures {

@@ -6,11 +6,7 @@
 
 #include "broker/log.h"
 
-enum {
-    BOOKS_LANES = 8192,    /* in one call; a group with more is one piece */
-    AUDIT_LANES = 16,      /* of one group, counted again entry by entry, ... */
-    AUDIT_OPEN_MAX = 65536 /* ... unless that is too much to look at */
-};
+enum { BOOKS_LANES = 8192 }; /* in one call; a group with more is one piece */
 
 bool dispatch_books(const struct group_fact *group, const struct topic *topic,
                     struct lane_books *out)
@@ -120,9 +116,11 @@ static void audit_lane(void *arg, uint32_t topic, void *user)
 {
     struct checking *checking = arg;
     const struct lane_reader *lane = user;
+    size_t at = checking->lanes++;
     size_t orphans;
 
-    if (checking->lanes++ >= AUDIT_LANES
+    if (at < checking->d->audit_lane
+        || at >= checking->d->audit_lane + AUDIT_LANES
         || group_audit(checking->run->group, topic)) {
         return;
     }
@@ -145,7 +143,13 @@ static size_t open_messages(const struct dispatch *d)
     return count + d->keys.used / sizeof(uint64_t); /* behind keys */
 }
 
-/* One group after the other, one a round: some of its lanes. */
+static void begin_audit(struct dispatch *d, struct link *group)
+{
+    d->audit_at = group == &d->groups ? NULL : group;
+    d->audit_lane = 0;
+}
+
+/* Some lanes a round, until all of the group were seen; then the next one. */
 static size_t audit_next(struct dispatch *d)
 {
     struct checking checking = { .d = d };
@@ -155,7 +159,7 @@ static size_t audit_next(struct dispatch *d)
         return 0;
     }
     if (d->audit_at == NULL) {
-        d->audit_at = list_first(&d->groups);
+        begin_audit(d, d->groups.next);
     }
     if (d->audit_at == NULL) {
         return 0;
@@ -164,7 +168,10 @@ static size_t audit_next(struct dispatch *d)
     checking.run = run;
     group_each_lane(run->group, audit_lane, &checking);
     dispatch_touched(d, run); /* an orphan is ready again */
-    d->audit_at = d->audit_at->next == &d->groups ? NULL : d->audit_at->next;
+    d->audit_lane += AUDIT_LANES;
+    if (d->audit_lane >= checking.lanes) {
+        begin_audit(d, d->audit_at->next);
+    }
     return checking.differences;
 }
 

@@ -14,7 +14,11 @@
 enum {
     GATHER_COUNT = 256,  /* deliveries given out together */
     CLOCK_JUMPS_MAX = 8, /* remembered of the wall clock */
-    RECENT_FAILURES = 1024
+    RECENT_FAILURES = 1024,
+    STARVED_ASKED_TURN = 64, /* groups that found no room, asked again */
+    /* an audit: so many lanes of one group, counted again entry by entry, ... */
+    AUDIT_LANES = 16,
+    AUDIT_OPEN_MAX = 65536 /* ... unless that is too much to look at */
 };
 
 /* A topic as this worker sees it; hangs on the catalog's entry. */
@@ -58,7 +62,8 @@ struct group_run {
     uint32_t member_capacity;
     struct link ready;   /* may have something to give */
     struct link changed; /* has effects */
-    struct link starved; /* stopped for want of room in the in-flight table */
+    struct link starved; /* stopped for want of room in the in-flight table; in
+                          * d->starved, or in d->asked */
     struct link all;
     bool takes_apart;     /* each message is looked into: a filter, ordered */
     uint64_t filter_hash; /* of its text; 0: there is none */
@@ -95,7 +100,8 @@ struct dispatch {
     struct link ready[PRIORITY_HIGH]; /* by priority, the highest last */
     struct link changed;
     struct link starved;
-    bool room_made; /* something ended since the starved ones were asked */
+    struct link asked;    /* those that starved when something ended, ... */
+    bool room_made;       /* ... which something did since that was looked at */
     struct link trimming; /* lanes */
     size_t trim_looks;    /* left of this turn's */
     bool loading;         /* lanes come later, from the store */
@@ -123,7 +129,8 @@ struct dispatch {
     struct link *books_at;   /* the group that comes next; NULL: none runs */
     struct lane_books books; /* sums so far */
     uint64_t breakers;       /* groups whose breaker is open, so far */
-    struct link *audit_at;   /* the group that is audited next, or NULL */
+    struct link *audit_at;   /* the group that is audited next, or NULL, ... */
+    size_t audit_lane;       /* ... from which of its lanes on */
 };
 
 /* ---- dispatch.c ---- */

@@ -383,6 +383,7 @@ static void init_lists(struct dispatch *d)
     link_init(&d->groups);
     link_init(&d->changed);
     link_init(&d->starved);
+    link_init(&d->asked);
     link_init(&d->trimming);
     for (size_t i = 0; i < PRIORITY_HIGH; i++) {
         link_init(&d->ready[i]);

@@ -13,7 +13,6 @@ enum {
     PUMP_ROUNDS = 8,            /* such shares in a turn: at most so many ... */
     PUMP_ROUNDS_NORMAL = 2,     /* ... of which these are kept for groups of */
     PUMP_ROUNDS_LOW = 1,        /* a lower priority that have something */
-    PUMP_STARVED = 64,          /* groups asked again in a turn */
     LOST_LOOKS = 8192           /* for the end of one gap */
 };
 
@@ -264,16 +263,18 @@ static bool pump_group(struct dispatch *d, struct group_run *run,
 
 /* ---- all groups ---- */
 
+/* Each that starved once, some in a turn, for whatever made room. */
 static void ask_starved(struct dispatch *d)
 {
     struct link *link;
 
-    if (!d->room_made) {
-        return;
+    if (d->room_made && link_is_alone(&d->asked)) {
+        d->room_made = false;
+        list_take_all(&d->asked, &d->starved);
     }
-    d->room_made = false;
     for (size_t i = 0;
-         i < PUMP_STARVED && (link = list_first(&d->starved)) != NULL; i++) {
+         i < STARVED_ASKED_TURN && (link = list_first(&d->asked)) != NULL;
+         i++) {
         struct group_run *run = container_of(link, struct group_run, starved);
 
         link_remove(link);
@@ -339,5 +340,7 @@ bool dispatch_has_more(const struct dispatch *d)
             return true;
         }
     }
-    return dispatch_due_us(d) <= d->now_us || !link_is_alone(&d->trimming);
+    return dispatch_due_us(d) <= d->now_us || !link_is_alone(&d->trimming)
+           || !link_is_alone(&d->asked)
+           || (d->room_made && !link_is_alone(&d->starved));
 }

@@ -1,5 +1,7 @@
 /* links: godwit_server godwit_delivery godwit_storage godwit_proto */
 /* with: test/storage/harness.c test/lib/tmpdir.c */
+#include "broker/delivery/group_impl.h"
+#include "broker/dispatch/inside.h"
 #include "test/lib/dispatch_bed.h"
 
 /* What one turn does of very much: where it stops, and that it goes on. */
@@ -26,6 +28,43 @@ static void publish_many(size_t count)
         read_ring();
         count -= some;
     }
+}
+
+static void set_up_small(void)
+{
+    in_flight_bytes = 128 * 1024;
+    segment_len = 64 << 20;
+    set_up();
+    make_topic();
+    make_group();
+    read_ring();
+}
+
+static void delete_group(void)
+{
+    struct catalog_request request = { .op = CATALOG_DELETE,
+                                       .class = CATALOG_GROUP,
+                                       .name = "g" };
+
+    change(&request);
+    read_ring();
+}
+
+static const struct group_fact *group_all(void)
+{
+    return catalog_group(dispatch_catalog(d), slice_text("all"));
+}
+
+static void settle_in(const char *name, uint64_t first, uint64_t last)
+{
+    const struct settlement settlement = { .topic = TOPIC,
+                                           .action = SETTLE_ACK,
+                                           .range = { first, last } };
+
+    cr_assert_eq(
+        dispatch_settle(d, catalog_group(dispatch_catalog(d), slice_text(name)),
+                        &settlement, now_us, NULL, NULL, NULL, NULL),
+        STATUS_OK);
 }
 
 /* So many were delivered, and wait again. */
@@ -107,4 +146,191 @@ Test(dispatch_bounds, a_topic_goes_in_the_midst_of_a_long_trim)
         cr_assert_str_eq(pump(), "");
     }
     cr_assert_not(dispatch_has_more(d));
+}
+
+/* ---- audits: a difference is planted that only they can find ---- */
+
+static void make_difference(uint32_t topic)
+{
+    struct lane *lane = group_find_lane(dispatch_run(group())->group, topic);
+
+    cr_assert(lane != NULL && lane->count[LANE_READY] > 0);
+    lane->count[LANE_READY]--;
+    lane->count[LANE_GAP]++;
+}
+
+/* In one round of the books. */
+static size_t differences(void)
+{
+    size_t count = 0;
+    bool more = true;
+
+    while (more) {
+        count += dispatch_check_books(d, now_us, &more);
+    }
+    return count;
+}
+
+Test(dispatch_bounds, an_audit_of_as_much_as_one_looks_at)
+{
+    open_many(AUDIT_OPEN_MAX);
+    make_difference(TOPIC);
+    cr_assert_eq(differences(), 1);
+}
+
+Test(dispatch_bounds, no_audit_of_more)
+{
+    open_many(AUDIT_OPEN_MAX);
+    publish(1);
+    join();
+    cr_assert_gt(strlen(pump()), 0);
+    while (metrics.delivered_messages <= AUDIT_OPEN_MAX) {
+        settle(SETTLE_NACK, 1, AUDIT_OPEN_MAX + 1, ""); /* makes room for it */
+        cr_assert_gt(strlen(pump()), 0);
+    }
+    make_difference(TOPIC);
+    cr_assert_eq(differences(), 0);
+}
+
+/* What waits behind keys is looked at one by one too. */
+Test(dispatch_bounds, audits_count_what_waits_behind_keys)
+{
+    open_many(10);
+    make_difference(TOPIC);
+    d->keys.used = (AUDIT_OPEN_MAX - 10) * sizeof(uint64_t);
+    cr_assert_eq(differences(), 1);
+    d->keys.used += sizeof(uint64_t);
+    cr_assert_eq(differences(), 0);
+    d->keys.used = 0;
+}
+
+/* A group on so many topics, each with a message, in all of which the books
+ * are not what is there. */
+static void differ_in(size_t lane_count)
+{
+    struct catalog_request all = { .op = CATALOG_CREATE,
+                                   .class = CATALOG_GROUP,
+                                   .name = "all",
+                                   .from = FROM_EARLIEST };
+    struct refusal refusal;
+
+    delete_group();
+    for (size_t i = 1; i < lane_count; i++) {
+        struct catalog_request one = { .op = CATALOG_CREATE,
+                                       .class = CATALOG_TOPIC };
+
+        snprintf(one.name, sizeof one.name, "t%zu", i);
+        change(&one);
+        add_message(&h, (uint32_t)(TOPIC + i), "message");
+        put_on_ring(false);
+        read_ring();
+    }
+    publish(1);
+    cr_assert_eq(patterns_add(&all.topics, slice_text("*"), &refusal),
+                 STATUS_OK);
+    change(&all);
+    read_ring();
+    for (size_t i = 0; i < lane_count; i++) {
+        struct lane *lane = group_find_lane(dispatch_run(group_all())->group,
+                                            (uint32_t)(TOPIC + i));
+
+        lane->count[LANE_READY]--;
+        lane->count[LANE_GAP]++;
+    }
+}
+
+Test(dispatch_bounds, an_audit_of_as_many_lanes_as_one_looks_at)
+{
+    differ_in(AUDIT_LANES);
+    cr_assert_eq(differences(), AUDIT_LANES);
+    cr_assert_eq(differences(), AUDIT_LANES, "and from the first one again");
+}
+
+Test(dispatch_bounds, an_audit_goes_on_with_the_other_lanes)
+{
+    differ_in(AUDIT_LANES + 1);
+    cr_assert_eq(differences(), AUDIT_LANES);
+    cr_assert_eq(differences(), 1);
+    cr_assert_eq(differences(), AUDIT_LANES);
+}
+
+/* ---- who was held, and is asked again ---- */
+
+Test(dispatch_bounds, who_had_too_much_untold_is_asked_when_it_is_told)
+{
+    struct group *g = dispatch_run(group())->group;
+
+    publish(1);
+    join();
+    cr_assert_str_eq(pump(), "1 ");
+    settle(SETTLE_ACK, 1, 1, "");
+    g->untold_ranges += UNTOLD_RANGES_MAX - 1; /* besides the one there is */
+    publish(1);
+    read_ring();
+    cr_assert_str_eq(pump(), "");
+    cr_assert_not(dispatch_has_more(d));
+    log_all();
+    g->untold_ranges -= UNTOLD_RANGES_MAX - 1;
+    cr_assert(dispatch_has_more(d));
+    cr_assert_str_eq(pump(), "2 ");
+}
+
+enum { WAITING = 300, EACH = 4 };
+static char names[WAITING][16];
+static size_t got[WAITING];
+
+static void count_given(void)
+{
+    for (size_t i = 0; i < WAITING; i++) {
+        for (const char *at = out; (at = strstr(at, names[i])) != NULL; at++) {
+            got[i]++;
+        }
+    }
+}
+
+static size_t how_many_wait(void)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < WAITING; i++) {
+        cr_assert_leq(got[i], EACH);
+        count += got[i] < EACH;
+    }
+    return count;
+}
+
+static void pump_all(void)
+{
+    do {
+        pump();
+        count_given();
+    } while (dispatch_has_more(d));
+}
+
+/* One end of very much makes room for all, also for those that are not asked
+ * in the first turn after it. */
+Test(dispatch_bounds, all_that_found_no_room_are_asked_again,
+     .init = set_up_small)
+{
+    size_t taken;
+
+    publish_many(1000);
+    join_group("g", 65536);
+    while (dispatch_has_more(d)) {
+        pump();
+    }
+    taken = metrics.delivered_messages;
+    cr_assert_lt(taken, 1000, "the table is too large for this test");
+    for (size_t i = 0; i < WAITING; i++) {
+        snprintf(names[i], sizeof names[i], "w%03zu", i);
+        make_group_named(names[i], (struct group_options) { 0 }, 0);
+        read_ring();
+        join_group(names[i], EACH);
+    }
+    pump_all();
+    cr_assert_gt(how_many_wait(), STARVED_ASKED_TURN);
+    cr_assert_lt(how_many_wait(), taken / EACH, "there will be room");
+    settle_in("g", 1, taken);
+    pump_all();
+    cr_assert_eq(how_many_wait(), 0);
 }

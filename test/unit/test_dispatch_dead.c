@@ -497,6 +497,58 @@ Test(dispatch_dead, what_is_missing_long_after_a_seek_is_lost)
     cr_assert_str_eq(pump(), "gap2-4 5 6 ");
 }
 
+/* Of 1 to 4, all below the floor, only this one is there. */
+static void keep_only_third(void)
+{
+    make_topic();
+    add_ack(&h, GROUP + 7, TOPIC, 1, 2);
+    put_on_ring(false);
+    open_again();
+    publish(1);
+    add_ack(&h, GROUP + 7, TOPIC, 4, 4);
+    put_on_ring(false);
+    open_again();
+    make_group_with(two_attempts, OPTION_ATTEMPTS);
+    publish(2);
+    join();
+}
+
+Test(dispatch_dead, what_is_there_between_what_a_trim_took_is_given)
+{
+    keep_only_third();
+    cr_assert_eq(sought(1), 1);
+    trim(1, 5);
+    read_ring();
+    cr_assert_str_eq(pump(), "3 5 6 ");
+    cr_assert_eq(books().gap, 0);
+    cr_assert_eq(books().acked, 3);
+}
+
+/* A message that failed once was there: it is lost, and those around it are
+ * not for that. */
+Test(dispatch_dead, what_was_there_once_is_lost_and_says_nothing_of_others)
+{
+    make_topic();
+    make_group_with(two_attempts, OPTION_ATTEMPTS);
+    read_ring();
+    add_ack(&h, GROUP + 7, TOPIC, 1, 4);
+    put_on_ring(false);
+    open_again();
+    add_seek(&h, GROUP, TOPIC, 0);
+    add_failed(
+        &h, GROUP, TOPIC,
+        (struct failure) { .seq = 2, .attempts = 1, .cause = CAUSE_NACK });
+    put_on_ring(false);
+    trim(1, 5);
+    open_again();
+    publish(2);
+    join();
+    pass(1000000);
+    cr_assert_str_eq(pump(), "gap2-2 5 6 ");
+    cr_assert_eq(books().gap, 1);
+    cr_assert_eq(books().acked, 3);
+}
+
 /* ---- explain ---- */
 
 Test(dispatch_dead, each_gate_has_its_word)

@@ -373,6 +373,50 @@ Test(group_storm, an_orphan_is_an_alarm_and_taken_back)
     group_leave(group, m, now);
 }
 
+Test(group_storm, a_sweep_takes_so_many_orphans_and_the_next_one_the_rest)
+{
+    struct inflight_list nobodys = { 0 };
+    struct member *m = join(7, ORPHANS_MAX + 1);
+
+    group_extend(group, TOPIC, ORPHANS_MAX + 1);
+    for (uint64_t seq = 1; seq <= ORPHANS_MAX + 1; seq++) {
+        const struct transaction *t;
+        struct transaction next;
+        struct offer offer;
+
+        cr_assert(group_next(group, now, &offer));
+        cr_assert(take(&offer) == TAKE_DELIVERED);
+        t = inflight_find(group->inflight, TOPIC, seq);
+        next = *t;
+        next.holder = 99;
+        inflight_change(group->inflight, t, &next, &m->held, &nobodys, now);
+        m->held_bytes -= BYTES;
+    }
+    cr_assert_eq(group_sweep(group, TOPIC, now), ORPHANS_MAX);
+    cr_assert_not(group_audit(group, TOPIC));
+    cr_assert_eq(group_sweep(group, TOPIC, now), 1);
+    audit();
+    group_leave(group, m, now);
+}
+
+/* Of many lanes nobody counts the bytes again. */
+Test(group_storm, credits_in_bytes_are_counted_of_so_many_lanes)
+{
+    struct member *m = join(7, 5);
+
+    cr_assert_eq(deliver(), 1);
+    m->held_bytes++;
+    for (uint32_t topic = 100; topic < 100 + AUDIT_CREDIT_LANES_MAX - 1;
+         topic++) {
+        add_lane(topic, 0);
+    }
+    cr_assert_not(group_audit(group, TOPIC));
+    add_lane(99, 0);
+    cr_assert(group_audit(group, TOPIC));
+    m->held_bytes--;
+    group_leave(group, m, now);
+}
+
 Test(group_storm, a_credit_that_is_not_what_is_held_is_an_alarm)
 {
     struct member *m = join(7, 5);
