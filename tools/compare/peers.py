@@ -10,7 +10,10 @@ import subprocess
 
 import processes
 
-PLACES = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+# A user's PATH has no sbin, where Debian puts brokers.
+PLACES = os.environ.get("PATH", "")
+if "/usr/bin" in PLACES.split(":"):
+    PLACES += ":/usr/sbin"
 
 
 class Failed(Exception):

@@ -112,8 +112,9 @@ def markdown(sitting):
              f"{sitting.took / 60:.0f} minutes.", "",
              f"Machine: {m['cores']} cores, {m['processor']}, {m['memory_gib']} GiB, "
              f"{m['system']}, Linux {m['kernel']}, {m['filesystem']}; broker and load share it. "
-             f"Medians of {o.rounds} rounds, a throughput measured for about {o.seconds:g} s "
-             f"each after a warm-up; order shuffled with seed {o.seed}.", "",
+             f"Medians of {o.rounds} round{'s' if o.rounds > 1 else ''}; each throughput was measured "
+             f"for about {o.seconds:g} s after a warm-up; the order was shuffled with seed "
+             f"{o.seed}.", "",
              "In brackets: how many times better Godwit is; below 1 the other one is.", ""]
     lines += table(sitting, cell)
     lines += ["", "Window 1,000, one connection a producer. Latency open loop, from the intended "

@@ -11,7 +11,8 @@ import machine
 import processes
 from peers import Failed
 
-START_SECONDS = 90
+START_STALLS = 4.5      # a start may take so many times what nothing else may
+LATENCY_TIMES = 7.5     # as long as a throughput: 15 s
 LOAD_SECONDS = 150      # of one run of the load, at most
 CALIBRATE_SECONDS = 0.3  # a shorter run tells too little to know the next one's length
 CALIBRATE_MAX = 5
@@ -80,8 +81,8 @@ class Bench:
             processes.end(process)
         lines = err.decode(errors="replace").strip().splitlines()
         if process.returncode != 0:
-            why = lines[-1].removeprefix("godwit: ") if lines else f"exit {process.returncode}"
-            raise Failed(self.why_it_ended() or why)
+            why = " ".join(lines[-2:]) if lines else f"exit {process.returncode}"
+            raise Failed(self.why_it_ended() or why.removeprefix("godwit: "))
         try:
             return json.loads(out.decode().splitlines()[-1])
         except (ValueError, IndexError):
@@ -107,6 +108,8 @@ class Bench:
                 time.sleep(0.01)
         finally:
             processes.end(ping)
+        if ping.returncode != 0:
+            raise Failed("it does not answer as it should")
 
     def wait_for_godwit(self, began):
         while " listening " not in processes.read(self.peer.log()):
@@ -158,7 +161,7 @@ def endtoend_one(bench, row, values):
 
 def latency(bench, measure):
     def one():
-        count = max(1000, int(RATE * bench.options.seconds * 5))
+        count = max(1000, int(RATE * bench.options.seconds * LATENCY_TIMES))
         figures = bench.run("latency", size="1K", rate=RATE, count=count)["delivery_us"]
         return {"latency_p50": figures["p50"], "latency_p99": figures["p99"]}
     measure("latency", one)

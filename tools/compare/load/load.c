@@ -94,9 +94,7 @@ static bool fail_with(struct load *load, const char *text)
 
 static bool take_failure(struct load *load, const struct peer *p)
 {
-    return p == NULL   ? !fail_with(load, "out of memory")
-           : p->failed ? !fail_with(load, p->text)
-                       : false;
+    return p->failed && !fail_with(load, p->text);
 }
 
 static bool add(struct load *load)
@@ -105,13 +103,14 @@ static bool add(struct load *load)
     struct peer *p = peer_connect(driver, load, (uint16_t)load->o.port);
     struct epoll_event event = { .events = EPOLLIN, .data.ptr = p };
 
-    if (p != NULL) {
-        if (!p->failed) {
-            driver->open(p);
-        }
-        load->peers[load->opened++] = p;
-        p->window = load->o.window;
-        p->events = EPOLLIN;
+    if (p == NULL) {
+        return fail_with(load, "out of memory");
+    }
+    load->peers[load->opened++] = p;
+    p->window = load->o.window;
+    p->events = EPOLLIN;
+    if (!p->failed) {
+        driver->open(p);
     }
     if (take_failure(load, p)) {
         return false;

@@ -35,11 +35,10 @@ static size_t put_length(uint8_t *at, size_t len)
 
 static size_t put_text(uint8_t *at, const char *text)
 {
-    size_t len = strlen(text);
+    size_t len = put_slice(at + 2, slice_text(text));
 
     at[0] = (uint8_t)(len >> 8);
     at[1] = (uint8_t)len;
-    memcpy(at + 2, text, len);
     return len + 2;
 }
 
@@ -178,9 +177,8 @@ static void on_packet(struct peer *p, uint8_t kind, struct slice rest)
         on_confirm(p, (uint64_t)(rest.at[0] << 8 | rest.at[1]));
     } else if ((kind & 0xf6) == PUBLISH_QOS1) { /* DUP and RETAIN aside */
         on_message(p, rest);
-    } else if (kind == CONNACK && rest.len == 2 && rest.at[1] == 0) {
-        p->answers++;
-    } else if (kind == SUBACK && rest.len == 3 && rest.at[2] == 1) {
+    } else if ((kind == CONNACK && rest.len == 2 && rest.at[1] == 0)
+               || (kind == SUBACK && rest.len == 3 && rest.at[2] == 1)) {
         p->answers++;
     } else {
         peer_fail(p, "it refused, or sent what it must not: %02x", kind);

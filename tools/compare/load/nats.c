@@ -97,20 +97,14 @@ static void nats_publish(struct peer *p, uint64_t id, struct slice body)
 {
     const struct own *own = p->own;
     uint8_t *at = peer_room(p, own->before_len + body.len + 48);
-    uint8_t *begin = at;
 
-    if (at == NULL) {
-        return;
+    if (at != NULL) {
+        size_t len = put_slice(at, slice_of(own->before, own->before_len));
+
+        len += put_decimal(at + len, id);
+        at[len++] = ' ';
+        bytes_filled(&p->out, len + put_sized(at + len, body));
     }
-    memcpy(at, own->before, own->before_len);
-    at += own->before_len;
-    at += put_decimal(at, id);
-    *at++ = ' ';
-    at += put_decimal(at, body.len);
-    memcpy(at, "\r\n", 2);
-    memcpy(at + 2, body.at, body.len);
-    memcpy(at + 2 + body.len, "\r\n", 2);
-    bytes_filled(&p->out, (size_t)(at - begin) + body.len + 4);
 }
 
 static void nats_subscribe(struct peer *p, const struct place *place,
@@ -143,14 +137,14 @@ static bool says_error(struct slice body)
 
 static void ack(struct peer *p, struct slice reply)
 {
-    static const char end[] = " 4\r\n+ACK\r\n";
     uint8_t *at = peer_room(p, reply.len + 32);
 
     if (at != NULL) {
-        memcpy(at, "PUB ", 4);
-        memcpy(at + 4, reply.at, reply.len);
-        memcpy(at + 4 + reply.len, end, sizeof end - 1);
-        bytes_filled(&p->out, reply.len + 4 + sizeof end - 1);
+        size_t len = put_slice(at, slice_text("PUB "));
+
+        len += put_slice(at + len, reply);
+        bytes_filled(&p->out,
+                     len + put_slice(at + len, slice_text(" 4\r\n+ACK\r\n")));
     }
 }
 

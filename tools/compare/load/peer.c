@@ -199,3 +199,25 @@ size_t put_decimal(uint8_t *at, uint64_t value)
     }
     return count;
 }
+
+size_t put_slice(uint8_t *at, struct slice part)
+{
+    memcpy(at, part.at, part.len);
+    return part.len;
+}
+
+static size_t put_line_end(uint8_t *at)
+{
+    at[0] = '\r';
+    at[1] = '\n';
+    return 2;
+}
+
+size_t put_sized(uint8_t *at, struct slice part)
+{
+    size_t len = put_decimal(at, part.len);
+
+    len += put_line_end(at + len);
+    len += put_slice(at + len, part);
+    return len + put_line_end(at + len);
+}

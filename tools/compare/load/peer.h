@@ -12,6 +12,7 @@ enum {
     PEER_NAME_MAX = 32,
     PEER_RING = 65536, /* unconfirmed messages of a connection at most */
     PEER_FLUSH_LEN = 64 * 1024,
+    PEER_SIZED_MORE = 24,
     PEER_MESSAGE_MAX = 1024 * 1024,
     PEER_BACKLOG_LEN = 512 * 1024 /* unsent bytes at most */
 };
@@ -98,6 +99,11 @@ bool peer_line(const struct peer *p, size_t from, struct slice *line,
 
 /* Decimal digits at `at`, no NUL; how many. At most 20. */
 size_t put_decimal(uint8_t *at, uint64_t value);
+/* What is at `part`, without more; its length. */
+size_t put_slice(uint8_t *at, struct slice part);
+/* "len CR LF part CR LF"; how many bytes: at most PEER_SIZED_MORE more than
+ * `part` has. */
+size_t put_sized(uint8_t *at, struct slice part);
 
 /* ---- what a driver reports ---- */
 

@@ -70,23 +70,23 @@ static void redis_producer(struct peer *p, const struct place *place)
         strlen(place->name), place->name);
 }
 
-static void redis_publish(struct peer *p, uint64_t id, struct slice body)
+/* own->before, and what comes after it. */
+static void put_command(struct peer *p, struct slice last)
 {
     const struct own *own = p->own;
-    uint8_t *at = peer_room(p, own->before_len + body.len + 32);
-    uint8_t *begin = at;
+    uint8_t *at = peer_room(p, own->before_len + last.len + PEER_SIZED_MORE);
 
-    (void)id; /* answered in order */
-    if (at == NULL) {
-        return;
+    if (at != NULL) {
+        size_t len = put_slice(at, slice_of(own->before, own->before_len));
+
+        bytes_filled(&p->out, len + put_sized(at + len, last));
     }
-    memcpy(at, own->before, own->before_len);
-    at += own->before_len;
-    at += put_decimal(at, body.len);
-    memcpy(at, "\r\n", 2);
-    memcpy(at + 2, body.at, body.len);
-    memcpy(at + 2 + body.len, "\r\n", 2);
-    bytes_filled(&p->out, (size_t)(at - begin) + body.len + 4);
+}
+
+static void redis_publish(struct peer *p, uint64_t id, struct slice body)
+{
+    (void)id; /* answered in order */
+    put_command(p, body);
 }
 
 static void redis_subscribe(struct peer *p, const struct place *place,
@@ -108,23 +108,6 @@ static void redis_subscribe(struct peer *p, const struct place *place,
     peer_flush(p);
 }
 
-static void ack(struct peer *p, const struct own *own)
-{
-    uint8_t *at = peer_room(p, own->before_len + own->id_len + 32);
-    uint8_t *begin = at;
-
-    if (at == NULL) {
-        return;
-    }
-    memcpy(at, own->before, own->before_len);
-    at += own->before_len;
-    at += put_decimal(at, own->id_len);
-    memcpy(at, "\r\n", 2);
-    memcpy(at + 2, own->id, own->id_len);
-    memcpy(at + 2 + own->id_len, "\r\n", 2);
-    bytes_filled(&p->out, (size_t)(at - begin) + own->id_len + 4);
-}
-
 static void on_bulk(struct peer *p, struct own *own, struct slice text)
 {
     if (own->producing) {
@@ -139,7 +122,7 @@ static void on_bulk(struct peer *p, struct own *own, struct slice text)
         own->at++;
     } else if (own->at == BODY) {
         load_delivered(p, text);
-        ack(p, own);
+        put_command(p, slice_of(own->id, own->id_len)); /* XACK */
         own->at = MESSAGE_PAIR;
         if (--own->left == 0) { /* the acks and the next read: one write */
             own->at = OUTSIDE;
