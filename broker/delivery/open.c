@@ -36,6 +36,16 @@ static int by_seq(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+static bool is_sparse(const struct group *group, struct seq_range stretch,
+                      size_t open)
+{
+    uint64_t len = stretch.last - stretch.first + 1;
+
+    return group->config.sparse_stretch > 0
+               ? len > group->config.sparse_stretch
+               : len > SPARSE_STRETCH + SPARSE_TIMES * open;
+}
+
 bool group_list_open(const struct group *group, const struct lane *lane,
                      struct seq_range stretch, size_t looks_max,
                      struct open_list *out)
@@ -44,9 +54,7 @@ bool group_list_open(const struct group *group, const struct lane *lane,
         inflight_held(group->inflight) + inflight_waiting(group->inflight);
 
     *out = (struct open_list) { .range = stretch, .looks = open };
-    if (open > looks_max
-        || stretch.last - stretch.first
-               < SPARSE_STRETCH + SPARSE_TIMES * open) {
+    if (open > looks_max || !is_sparse(group, stretch, open)) {
         return false;
     }
     out->seqs = malloc((open + 1) * sizeof *out->seqs);

@@ -294,11 +294,13 @@ void sim_open_group(struct sim *s)
     s->few_keys = !s->roomy && sim_chance(s, 3);
     s->keys = (struct key_budget) { .max = s->few_keys ? 1000 + sim_rnd(s, 6000)
                                                        : SIZE_MAX };
-    s->group = group_new(&(struct group_config) { .id = 3,
-                                                  .rules = s->rules,
-                                                  .seed = s->options.seed,
-                                                  .inflight = s->inflight,
-                                                  .keys = &s->keys });
+    s->group =
+        group_new(&(struct group_config) { .id = 3,
+                                           .rules = s->rules,
+                                           .seed = s->options.seed,
+                                           .inflight = s->inflight,
+                                           .keys = &s->keys,
+                                           .sparse_stretch = sim_rnd(s, 16) });
     EXPECT(s, s->group != NULL, "no group");
     if (!s->roomy && sim_chance(s, 3)) {
         sim_open_hog(s);

@@ -92,6 +92,21 @@ void sim_do_drop_lane(struct sim *s)
     }
 }
 
+/* As turns do that have few looks left. */
+static enum status trim_in_bits(struct sim *s, const struct lane *lane,
+                                uint64_t first)
+{
+    enum status status;
+
+    do {
+        size_t looks = 1 + sim_rnd(s, 40);
+        size_t *budget = sim_chance(s, 2) ? &looks : NULL;
+
+        status = group_trim(s->group, lane->topic, first, budget);
+    } while (status == STATUS_AGAIN);
+    return status;
+}
+
 /* The topic keeps less. What somebody has stays with it. */
 void sim_do_trim(struct sim *s)
 {
@@ -106,9 +121,7 @@ void sim_do_trim(struct sim *s)
     first = first > lane->end + 1 ? lane->end + 1 : first;
     hasty = first < lane->end && sim_plant(s, PLANT_HASTY_TRIM, 1) ? 1 : 0;
     sim_trace(s, "topic %u: trim below %lu", lane->topic, first);
-    EXPECT(s,
-           group_trim(s->group, lane->topic, first + hasty, NULL) == STATUS_OK,
-           "trim");
+    EXPECT(s, trim_in_bits(s, lane, first + hasty) == STATUS_OK, "trim");
     lane->first = first > lane->first ? first : lane->first;
     for (uint64_t seq = 1; seq < lane->first; seq++) {
         struct msg *m = &lane->msgs[seq];
