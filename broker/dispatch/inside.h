@@ -3,7 +3,7 @@
  * own times mean), facts.c (what a group asks of a message),
  * lanes.c (which groups and lanes there are), load.c (the start), log.c
  * (effects to records), seek.c, dead.c, redrive.c, explain.c, books.c and
- * look.c. Nobody else includes this. */
+ * read.c. Nobody else includes this. */
 #ifndef GODWIT_BROKER_DISPATCH_INSIDE_H
 #define GODWIT_BROKER_DISPATCH_INSIDE_H
 

@@ -3,6 +3,7 @@
 #include "broker/door/http_exchange.h"
 
 #include "broker/door/json_operation.h"
+#include "broker/session/explain.h"
 
 #include <stdlib.h>
 
@@ -22,22 +23,20 @@ static void put_dead(struct json *json, const struct dispatch_dead *dead)
     json_end_object(json);
 }
 
-static enum status write_dead(struct bytes *body,
-                              const struct dispatch_dead *dead, size_t count,
-                              const struct topic *next, uint64_t next_seq)
+static enum status write_dead(struct bytes *body, const struct dead_page *page)
 {
     struct json json = json_to(body);
 
     json_begin_object(&json, NULL);
     json_begin_array(&json, "dead");
-    for (size_t i = 0; i < count; i++) {
-        put_dead(&json, &dead[i]);
+    for (size_t i = 0; i < page->count; i++) {
+        put_dead(&json, &page->dead[i]);
     }
     json_end_array(&json);
-    if (next != NULL) {
+    if (page->next != NULL) {
         json_begin_object(&json, "next");
-        json_word(&json, "topic", next->name);
-        json_u64(&json, "seq", next_seq);
+        json_word(&json, "topic", page->next->name);
+        json_u64(&json, "seq", page->next_seq);
         json_end_object(&json);
     }
     json_end_object(&json);
@@ -98,29 +97,28 @@ static void dead_arrived(struct session *session,
                          const struct exchange *exchange)
 {
     const struct http_route *route = &exchange->route;
-    size_t room = exchange->count_max;
-    struct dispatch_dead *dead = calloc(room, sizeof *dead);
-    const struct topic *next = NULL;
-    uint64_t next_seq = 0;
-    size_t count = 0;
+    struct dead_page page = { .group = slice_text(route->name),
+                              .topic = slice_text(route->topic),
+                              .seq = route->seq,
+                              .one_topic = exchange->one_topic,
+                              .room = exchange->count_max };
     struct bytes body = { 0 };
     struct refusal refusal;
     enum status status;
 
-    if (dead == NULL) {
+    page.dead = calloc(page.room, sizeof *page.dead);
+    if (page.dead == NULL) {
         http_respond_no_memory(session);
         return;
     }
-    status = session_dead(
-        session, slice_text(route->name), slice_text(route->topic), route->seq,
-        exchange->one_topic, dead, room, &count, &next, &next_seq, &refusal);
+    status = session_dead(session, &page, &refusal);
     if (status == STATUS_OK) {
-        status = write_dead(&body, dead, count, next, next_seq);
-        free(dead);
+        status = write_dead(&body, &page);
+        free(page.dead);
         http_respond_json(session, 200, status, &body);
         return;
     }
-    free(dead);
+    free(page.dead);
     http_respond_refusal(session, &refusal);
 }
 

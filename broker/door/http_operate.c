@@ -3,6 +3,7 @@
 #include "broker/door/http_exchange.h"
 
 #include "broker/door/json_operation.h"
+#include "broker/session/explain.h"
 
 static enum operation_kind kind_of(enum http_target target)
 {

@@ -1,6 +1,6 @@
 #include "broker/door/http_show.h"
 
-#include "broker/session/operate.h"
+#include "broker/session/explain.h"
 
 struct listing {
     struct session *session;

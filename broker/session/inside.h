@@ -1,7 +1,7 @@
 /* What the files of a session share among themselves: session.c (its life, who
- * it is, groups), publish.c, settle.c, pull.c, look.c, operate.c, change.c,
- * pending.c; and what the worker, which drives them, calls. Nobody else
- * includes this. */
+ * it is, groups), publish.c, settle.c, pull.c, look.c, operate.c,
+ * explain.c, change.c, pending.c; and what the worker, which drives them,
+ * calls. Nobody else includes this. */
 #ifndef GODWIT_BROKER_SESSION_INSIDE_H
 #define GODWIT_BROKER_SESSION_INSIDE_H
 

@@ -1,5 +1,5 @@
-/* What operators do to a group and look at in it. On the group's worker, that
- * is after session_go_to_group() has arrived.
+/* What operators do to a group. On the group's worker, that is after
+ * session_go_to_group() has arrived.
  *
  * An operation is carried out at once, but for those that may concern millions
  * of messages (discard, undo): they go on from turn to turn. What it changed is
@@ -57,30 +57,6 @@ struct operation_done {
  * end), "topics" (too many at once), "redrive" (one runs, or there is none). */
 void session_operate(struct session *session, uint64_t id, struct slice group,
                      struct operation *operation);
-
-/* ---- looks, answered at once; the group must be on this worker ---- */
-
-/* STATUS_NOT_FOUND: no such group here, no such topic, or never such a message:
- * *refusal says which. */
-MUST_CHECK enum status session_explain(struct session *session,
-                                       struct slice group, struct slice topic,
-                                       uint64_t seq,
-                                       struct dispatch_explanation *out,
-                                       struct refusal *refusal);
-/* The dead from (topic, seq) on, at most `room`; topic empty: from the first.
- * Where to go on is put into *next and *next_seq; *next NULL: that was all. */
-MUST_CHECK enum status
-session_dead(struct session *session, struct slice group, struct slice topic,
-             uint64_t seq, bool one_topic, struct dispatch_dead *out,
-             size_t room, size_t *count, const struct topic **next,
-             uint64_t *next_seq, struct refusal *refusal);
-/* False: no redrive since the start. */
-bool session_redrive_state(struct session *session, struct slice group,
-                           struct redrive_state *out);
-/* What holds the group as a whole; times on the wall clock. False: no such
- * group here. */
-bool session_held_by(struct session *session, struct slice group,
-                     struct standing *out);
 
 /* ---- for the worker ---- */
 

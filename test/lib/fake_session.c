@@ -588,27 +588,26 @@ enum status session_explain(struct session *session, struct slice group,
     return STATUS_OK;
 }
 
-enum status session_dead(struct session *session, struct slice group,
-                         struct slice topic, uint64_t seq, bool one_topic,
-                         struct dispatch_dead *out, size_t room, size_t *count,
-                         const struct topic **next, uint64_t *next_seq,
+enum status session_dead(struct session *session, struct dead_page *page,
                          struct refusal *refusal)
 {
-    note(session, "dead %.*s %.*s %" PRIu64 "%s room=%zu\n", (int)group.len,
-         group.at, (int)topic.len, topic.len > 0 ? (const char *)topic.at : "",
-         seq, one_topic ? " only" : "", room);
+    note(session, "dead %.*s %.*s %" PRIu64 "%s room=%zu\n",
+         (int)page->group.len, page->group.at, (int)page->topic.len,
+         page->topic.len > 0 ? (const char *)page->topic.at : "", page->seq,
+         page->one_topic ? " only" : "", page->room);
     if (session->look_refusal.status != STATUS_OK) {
         *refusal = session->look_refusal;
         return refusal->status;
     }
-    *count = session->dead_count < room ? session->dead_count : room;
-    *next = NULL;
-    for (size_t i = 0; i < *count; i++) {
-        out[i] = session->dead[i];
+    page->count =
+        session->dead_count < page->room ? session->dead_count : page->room;
+    page->next = NULL;
+    for (size_t i = 0; i < page->count; i++) {
+        page->dead[i] = session->dead[i];
     }
-    if (*count < session->dead_count) {
-        *next = session->dead[*count].topic;
-        *next_seq = session->dead[*count].seq;
+    if (page->count < session->dead_count) {
+        page->next = session->dead[page->count].topic;
+        page->next_seq = session->dead[page->count].seq;
     }
     return STATUS_OK;
 }

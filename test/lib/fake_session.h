@@ -5,6 +5,7 @@
 #define GODWIT_TEST_LIB_FAKE_SESSION_H
 
 #include "broker/door/doors.h"
+#include "broker/session/explain.h"
 #include "broker/session/operate.h"
 
 struct session {
