@@ -4,28 +4,19 @@
 #ifndef GODWIT_TEST_LIB_DISPATCH_BED_H
 #define GODWIT_TEST_LIB_DISPATCH_BED_H
 
-#include "broker/dispatch/dispatch.h"
 #include "broker/router/filter.h"
 #include "proto/codec.h"
-#include "test/storage/harness.h"
+#include "test/lib/store_bed.h"
 
-#include <criterion/criterion.h>
 #include <stdio.h>
 
-#define MAYBE __attribute__((unused)) static
+enum { GROUP = 1, OUT_LEN = 1 << 20 };
 
-enum { TOPIC = 1, GROUP = 1, OUT_LEN = 1 << 20 };
-
-static struct harness h;
-static struct ring *ring;
-static struct dispatch *d;
-static struct catalog *writer;
 static struct worker_metrics metrics;
 static struct submission *submission;
 static struct member *member;
 static char out[OUT_LEN]; /* what the member was given */
 static uint64_t now_us;
-static uint64_t wall_us;
 static size_t in_flight_bytes = 1 << 20;
 static uint32_t segment_len = 1 << 20;
 
@@ -91,23 +82,6 @@ static bool is_of_app(const void *who, uint32_t app)
 
 /* ---- the bed ---- */
 
-static uint64_t no_seq(void *arg, const struct topic *topic)
-{
-    (void)arg;
-    (void)topic;
-    return 0;
-}
-
-/* For groups that begin at the latest. */
-static uint64_t latest_seq;
-
-static uint64_t seq_of_latest(void *arg, const struct topic *topic)
-{
-    (void)arg;
-    (void)topic;
-    return latest_seq;
-}
-
 static void open_dispatch(void)
 {
     const struct dispatch_config config = {
@@ -153,77 +127,6 @@ MAYBE void tear_down(void)
     submission_free(submission);
     catalog_free(writer);
     harness_fini(&h);
-}
-
-/* Durable and on the ring; the dispatch has not read it yet. */
-static void put_on_ring(bool merge)
-{
-    struct store_span span = { .at = h.buffer, .len = h.len };
-    struct store_commit *slot = ring_claim(ring);
-
-    cr_assert_eq(merge
-                     ? store_append_merge(h.store, &span, wall_us, slot, &h.err)
-                     : store_append(h.store, &span, 1, wall_us, slot, &h.err),
-                 STATUS_OK, "%s", h.err.text);
-    cr_assert_eq(span.taken, h.len);
-    cr_assert_eq(store_sync(h.store, &h.err), STATUS_OK);
-    cr_assert_eq(store_apply(h.store, slot), STATUS_OK);
-    h.len = 0;
-    ring_publish(ring);
-}
-
-MAYBE void read_ring(void)
-{
-    while (ring_available(ring, 0) > 0) {
-        dispatch_commit(d, ring_entry(ring, 0, 0));
-        ring_consumed(ring, 0, 1);
-    }
-}
-
-static void put_record(enum record_kind kind, struct bytes *body)
-{
-    const struct record record = {
-        .kind = kind, .body = slice_of(bytes_begin(body), bytes_len(body))
-    };
-    uint8_t *at = h.buffer + h.len;
-
-    memcpy(at + RECORD_HEADER_LEN, record.body.at, record.body.len);
-    record_finish(at, &record);
-    h.len += record_size(record.body.len);
-    bytes_fini(body);
-}
-
-MAYBE void trim(uint64_t first_seq, uint64_t floor_seq)
-{
-    const struct record_trim t = { TOPIC, first_seq, floor_seq };
-    struct bytes body = { 0 };
-
-    cr_assert_eq(record_trim_write(&body, &t), STATUS_OK);
-    put_record(RECORD_TRIM, &body);
-    put_on_ring(true);
-}
-
-MAYBE void change(struct catalog_request *request)
-{
-    const struct catalog_context context = { .random =
-                                                 (const uint8_t[64]) { 0 },
-                                             .last_seq = seq_of_latest,
-                                             .floor_seq = no_seq };
-    struct bytes body = { 0 };
-    struct record_fact fact;
-    char secret[SECRET_LEN_MAX + 1];
-    struct refusal refusal;
-
-    cr_assert_eq(
-        catalog_decide(writer, request, &context, &body, secret, &refusal),
-        STATUS_OK, "%s", refusal.text);
-    cr_assert_eq(
-        fact_read(slice_of(bytes_begin(&body), bytes_len(&body)), &fact),
-        STATUS_OK);
-    cr_assert_eq(catalog_apply(writer, &fact), STATUS_OK);
-    put_record(RECORD_CATALOG, &body);
-    put_on_ring(false);
-    catalog_request_fini(request);
 }
 
 MAYBE void make_topic(void)
@@ -333,12 +236,7 @@ MAYBE void publish_message(const struct wire_message *message)
                              .app = 1 };
 
     cr_assert_eq(codec_message_write(&body, message), STATUS_OK);
-    record.body = slice_of(bytes_begin(&body), bytes_len(&body));
-    memcpy(h.buffer + h.len + RECORD_HEADER_LEN, record.body.at,
-           record.body.len);
-    record_finish(h.buffer + h.len, &record);
-    h.len += record_size(record.body.len);
-    bytes_fini(&body);
+    put_record(record, &body);
     put_on_ring(false);
     read_ring();
 }

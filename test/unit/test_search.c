@@ -2,23 +2,17 @@
 /* with: test/storage/harness.c test/lib/tmpdir.c */
 #include "broker/search.h"
 #include "proto/codec.h"
-#include "test/storage/harness.h"
+#include "test/lib/store_bed.h"
 
-#include <criterion/criterion.h>
 #include <stdio.h>
 
 /* Looking through a topic over a real store. */
 
-enum { TOPIC = 1, OUT_LEN = 1 << 20 };
+enum { OUT_LEN = 1 << 20 };
 
-static struct harness h;
-static struct ring *ring;
-static struct dispatch *d;
-static struct catalog *writer;
 static struct worker_metrics metrics;
 static char out[OUT_LEN]; /* what was found */
 static size_t out_len;
-static uint64_t wall_us = 1000;
 static enum search_state state;
 static struct search_result result;
 static unsigned runs; /* that the last search took */
@@ -53,77 +47,24 @@ static void on_lost(void *arg, const char *topic, struct seq_range range)
     say("gap%lu-%lu ", (unsigned long)range.first, (unsigned long)range.last);
 }
 
-static void read_ring(void *arg)
+static void catch_up(void *arg)
 {
     (void)arg;
-    while (ring_available(ring, 0) > 0) {
-        dispatch_commit(d, ring_entry(ring, 0, 0));
-        ring_consumed(ring, 0, 1);
-    }
+    read_ring();
 }
 
-static const struct search_out to_test = { on_found, on_lost, read_ring, NULL };
+static const struct search_out to_test = { on_found, on_lost, catch_up, NULL };
 
 /* ---- the bed ---- */
-
-static uint64_t no_seq(void *arg, const struct topic *topic)
-{
-    (void)arg;
-    (void)topic;
-    return 0;
-}
-
-static void put_on_ring(bool merge)
-{
-    struct store_span span = { .at = h.buffer, .len = h.len };
-    struct store_commit *slot = ring_claim(ring);
-
-    cr_assert_eq(merge
-                     ? store_append_merge(h.store, &span, wall_us, slot, &h.err)
-                     : store_append(h.store, &span, 1, wall_us, slot, &h.err),
-                 STATUS_OK, "%s", h.err.text);
-    cr_assert_eq(span.taken, h.len);
-    cr_assert_eq(store_sync(h.store, &h.err), STATUS_OK);
-    cr_assert_eq(store_apply(h.store, slot), STATUS_OK);
-    h.len = 0;
-    ring_publish(ring);
-}
-
-static void put_record(struct record record, struct bytes *body)
-{
-    uint8_t *at = h.buffer + h.len;
-
-    record.body = slice_of(bytes_begin(body), bytes_len(body));
-    memcpy(at + RECORD_HEADER_LEN, record.body.at, record.body.len);
-    record_finish(at, &record);
-    h.len += record_size(record.body.len);
-    bytes_fini(body);
-}
 
 static void change_topic(enum catalog_op op)
 {
     struct catalog_request request = { .op = op,
                                        .class = CATALOG_TOPIC,
                                        .name = "t" };
-    const struct catalog_context context = { .random =
-                                                 (const uint8_t[64]) { 0 },
-                                             .last_seq = no_seq,
-                                             .floor_seq = no_seq };
-    struct bytes body = { 0 };
-    struct record_fact fact;
-    char secret[SECRET_LEN_MAX + 1];
-    struct refusal refusal;
 
-    cr_assert_eq(
-        catalog_decide(writer, &request, &context, &body, secret, &refusal),
-        STATUS_OK, "%s", refusal.text);
-    cr_assert_eq(
-        fact_read(slice_of(bytes_begin(&body), bytes_len(&body)), &fact),
-        STATUS_OK);
-    cr_assert_eq(catalog_apply(writer, &fact), STATUS_OK);
-    put_record((struct record) { .kind = RECORD_CATALOG }, &body);
-    put_on_ring(false);
-    read_ring(NULL);
+    change(&request);
+    read_ring();
 }
 
 static void set_up(void)
@@ -178,7 +119,7 @@ static void publish(unsigned count)
         add_one("", "", 10, (uint8_t)('a' + i % 26));
         if (h.len > HARNESS_BUFFER_LEN / 2) {
             put_on_ring(false);
-            read_ring(NULL);
+            read_ring();
         }
     }
     if (h.len > 0) {
@@ -193,17 +134,7 @@ static void publish_in_time(unsigned count)
         wall_us = (i + 1) * 1000;
         publish(1);
     }
-    read_ring(NULL);
-}
-
-static void trim(uint64_t first_seq)
-{
-    const struct record_trim t = { TOPIC, first_seq, first_seq };
-    struct bytes body = { 0 };
-
-    cr_assert_eq(record_trim_write(&body, &t), STATUS_OK);
-    put_record((struct record) { .kind = RECORD_TRIM }, &body);
-    put_on_ring(true);
+    read_ring();
 }
 
 static const struct topic *topic(void)
@@ -256,7 +187,7 @@ Test(search, an_empty_topic)
 Test(search, by_seq)
 {
     publish(9);
-    read_ring(NULL);
+    read_ring();
     cr_assert_str_eq(LOOK(0), "1 2 3 4 5 6 7 8 9 ");
     cr_ends(SEARCH_AT_END, 10, true);
     cr_assert_str_eq(LOOK(.from = 8), "8 9 ");
@@ -272,7 +203,7 @@ Test(search, by_seq)
 Test(search, goes_on_where_it_ended)
 {
     publish(5);
-    read_ring(NULL);
+    read_ring();
     cr_assert_str_eq(LOOK(.count_max = 2), "1 2 ");
     cr_ends(SEARCH_BOUND, 3, false);
     cr_assert_str_eq(LOOK(.from = 3, .count_max = 3), "3 4 5 ");
@@ -282,7 +213,7 @@ Test(search, goes_on_where_it_ended)
 Test(search, the_newest)
 {
     publish(9);
-    read_ring(NULL);
+    read_ring();
     cr_assert_str_eq(LOOK(.newest = true, .count_max = 3), "7 8 9 ");
     cr_ends(SEARCH_BOUND, 10, false);
     cr_assert_str_eq(LOOK(.newest = true, .count_max = 9),
@@ -303,7 +234,7 @@ Test(search, a_search_sees_what_comes_between_its_bits)
     struct search *search;
 
     publish(2);
-    read_ring(NULL);
+    read_ring();
     out_len = 0;
     cr_assert_eq(search_new(&search, TOPIC, &order), STATUS_OK);
     cr_assert_eq(search_run(search, d, &to_test, 0, &state), STATUS_OK);
@@ -314,7 +245,7 @@ Test(search, a_search_sees_what_comes_between_its_bits)
     }
     cr_assert_eq(state, SEARCH_AT_END);
     publish(1);
-    read_ring(NULL);
+    read_ring();
     cr_assert_eq(search_run(search, d, &to_test, UINT64_MAX, &state),
                  STATUS_OK);
     cr_assert_eq(state, SEARCH_AT_END);
@@ -328,7 +259,7 @@ Test(search, ends_with_its_topic)
     struct search *search;
 
     publish(2);
-    read_ring(NULL);
+    read_ring();
     cr_assert_eq(search_new(&search, TOPIC, &order), STATUS_OK);
     change_topic(CATALOG_DELETE);
     cr_assert_eq(search_run(search, d, &to_test, UINT64_MAX, &state),
@@ -346,7 +277,7 @@ Test(search, by_key_and_tag)
     add_one("a", "red", 1, 'x');
     add_one("", "red", 1, 'x');
     put_on_ring(false);
-    read_ring(NULL);
+    read_ring();
     cr_assert_str_eq(LOOK(.key = slice_text("a")), "1 3 ");
     cr_assert_eq(result.scanned, 4);
     cr_assert_eq(result.found, 2);
@@ -392,7 +323,7 @@ Test(search, a_clock_that_was_set_back_shows_nothing_of_another_time)
         wall_us = times[i];
         publish(1);
     }
-    read_ring(NULL);
+    read_ring();
     LOOK(.since_us = 3000, .until_us = 5000);
     cr_assert_null(strstr(out, "3 "), "%s", out);
     cr_assert_not_null(strstr(out, "6 "), "%s", out);
@@ -403,8 +334,8 @@ Test(search, a_clock_that_was_set_back_shows_nothing_of_another_time)
 Test(search, what_was_deleted_is_said)
 {
     publish(9);
-    trim(4);
-    read_ring(NULL);
+    trim(4, 4);
+    read_ring();
     cr_assert_str_eq(LOOK(0), "4 5 6 7 8 9 ");
     cr_assert_eq(result.deleted.first, 0, "it was not asked for by seq");
     cr_assert_eq(result.first_seq, 4);
@@ -432,14 +363,14 @@ static void damage(const char *text)
 Test(search, what_is_just_being_deleted_is_no_gap)
 {
     publish(9);
-    read_ring(NULL);
+    read_ring();
     damage("bbbbbbbbbb");
-    trim(4);
+    trim(4, 4);
     cr_assert_str_eq(LOOK(.from = 1), "1 4 5 6 7 8 9 ");
     cr_assert_eq(result.deleted.first, 2);
     cr_assert_eq(result.deleted.last, 3);
     damage("eeeeeeeeee");
-    trim(7);
+    trim(7, 7);
     cr_assert_str_eq(LOOK(.newest = true), "7 8 9 ");
     cr_ends(SEARCH_DONE, 10, true);
 }
@@ -447,7 +378,7 @@ Test(search, what_is_just_being_deleted_is_no_gap)
 Test(search, what_is_lost_is_a_gap)
 {
     publish(6);
-    read_ring(NULL);
+    read_ring();
     damage("bbbbbbbbbb");
     damage("cccccccccc");
     damage("ffffffffff");
@@ -463,7 +394,7 @@ Test(search, what_is_lost_is_a_gap)
 Test(search, the_messages_looked_at_are_bounded)
 {
     publish(SEARCH_MESSAGES_MAX + 1);
-    read_ring(NULL);
+    read_ring();
     cr_assert_str_eq(LOOK(.key = slice_text("k")), "");
     /* The time may be over first. */
     cr_assert_eq(state, SEARCH_BOUND);
@@ -485,7 +416,7 @@ Test(search, the_bytes_found_are_bounded)
     for (int i = 0; i < 4; i++) {
         add_one("", "", LEN, (uint8_t)('a' + i));
         put_on_ring(false);
-        read_ring(NULL);
+        read_ring();
     }
     cr_assert_str_eq(LOOK(0), "1 2 3 ", "as many as fit an answer");
     cr_ends(SEARCH_BOUND, 4, false);
@@ -499,7 +430,7 @@ Test(search, the_bytes_looked_at_are_bounded)
     for (int i = 0; i < COUNT; i++) {
         add_one("", "", LEN, (uint8_t)('a' + i));
         put_on_ring(false);
-        read_ring(NULL);
+        read_ring();
     }
     cr_assert_str_eq(LOOK(.key = slice_text("k")), "");
     cr_assert_eq(state, SEARCH_BOUND);
