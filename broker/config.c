@@ -146,20 +146,21 @@ static void keep_message(cyaml_log_t level, void *arg, const char *format,
 {
     struct error *err = arg;
     size_t used = strlen(err->text);
+    char line[256];
+    const char *said = line;
 
-    if (level < CYAML_LOG_ERROR || used + 4 >= sizeof err->text) {
+    if (level < CYAML_LOG_ERROR) {
         return;
     }
-    if (used > 0) {
-        memcpy(err->text + used, ", ", 3);
-        used += 2;
+    vsnprintf(line, sizeof line, format, args);
+    line[strcspn(line, "\n")] = '\0';
+    if (strncmp(said, "Load: ", 6) == 0) {
+        said += 6;
     }
-    vsnprintf(err->text + used, sizeof err->text - used, format, args);
-    for (char *c = err->text + used; *c != '\0'; c++) {
-        if (*c == '\n') {
-            *c = '\0';
-            break;
-        }
+    said += strspn(said, " ");
+    if (strcmp(said, "Backtrace:") != 0) {
+        snprintf(err->text + used, sizeof err->text - used, "%s%s",
+                 used > 0 ? ", " : "", said);
     }
 }
 

@@ -291,8 +291,9 @@ static void on_drained(struct conn *conn)
 /* Cut off, and not by either side's wish: an operator may want to know. */
 static bool is_remarkable(const char *reason)
 {
-    static const char *const ordinary[] = { "peer_closed", "closed", "shutdown",
-                                            "drain", "idle" };
+    static const char *const ordinary[] = { "peer_closed",   "closed",
+                                            "shutdown",      "drain",
+                                            "being stopped", "idle" };
 
     for (size_t i = 0; i < COUNT_OF(ordinary); i++) {
         if (strcmp(reason, ordinary[i]) == 0) {

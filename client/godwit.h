@@ -131,7 +131,9 @@ struct godwit_message {
     const char *tag; /* for groups with a filter; NULL: none */
     /* NULL: none. Of the messages of a topic with one id the broker stores one,
      * as long as it remembers the id (the last 131,072 of all topics), whoever
-     * sends it and across restarts; the others are confirmed as duplicates. */
+     * sends it and across restarts; the others are confirmed as duplicates. All
+     * who publish to the topic share its ids: numbers that each of them counts
+     * for itself would lose messages. */
     const char *id;
     uint64_t delay_ms; /* not delivered before so long after it is stored ... */
     uint64_t deliver_at_ms; /* ... or before this time since 1970; 0: at once */
@@ -153,7 +155,8 @@ struct godwit_receipt {
 struct godwit_confirm {
     enum godwit_status status;
     uint64_t seq;   /* in its topic; 0 when refused, or a duplicate not known */
-    bool duplicate; /* it was stored before: an earlier sending had arrived */
+    bool duplicate; /* not stored: an earlier sending of it had arrived, or
+                     * another message with its id */
     const char *text; /* a refusal's sentence, or "" */
     /* NULL for a refusal, a duplicate, and when the broker gave none. Valid
      * during the call only. */

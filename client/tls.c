@@ -255,6 +255,11 @@ static enum status explain(struct tls *tls, int error, struct error *err)
         return error_set(err, STATUS_IO, 0, "TLS certificate: %s",
                          X509_verify_cert_error_string(verified));
     }
+    if (ERR_GET_LIB(code) == ERR_LIB_SSL
+        && ERR_GET_REASON(code) == SSL_R_WRONG_VERSION_NUMBER) {
+        return error_set(err, STATUS_IO, 0,
+                         "TLS: the other side does not speak it");
+    }
     if (code != 0) {
         ERR_error_string_n(code, text, sizeof text);
         return error_set(err, STATUS_IO, 0, "TLS: %s", text);

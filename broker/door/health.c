@@ -121,8 +121,8 @@ static void look_at_store(const struct broker_metrics *metrics,
          "store_frozen: a disk operation failed; nothing is confirmed any "
          "more. Look at the log, then restart");
     find(findings, store_space_low(metrics->store), YELLOW,
-         "disk_full: no room for the next segment file or for the keydir; "
-         "messages are refused until there is");
+         "disk_full: no room for the next segment file or for the keydir when "
+         "it was last needed; messages are refused until there is");
     look_for_damage(metrics->store, findings);
 }
 

@@ -145,7 +145,7 @@ void net_close(struct net *net)
 void net_drain_one(struct conn *conn)
 {
     if (conn->websocket) {
-        conn_close(conn, 1001, "drain");
+        conn_close(conn, 1001, "being stopped");
     } else if (!conn->due && bytes_len(&conn->in) == 0) {
         conn_close(conn, 0, "drain");
     }

@@ -270,7 +270,7 @@ Test(ws, draining_says_going_away)
 
     net_drain(bed.net);
     cr_assert(send_one(fd, FIN_CLOSE, "\x03\xe9", 2));
-    expect_end(fd, "8:1001 drain\n", "drain");
+    expect_end(fd, "8:1001 being stopped\n", "being stopped");
 }
 
 Test(ws, silence_is_pinged_and_then_ended)

@@ -45,6 +45,10 @@ static const char intro[] =
     "  godwit sub billing --count 1\n";
 
 static const char outro[] =
+    "What a command is about comes first: TOPIC, TOPIC SEQ, GROUP, GROUP "
+    "TOPIC.\nWHERE, a place in a topic, is earliest, latest, a seq, an age "
+    "(2h) or a time.\n"
+    "\n"
     "Where and who: --url --app --secret, or --credentials FILE, or "
     "GODWIT_URL,\n"
     "GODWIT_APP and GODWIT_SECRET, or GODWIT_CREDENTIALS (a file). The broker\n"

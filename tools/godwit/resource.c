@@ -293,7 +293,9 @@ static char *readable(const char *name, const struct json *value)
     if (made != NULL) {
         return made;
     }
-
+    if (strcmp(name, "backoff_ms") == 0 && json_count(value) == 0) {
+        return strdup("1 s, doubled up to 5 min");
+    }
     if (number == UINT64_MAX) {
         return json_display(value);
     }
@@ -317,6 +319,7 @@ static char *readable(const char *name, const struct json *value)
 static const char *label_of(const char *name, char label[64])
 {
     static const char *const special[][2] = {
+        { "floor_seq", "new groups from" },
         { "keep_ms_min", "keep at least" },
         { "keep_ms_max", "keep at most" },
         { "keep_bytes_max", "keep bytes" },

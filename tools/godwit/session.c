@@ -69,8 +69,12 @@ static int read_credentials(struct session_options *o, const char *path)
     int number = 0;
 
     if (file == NULL) {
-        return fail(EXIT_USAGE, "credentials file %s: %s", path,
-                    strerror(errno));
+        return fail(EXIT_USAGE, "credentials file %s: %s%s", path,
+                    strerror(errno),
+                    errno == ENOENT ? "; a broker writes "
+                                      "DATA-DIR/admin.credentials at its first "
+                                      "start"
+                                    : "");
     }
     while (fgets(line, sizeof line, file) != NULL) {
         line[strcspn(line, "\r\n")] = '\0';
@@ -163,6 +167,22 @@ static void on_state(void *arg, enum godwit_state state, enum godwit_status why,
     }
 }
 
+/* The client speaks of its options, we of those of the command line. */
+static int open_failed(const struct session_options *o,
+                       enum godwit_status status, const char *problem)
+{
+    static const char ca[] = "ca_file: ";
+    int code = status == GODWIT_INVALID ? EXIT_USAGE : EXIT_FAILED;
+
+    if (problem == NULL || problem[0] == '\0') {
+        return fail(code, "%s", godwit_status_text(status));
+    }
+    if (o->ca != NULL && strncmp(problem, ca, strlen(ca)) == 0) {
+        return fail(code, "--ca %s: %s", o->ca, problem + strlen(ca));
+    }
+    return fail(code, "%s", problem);
+}
+
 static int open_client(struct session *s, struct session_options *o,
                        struct godwit_options *options)
 {
@@ -177,10 +197,7 @@ static int open_client(struct session *s, struct session_options *o,
     status = godwit_open(&s->client, options, &problem);
     if (status != GODWIT_OK) {
         s->client = NULL;
-        return fail(status == GODWIT_INVALID ? EXIT_USAGE : EXIT_FAILED, "%s",
-                    problem != NULL && problem[0] != '\0'
-                        ? problem
-                        : godwit_status_text(status));
+        return open_failed(o, status, problem);
     }
     return EXIT_OK;
 }
@@ -308,6 +325,25 @@ static int report_refusal(const struct session *s,
     return exit_code_of(status);
 }
 
+/* What a person may have overlooked who reaches no broker at all; "" if
+ * nothing comes to mind. */
+static const char *hint_of(const struct session *s, const char *text)
+{
+    if (s->was_connected || s->was_answered) {
+        return "";
+    }
+    if (strstr(text, "Connection refused") != NULL) {
+        return "; is a broker running there?";
+    }
+    if (strstr(text, "TLS certificate") != NULL) {
+        return "; --ca FILE names one to trust";
+    }
+    if (strncmp(s->url, "ws://", 5) == 0 && strstr(text, "closed by") != NULL) {
+        return "; does it speak TLS? then the URL begins with wss://";
+    }
+    return "";
+}
+
 int session_failed(struct session *s, const char *what,
                    enum godwit_status status)
 {
@@ -324,9 +360,9 @@ int session_failed(struct session *s, const char *what,
     if (text[0] == '\0') {
         snprintf(text, sizeof text, "%s", godwit_status_text(status));
     }
-    return code == EXIT_UNREACHABLE
-               ? fail(code, "%s (%s): %s", what, s->url, text)
-               : fail(code, "%s: %s", what, text);
+    return code == EXIT_UNREACHABLE ? fail(code, "%s (%s): %s%s", what, s->url,
+                                           text, hint_of(s, text))
+                                    : fail(code, "%s: %s", what, text);
 }
 
 /* *document is NULL when what came is no JSON. Returns an exit code: what is no
@@ -343,6 +379,7 @@ static int ask(struct session *s, const char *method, const char *path,
     if (status != GODWIT_OK) {
         return session_failed(s, "the request failed", status);
     }
+    s->was_answered = true;
     if (response->body_len > 0
         && json_parse(slice_of(response->body, response->body_len), document,
                       &err)

@@ -39,8 +39,9 @@ struct session {
     struct godwit *client;
     atomic_bool ended; /* a refusal or the time limit ended it */
     _Atomic enum status end_status;
-    bool was_connected; /* client's thread only, as is `told` */
-    bool told;          /* the present outage was mentioned */
+    atomic_bool was_connected; /* the client's thread sets it */
+    bool was_answered;         /* a request was, whatever came */
+    bool told; /* client's thread only: the present outage was mentioned */
     bool http;
     uint32_t connect_ms;
 };

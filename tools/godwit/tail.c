@@ -123,7 +123,7 @@ static int wait_for_broker(struct tail *t)
     if (t->lost_ns == 0) {
         t->lost_ns = now_ns();
         fprintf(stderr,
-                "godwit: no connection to the broker (%s), trying "
+                "godwit: no connection to the broker (%s); trying "
                 "again\n",
                 t->session.url);
     } else if (now_ns() - t->lost_ns >= o->give_up_ms * 1000000) {
@@ -165,7 +165,7 @@ static int look_once(struct tail *t)
         code = wait_for_broker(t);
     } else if (code == EXIT_OK) {
         if (t->lost_ns > 0) {
-            fputs("godwit: connected again\n", stderr);
+            fprintf(stderr, "godwit: connected to %s again\n", t->session.url);
             t->lost_ns = 0;
         }
         code = take(t, answer);

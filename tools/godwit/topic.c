@@ -6,7 +6,6 @@
 static const struct resource_column columns[] = {
     { { "TOPIC", ALIGN_LEFT }, "name", AS_TEXT },
     { { "FIRST SEQ", ALIGN_RIGHT }, "first_seq", AS_COUNT },
-    { { "FLOOR SEQ", ALIGN_RIGHT }, "floor_seq", AS_COUNT },
     { { "LAST SEQ", ALIGN_RIGHT }, "last_seq", AS_COUNT },
     { { "KEEP", ALIGN_LEFT }, "keep", AS_RETENTION },
 };
