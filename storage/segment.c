@@ -218,15 +218,17 @@ enum status segment_zero(struct segment *segment, struct log *log, uint32_t at,
     if (zeros == NULL) {
         return STATUS_OK; /* slower syncs, nothing worse */
     }
+    /* Each part is synced: the journal's own syncs wait behind what is on its
+     * way to the disk, so that is never much. */
     while (at < end && result == 0) {
         uint32_t part = end - at < ZERO_CHUNK_LEN ? end - at : ZERO_CHUNK_LEN;
         result = io_write(log->vfs, segment->fd, zeros, part, at);
+        if (result == 0) {
+            result = io_sync(log->vfs, segment->fd);
+        }
         at += part;
     }
     free(zeros);
-    if (result == 0) {
-        result = io_sync(log->vfs, segment->fd);
-    }
     return result == 0 ? STATUS_OK : fail(err, segment, "fill with zeros");
 }
 
