@@ -19,8 +19,8 @@ enum {
     NAP_MS = 10,             /* between two looks while traffic flows */
     PREPARE_RETRY_MS = 1000, /* when there was no space for a segment */
     NICE = 10,
-    FULL_NAP_MS = 100,       /* between two looks when the keydir is full */
-    QUIET_MS = 60 * 1000     /* when nothing at all is due */
+    FULL_NAP_MS = 100,   /* between two looks when the keydir is full */
+    QUIET_MS = 60 * 1000 /* when nothing at all is due */
 };
 
 struct keeper {

@@ -39,8 +39,9 @@ enum {
     SETTLE_LOOKS_SESSION = 16384, /* ... those of one session, and ... */
     SETTLE_LOOKS_TURN = 65536,    /* ... all of a worker */
     OPERATE_LOOKS_TURN = 8192, /* the same of discards and undos, and ranges */
-    TRIM_LOOKS_TURN = 8192,    /* the same of what topics keep no more */
-    OUTCOMES_HIGH = 4096, /* unanswered of a session; then it is not read */
+    TRIM_LOOKS_TURN = 8192, /* the same of what topics keep no more, and of what
+                             * deleted groups had open */
+    OUTCOMES_HIGH = 4096,   /* unanswered of a session; then it is not read */
     REPLY_ITEM_COUNT_MAX = 65536, /* deliveries, ranges or gaps in one reply */
     UNKNOWN_FIELD_COUNT_MAX = 64, /* of a newer version, in one message */
     HTTP_HEAD_LEN_MAX = 8 * 1024, /* request line and headers */

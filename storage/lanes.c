@@ -271,7 +271,7 @@ static enum status seek(struct lane_image *lane, uint64_t after)
         status = seqset_add(&lane->acked, 1, after, NULL);
     }
     if (status == STATUS_OK) {
-        status = seqset_remove(&lane->dead, after + 1, UINT64_MAX - 1, NULL);
+        status = seqset_remove(&lane->dead, after + 1, UINT64_MAX, NULL);
     }
     return status == STATUS_OK ? set_remove_all(&lane->acked, &lane->dead)
                                : status;

@@ -16,9 +16,9 @@
 #include <errno.h>
 #include <fcntl.h>
 
-/* What the pool keeps. Retention frees in bursts; a file that is made anew costs
- * zeros and, what weighs more in a virtual machine, fresh pages of memory. When
- * the disk is full only what messages can go on in. */
+/* What the pool keeps. Retention frees in bursts; a file that is made anew
+ * costs zeros and, what weighs more in a virtual machine, fresh pages of
+ * memory. When the disk is full only what messages can go on in. */
 static uint32_t wanted(const struct store *store)
 {
     uint64_t free_bytes =
@@ -26,9 +26,8 @@ static uint32_t wanted(const struct store *store)
     uint64_t quarter = free_bytes / 4 / store->capacity;
 
     if (!store_space_low(store)) { /* 0: nobody has asked the disk yet */
-        return free_bytes != 0 && quarter < SEGMENT_POOL_MAX
-                   ? (uint32_t)quarter
-                   : SEGMENT_POOL_MAX;
+        return free_bytes != 0 && quarter < SEGMENT_POOL_MAX ? (uint32_t)quarter
+                                                             : SEGMENT_POOL_MAX;
     }
     return atomic_load_explicit(&store->next, memory_order_acquire) == NULL;
 }

@@ -31,6 +31,16 @@ struct group *group_new(const struct group_config *config)
     return group;
 }
 
+static void forget_members(struct group *group)
+{
+    size_t at = 0;
+    struct member *member;
+
+    while ((member = hash_next(&group->members.by_lease, &at)) != NULL) {
+        inflight_forget_list(group->inflight, &member->held, member->lease);
+    }
+}
+
 void group_free(struct group *group)
 {
     size_t at = 0;
@@ -39,6 +49,7 @@ void group_free(struct group *group)
     if (group == NULL) {
         return;
     }
+    forget_members(group);
     inflight_group_free(group->inflight);
     members_fini(&group->members);
     while ((lane = hash_next(&group->lanes, &at)) != NULL) {

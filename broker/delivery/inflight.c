@@ -32,6 +32,7 @@ struct inflight {
     enum tier top;                 /* the highest that has places */
     struct hash groups;            /* number -> its part */
     struct hash lists;             /* holder, group -> its list */
+    struct inflight_group *ending; /* parts of groups that are gone */
     struct inflight_wheel *wheels; /* empty ones */
     size_t wheels_kept;
     size_t count;
@@ -47,6 +48,7 @@ struct inflight_group {
     size_t held;
     size_t waiting;
     struct inflight_wheel *wheels[TIER_COUNT]; /* NULL: nothing is there */
+    struct inflight_group *next_ending;
 };
 
 /* ---- the table ---- */
@@ -91,6 +93,10 @@ void inflight_free(struct inflight *table)
 {
     if (table == NULL) {
         return;
+    }
+    while (table->ending != NULL) {
+        size_t all = SIZE_MAX;
+        inflight_end_some(table, &all);
     }
     while (table->wheels != NULL) {
         struct inflight_wheel *wheel = table->wheels;
@@ -383,7 +389,11 @@ struct inflight_group *inflight_group_new(struct inflight *table,
                                           uint32_t group)
 {
     struct inflight_group *part = calloc(1, sizeof *part);
+    size_t all = SIZE_MAX;
 
+    if (hash_get(&table->groups, group, 0) != NULL) {
+        inflight_end_some(table, &all); /* one of this number went before */
+    }
     if (part == NULL || hash_reserve(&table->groups) != STATUS_OK) {
         free(part);
         return NULL;
@@ -405,7 +415,9 @@ static void forget_list(struct inflight *table, const struct entry *entry)
     }
 }
 
-static void empty_wheel(struct inflight_group *part, enum tier kind)
+/* False: the budget ended before. */
+static bool empty_wheel(struct inflight_group *part, enum tier kind,
+                        size_t *budget)
 {
     struct inflight *table = part->table;
     struct inflight_tier *tier = &table->tiers[kind];
@@ -413,7 +425,12 @@ static void empty_wheel(struct inflight_group *part, enum tier kind)
 
     for (size_t slot = 0; slot < WHEEL_SLOT_COUNT; slot++) {
         while (wheel->slots[slot] != 0) {
-            struct entry *entry = tier_entry(tier, wheel->slots[slot] - 1);
+            struct entry *entry;
+            if (*budget == 0) {
+                return false;
+            }
+            --*budget;
+            entry = tier_entry(tier, wheel->slots[slot] - 1);
             forget_list(table, entry);
             wheel_unlink(wheel, tier, entry);
             tier_remove(tier, entry);
@@ -421,20 +438,53 @@ static void empty_wheel(struct inflight_group *part, enum tier kind)
         }
     }
     wheel_put(part, kind);
+    return true;
 }
 
-void inflight_group_free(struct inflight_group *part)
+/* False: the budget ended before. */
+static bool end_part(struct inflight_group *part, size_t *budget)
 {
-    if (part == NULL) {
-        return;
-    }
     for (int i = 0; i < TIER_COUNT; i++) {
-        if (part->wheels[i] != NULL) {
-            empty_wheel(part, (enum tier)i);
+        if (part->wheels[i] != NULL
+            && !empty_wheel(part, (enum tier)i, budget)) {
+            return false;
         }
     }
     hash_remove(&part->table->groups, part->group, 0);
     free(part);
+    return true;
+}
+
+void inflight_group_free(struct inflight_group *part)
+{
+    size_t at_once = ENDED_AT_ONCE;
+
+    if (part == NULL) {
+        return;
+    }
+    if (part->held + part->waiting > ENDED_AT_ONCE) {
+        part->next_ending = part->table->ending;
+        part->table->ending = part;
+        return;
+    }
+    CHECK(end_part(part, &at_once));
+}
+
+void inflight_end_some(struct inflight *table, size_t *budget)
+{
+    while (table->ending != NULL) {
+        struct inflight_group *next = table->ending->next_ending;
+
+        if (!end_part(table->ending, budget)) {
+            return;
+        }
+        table->ending = next;
+    }
+}
+
+bool inflight_has_ended_groups(const struct inflight *table)
+{
+    return table->ending != NULL;
 }
 
 size_t inflight_held(const struct inflight_group *part)
@@ -621,6 +671,15 @@ const struct transaction *inflight_first(const struct inflight_group *part,
 }
 
 /* ---- time ---- */
+
+void inflight_forget_list(struct inflight_group *part,
+                          struct inflight_list *list, uint64_t holder)
+{
+    if (list->known) {
+        hash_remove(&part->table->lists, holder, part->group);
+    }
+    *list = (struct inflight_list) { 0 };
+}
 
 struct inflight_list *inflight_list_of(const struct inflight_group *part,
                                        uint64_t holder)

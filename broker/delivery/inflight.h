@@ -90,9 +90,16 @@ void inflight_figures(const struct inflight *inflight,
 /* One part a group number. NULL: no memory. */
 struct inflight_group *inflight_group_new(struct inflight *inflight,
                                           uint32_t group);
-/* Ends what is in it; the lists of its holders are not looked at and count no
- * more. Accepts NULL. */
+/* Ends what is in it: at once if that is at most ENDED_AT_ONCE, else in
+ * inflight_end_some(), and takes its room until then. The lists of its holders
+ * are not looked at and count no more; they may go if they were forgotten.
+ * Accepts NULL. */
+enum { ENDED_AT_ONCE = 1024 };
 void inflight_group_free(struct inflight_group *part);
+/* Each that is ended comes out of *budget. */
+void inflight_end_some(struct inflight *inflight, size_t *budget);
+/* Groups went and left something to inflight_end_some(). */
+bool inflight_has_ended_groups(const struct inflight *inflight);
 size_t inflight_held(const struct inflight_group *part);
 size_t inflight_waiting(const struct inflight_group *part); /* delayed, ready */
 
@@ -145,6 +152,9 @@ void inflight_end(struct inflight_group *part, const struct transaction *t,
 /* Any one of a holder's; NULL: it holds nothing. */
 const struct transaction *inflight_first(const struct inflight_group *part,
                                          const struct inflight_list *list);
+/* The list goes, and what is in it does not come back. */
+void inflight_forget_list(struct inflight_group *part,
+                          struct inflight_list *list, uint64_t holder);
 /* Where this holder's are listed; NULL: it has none, or the table had no memory
  * to note it. For repairs. */
 struct inflight_list *inflight_list_of(const struct inflight_group *part,

@@ -332,13 +332,13 @@ static void group_run_free(struct dispatch *d, struct group_run *run)
 }
 
 static void evict(struct dispatch *d, struct group_run *run,
-                  struct member *member, enum status why)
+                  struct member *member)
 {
     void *user = member_user(member);
 
     dispatch_forget_member(run, member);
     group_detach(run->group, member, d->now_us); /* it is not their fault */
-    d->config.out.evicted(user, why);
+    d->config.out.evicted(user, STATUS_UNAUTHENTICATED);
 }
 
 static void on_group_gone(void *arg, struct group_fact *fact)
@@ -350,7 +350,13 @@ static void on_group_gone(void *arg, struct group_fact *fact)
         return;
     }
     while (run->member_count > 0) {
-        evict(d, run, run->members[0], STATUS_NOT_FOUND);
+        struct member *member = run->members[0];
+        void *user = member_user(member);
+
+        /* What it holds goes with the group. */
+        dispatch_forget_member(run, member);
+        group_retire(run->group, member);
+        d->config.out.evicted(user, STATUS_NOT_FOUND);
     }
     group_run_free(d, run);
     fact->user = NULL;
@@ -369,7 +375,7 @@ static void on_app_gone(void *arg, const struct app *app)
             struct member *member = run->members[i - 1];
 
             if (d->config.out.is_of_app(member_user(member), app->id)) {
-                evict(d, run, member, STATUS_UNAUTHENTICATED);
+                evict(d, run, member);
             }
         }
         dispatch_touched(d, run);

@@ -263,6 +263,15 @@ static bool pump_group(struct dispatch *d, struct group_run *run,
 
 /* ---- all groups ---- */
 
+/* With the looks that trims leave. */
+static void end_gone_groups(struct dispatch *d)
+{
+    if (inflight_has_ended_groups(d->inflight)) {
+        inflight_end_some(d->inflight, &d->trim_looks);
+        d->room_made = true;
+    }
+}
+
 /* Each that starved once, some in a turn, for whatever made room. */
 static void ask_starved(struct dispatch *d)
 {
@@ -317,6 +326,7 @@ void dispatch_pump(struct dispatch *d, uint64_t now_us)
 
     d->now_us = now_us;
     dispatch_go_on_trimming(d);
+    end_gone_groups(d);
     ask_starved(d);
     for (size_t i = PRIORITY_HIGH; i > 0; i--) {
         struct link *ready = &d->ready[i - 1];
@@ -341,6 +351,7 @@ bool dispatch_has_more(const struct dispatch *d)
         }
     }
     return dispatch_due_us(d) <= d->now_us || !link_is_alone(&d->trimming)
+           || inflight_has_ended_groups(d->inflight)
            || !link_is_alone(&d->asked)
            || (d->room_made && !link_is_alone(&d->starved));
 }

@@ -116,6 +116,9 @@ static void append_merge(uint64_t now_us)
 {
     size_t len = atomic_load(&merge_len);
 
+    if (len == 0) { /* the keeper's turn, from now on or since just now */
+        return;
+    }
     for (size_t taken = 0; taken < len;) {
         struct store_span span = { .at = merge_bytes + taken,
                                    .len = len - taken };

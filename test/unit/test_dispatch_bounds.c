@@ -148,6 +148,38 @@ Test(dispatch_bounds, a_topic_goes_in_the_midst_of_a_long_trim)
     cr_assert_not(dispatch_has_more(d));
 }
 
+/* ---- a group goes, with very much in flight ---- */
+
+static uint64_t in_flight_now(void)
+{
+    dispatch_show(d, &metrics);
+    return metrics.tiers[TIER_HEAP].in_flight_messages;
+}
+
+Test(dispatch_bounds, a_group_that_goes_ends_in_turns)
+{
+    enum { COUNT = 2 * TRIM_LOOKS_TURN + 1 };
+
+    publish_many(COUNT);
+    cr_assert_eq(dispatch_join(d, group(), 7, 65536, UINT64_MAX, &h, &member),
+                 STATUS_OK);
+    while (books().in_flight < COUNT) {
+        pump();
+    }
+    delete_group();
+    cr_assert(member == NULL, "told that it is one no more");
+    cr_assert_eq(in_flight_now(), COUNT);
+    for (size_t left = COUNT; left > TRIM_LOOKS_TURN;) {
+        cr_assert(dispatch_has_more(d));
+        pump();
+        left -= TRIM_LOOKS_TURN;
+        cr_assert_eq(in_flight_now(), left);
+    }
+    pump();
+    cr_assert_eq(in_flight_now(), 0);
+    cr_assert_not(dispatch_has_more(d));
+}
+
 /* ---- audits: a difference is planted that only they can find ---- */
 
 static void make_difference(uint32_t topic)

@@ -100,6 +100,49 @@ static void extend(uint32_t topic, uint64_t seq, uint64_t lease_end_us)
     inflight_change(part, t, &next, &list, &list, START);
 }
 
+static uint64_t count_after_free(uint64_t count)
+{
+    for (uint64_t seq = 1; seq <= count; seq++) {
+        cr_assert(begin(1, seq, START + SECOND) == STATUS_OK);
+    }
+    inflight_forget_list(part, &list, 7);
+    inflight_group_free(part);
+    part = NULL;
+    return figures().tiers[TIER_HEAP].count;
+}
+
+Test(inflight, a_group_with_little_ends_at_once)
+{
+    cr_assert_eq(count_after_free(ENDED_AT_ONCE), 0);
+    cr_assert_not(inflight_has_ended_groups(table));
+}
+
+Test(inflight, a_group_with_more_ends_in_bits)
+{
+    size_t budget = ENDED_AT_ONCE;
+
+    cr_assert_eq(count_after_free(ENDED_AT_ONCE + 1), ENDED_AT_ONCE + 1);
+    cr_assert(inflight_has_ended_groups(table));
+    inflight_end_some(table, &budget);
+    cr_assert_eq(budget, 0);
+    cr_assert_eq(figures().tiers[TIER_HEAP].count, 1);
+    cr_assert(inflight_has_ended_groups(table));
+    budget = 2;
+    inflight_end_some(table, &budget);
+    cr_assert_eq(budget, 1);
+    cr_assert_eq(figures().tiers[TIER_HEAP].count, 0);
+    cr_assert_not(inflight_has_ended_groups(table));
+}
+
+Test(inflight, a_number_that_comes_again_finds_nothing_of_before)
+{
+    cr_assert_gt(count_after_free(ENDED_AT_ONCE + 1), 0);
+    part = inflight_group_new(table, GROUP);
+    cr_assert(inflight_find(part, 1, 1) == NULL);
+    cr_assert_eq(figures().tiers[TIER_HEAP].count, 0);
+    cr_assert(begin(1, 1, START + SECOND) == STATUS_OK);
+}
+
 /* In whichever order they began, and whatever lies between. */
 Test(inflight, the_next_one_is_found_from_the_one_before)
 {
@@ -219,6 +262,7 @@ Test(inflight, a_budget_of_nothing_has_room_for_nothing)
 
 Test(inflight, one_group_leaves_half_of_the_table_to_others)
 {
+    size_t all = SIZE_MAX;
     struct inflight_group *other = inflight_group_new(table, GROUP + 1);
     struct inflight_list others = { 0 };
     struct transaction t = transaction(1, 1, START);
@@ -239,6 +283,7 @@ Test(inflight, one_group_leaves_half_of_the_table_to_others)
     end(1, 1);
     cr_assert(!inflight_group_has_room(part)); /* it has far too much still */
     inflight_group_free(other);
+    inflight_end_some(table, &all);
     cr_assert(inflight_group_has_room(part));
 }
 

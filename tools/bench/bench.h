@@ -2,6 +2,7 @@
 #ifndef GODWIT_BENCH_BENCH_H
 #define GODWIT_BENCH_BENCH_H
 
+#include "proto/limits.h"
 #include "tools/bench/histogram.h"
 #include "tools/godwit/session.h"
 
@@ -28,7 +29,7 @@ enum {
 enum {
     TIMED_ALL_MAX = 100000,
     TIMED_EACH = 8,
-    BENCH_TOPICS_MAX = 256,
+    BENCH_TOPICS_MAX = GROUP_PATTERN_COUNT_MAX,
     BENCH_BACKOFF_MS = 10 /* of our groups: what is nacked comes soon again */
 };
 

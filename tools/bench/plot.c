@@ -295,9 +295,8 @@ static void write_frame(FILE *to, const struct plot *plot)
             "set tics nomirror scale 0.4 tc rgb '#1f2328'\n"
             "set xlabel 'percentile of the messages' tc rgb '#59636e'\n"
             "set ylabel 'latency' tc rgb '#59636e'\n"
-            "set key at screen 0.535,0.045 center horizontal maxrows 1 reverse "
-            "Left "
-            "samplen 2.5 width 2 tc rgb '#1f2328'\n",
+            "set key at screen 0.535,0.045 center horizontal maxcols 4 "
+            "maxrows 1 reverse Left samplen 2.5 width -6 tc rgb '#1f2328'\n",
             plot->title, plot->subtitle);
 }
 

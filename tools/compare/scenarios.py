@@ -12,10 +12,11 @@ import processes
 from peers import Failed
 
 START_STALLS = 4.5      # a start may take so many times what nothing else may
-LATENCY_TIMES = 7.5     # as long as a throughput: 15 s
+LATENCY_SECONDS = 15    # less when --seconds is less than one
 LOAD_SECONDS = 150      # of one run of the load, at most
 CALIBRATE_SECONDS = 0.3  # a shorter run tells too little to know the next one's length
 CALIBRATE_MAX = 5
+FIRST_COUNT = 5000
 WINDOW = 1000
 RATE = 5000
 IDLE = 1000
@@ -122,9 +123,8 @@ class Bench:
         if time.monotonic() - began > self.options.start_seconds:
             raise Failed(f"it does not answer within {self.options.start_seconds:g} s")
 
-    def calibrate(self, mode, **values):
+    def calibrate(self, mode, count=FIRST_COUNT, **values):
         """Warm up, and learn how many messages take the time that is wanted."""
-        count = 5000
         for _ in range(CALIBRATE_MAX):
             figures = self.run(mode, count=count, **values)
             if figures["seconds"] >= CALIBRATE_SECONDS:
@@ -161,7 +161,7 @@ def endtoend_one(bench, row, values):
 
 def latency(bench, measure):
     def one():
-        count = max(1000, int(RATE * bench.options.seconds * LATENCY_TIMES))
+        count = max(1000, int(RATE * LATENCY_SECONDS * min(1, bench.options.seconds)))
         figures = bench.run("latency", size="1K", rate=RATE, count=count)["delivery_us"]
         return {"latency_p50": figures["p50"], "latency_p99": figures["p99"]}
     measure("latency", one)
@@ -174,8 +174,7 @@ def fanout(bench, measure):
 
 def fan_rate(bench, groups):
     values = {"size": "1K", "window": WINDOW, "connections": groups}
-    first = bench.run("fanout", count=max(20, 5000 // groups), **values)
-    count = max(50, int(first["messages_per_second"] * bench.options.seconds))
+    count = bench.calibrate("fanout", FIRST_COUNT // groups, **values)
     return bench.run("fanout", count=count, **values)["deliveries_per_second"]
 
 
