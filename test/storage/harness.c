@@ -1,5 +1,7 @@
 #include "test/storage/harness.h"
 
+#include "storage/internal.h"
+
 #include "proto/check.h"
 #include "test/lib/tmpdir.h"
 
@@ -473,4 +475,16 @@ uint64_t random_seed(void)
     const char *given = getenv("GODWIT_SEED");
 
     return given != NULL ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
+}
+
+void harness_remove_segment(struct harness *h, uint32_t id)
+{
+    struct segment *segment;
+    uint64_t epoch;
+
+    CHECK(store_checkpoint(h->store, &h->err) == STATUS_OK);
+    store_view_rest(h->view);
+    segment = store_retire_begin(h->store, id, &epoch);
+    CHECK(segment != NULL && store_retire_rested(h->store, epoch));
+    CHECK(store_recycle(h->store, segment, &h->err) == STATUS_OK);
 }

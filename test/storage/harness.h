@@ -87,4 +87,7 @@ uint64_t find_in_file(const char *path, const char *text);
 uint64_t random_next(uint64_t *state);
 uint64_t random_seed(void); /* $GODWIT_SEED, or the clock */
 
+/* Nothing asks for the messages of this sealed segment any more. */
+void harness_remove_segment(struct harness *h, uint32_t id);
+
 #endif

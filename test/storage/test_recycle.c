@@ -239,21 +239,6 @@ static uint32_t fill_segment(void)
     return id;
 }
 
-/* Nothing asks for its messages any more. */
-static void remove_segment(uint32_t id)
-{
-    struct segment *segment;
-    uint64_t epoch;
-
-    cr_assert(eq(int, store_checkpoint(h.store, &h.err), STATUS_OK));
-    store_view_rest(h.view);
-    segment = store_retire_begin(h.store, id, &epoch);
-    cr_assert(ne(ptr, segment, NULL));
-    cr_assert(store_retire_rested(h.store, epoch));
-    cr_assert(eq(int, store_recycle(h.store, segment, &h.err), STATUS_OK), "%s",
-              h.err.text);
-}
-
 /* The active segment's file has had `lives` lives, and its end is among bytes
  * of an earlier one. */
 static void live(int lives)
@@ -263,7 +248,7 @@ static void live(int lives)
     while (lives-- > 0) {
         last = fill_segment();
         first_kept = tried;
-        remove_segment(last);
+        harness_remove_segment(&h, last);
         cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
     }
     for (int i = 0; i < 3; i++) {
@@ -279,7 +264,7 @@ Test(recycle, a_removed_segment_becomes_the_next_one)
     uint64_t before = bytes_on_disk();
 
     cr_assert(eq(u64, stats().disk_bytes, before));
-    remove_segment(first);
+    harness_remove_segment(&h, first);
     cr_assert(eq(u64, stats().pool_segments, 1));
     cr_assert(eq(u64, stats().freed_bytes, SEGMENT_LEN));
     cr_assert(not(there(first, "seg")));
@@ -305,7 +290,7 @@ Test(recycle, the_pool_has_a_bound)
         cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
     }
     for (size_t i = 0; i < COUNT_OF(ids); i++) {
-        remove_segment(ids[i]);
+        harness_remove_segment(&h, ids[i]);
         cr_assert(eq(int, there(ids[i], "pool"), i < SEGMENT_POOL_MAX));
         cr_assert(not(there(ids[i], "seg")));
         cr_assert(eq(u64, stats().disk_bytes, bytes_on_disk()));
@@ -313,43 +298,6 @@ Test(recycle, the_pool_has_a_bound)
     cr_assert(eq(u64, stats().pool_segments, SEGMENT_POOL_MAX));
     cr_assert(
         eq(u64, stats().freed_bytes, (uint64_t)COUNT_OF(ids) * SEGMENT_LEN));
-}
-
-static uint64_t disk_free; /* what the disk says */
-
-static uint64_t said_free(const struct vfs *vfs, const char *path)
-{
-    (void)vfs;
-    (void)path;
-    return disk_free;
-}
-
-Test(recycle, the_pool_is_at_most_a_quarter_of_what_is_free)
-{
-    struct vfs vfs = *vfs_system();
-    uint32_t ids[3];
-
-    vfs.free_bytes = said_free;
-    disk_free = UINT64_C(4) * SEGMENT_LEN * COUNT_OF(ids);
-    h.config.vfs = &vfs;
-    harness_reopen(&h);
-    for (size_t i = 0; i < COUNT_OF(ids); i++) {
-        ids[i] = fill_segment();
-        cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
-    }
-    for (size_t i = 0; i < COUNT_OF(ids); i++) {
-        remove_segment(ids[i]);
-        cr_assert(there(ids[i], "pool"));
-    }
-    cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
-    cr_assert(eq(u64, stats().pool_segments, 3));
-    disk_free--;
-    cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
-    cr_assert(eq(u64, stats().pool_segments, 2));
-    cr_assert(eq(u64, stats().disk_bytes, bytes_on_disk()));
-    harness_close(&h);
-    h.config.vfs = NULL;
-    cr_assert(eq(int, harness_open(&h), STATUS_OK));
 }
 
 Test(recycle, a_shorter_file_is_removed)
@@ -360,7 +308,7 @@ Test(recycle, a_shorter_file_is_removed)
     harness_kill(&h); /* what is left of it is as long as what is in it */
     cr_assert(eq(int, harness_open(&h), STATUS_OK));
     (void)commit_one();
-    remove_segment(cut);
+    harness_remove_segment(&h, cut);
     cr_assert(not(there(cut, "pool")));
     cr_assert(not(there(cut, "seg")));
     cr_assert(eq(u64, stats().pool_segments, 0));
@@ -372,7 +320,7 @@ Test(recycle, a_start_keeps_the_pool_and_nothing_else)
     uint32_t first = fill_segment();
 
     cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
-    remove_segment(first);
+    harness_remove_segment(&h, first);
     harness_close(&h);
     make_file(70, "pool", SEGMENT_LEN);     /* no segment's head */
     make_file(71, "pool", SEGMENT_LEN - 1); /* of another length */
@@ -396,7 +344,7 @@ Test(recycle, a_start_finds_more_files_than_the_pool_may_have)
     uint32_t first = fill_segment();
 
     cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
-    remove_segment(first);
+    harness_remove_segment(&h, first);
     harness_close(&h);
     path_of(first, "pool", from);
     for (uint32_t id = 70; id < 70 + SEGMENT_POOL_MAX; id++) {
@@ -413,7 +361,7 @@ Test(recycle, a_file_somebody_took_away_is_done_without)
     char path[600];
     uint32_t first = fill_segment();
 
-    remove_segment(first);
+    harness_remove_segment(&h, first);
     path_of(first, "pool", path);
     cr_assert(eq(int, unlink(path), 0));
     (void)fill_segment();
@@ -620,7 +568,7 @@ Test(recycle, a_full_disk_takes_the_pools_files)
         cr_assert(eq(int, store_prepare(h.store, &h.err), STATUS_OK));
     }
     for (size_t i = 0; i < COUNT_OF(ids); i++) {
-        remove_segment(ids[i]);
+        harness_remove_segment(&h, ids[i]);
     }
     cr_assert(eq(u64, stats().pool_segments, SEGMENT_POOL_MAX));
     atomic_store(&h.store->keydir_low, true);
@@ -744,7 +692,7 @@ Test(recycle, the_end_of_the_segment_before_outlives_the_head_that_says_it)
     write_file(path, torn);
     cr_assert(eq(int, harness_open(&h), STATUS_OK), "%s", h.err.text);
     cr_assert(eq(u32, fill_segment(), 2));
-    remove_segment(2);
+    harness_remove_segment(&h, 2);
     cr_assert(eq(u64, file_len(path), end));
     cr_assert(eq(u64, stats().disk_bytes, bytes_on_disk()));
     harness_kill(&h);
