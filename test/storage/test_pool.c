@@ -1,3 +1,4 @@
+/* links: godwit_storage */
 /* with: test/storage/harness.c test/lib/tmpdir.c */
 
 /* How much the pool may take of a disk. What becomes of its files is in
