@@ -97,6 +97,7 @@ void echo_close(struct echo *echo)
 {
     if (echo->fd >= 0) {
         (void)shutdown(echo->fd, SHUT_RDWR);
+        (void)shutdown(echo->peer, SHUT_RDWR); /* it may wait for room */
         (void)pthread_join(echo->thread, NULL);
         close(echo->fd);
         close(echo->peer);

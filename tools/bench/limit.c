@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -217,54 +218,64 @@ int limit_read(struct limit_file *f, uint64_t ms, struct pace *pace)
 
 /* ---- loopback ---- */
 
+struct stream {
+    int from;
+    atomic_bool stop;
+};
+
+/* Until it is told to stop, and then the stream ends. */
 static void *send_much(void *arg)
 {
-    const int *fd = arg;
-    char *from = calloc(1, STREAM_LEN);
+    struct stream *stream = arg;
+    char *bytes = calloc(1, STREAM_LEN);
 
-    while (
-        from != NULL
-        && (send(*fd, from, STREAM_LEN, MSG_NOSIGNAL) > 0 || errno == EINTR)) {
+    while (bytes != NULL && !atomic_load(&stream->stop)
+           && (send(stream->from, bytes, STREAM_LEN, MSG_NOSIGNAL) > 0
+               || errno == EINTR)) {
     }
-    free(from);
-    (void)shutdown(*fd, SHUT_RDWR);
+    free(bytes);
+    (void)shutdown(stream->from, SHUT_WR);
     return NULL;
 }
 
-static void receive(int fd, char *to, uint64_t ms, struct pace *pace)
+/* To the end of the stream: a sender whose receiver only goes away would wait
+ * for room for ever. What comes after `ms` does not count. */
+static void receive(struct stream *stream, int fd, char *to, uint64_t ms,
+                    struct pace *pace)
 {
     uint64_t begin = now_ns();
     uint64_t now = begin;
+    ssize_t n;
 
-    while (!interrupted() && now - begin < ms * 1000000) {
-        ssize_t n = recv(fd, to, STREAM_LEN, 0);
-
-        if (n == 0 || (n < 0 && errno != EINTR)) {
-            break;
+    while ((n = recv(fd, to, STREAM_LEN, 0)) > 0 || (n < 0 && errno == EINTR)) {
+        if (atomic_load(&stream->stop)) {
+            continue;
         }
         pace_add(pace, n > 0 ? (uint64_t)n : 0);
         now = now_ns();
+        if (interrupted() || now - begin >= ms * 1000000) {
+            atomic_store(&stream->stop, true);
+        }
     }
     pace->ns += now - begin;
 }
 
 int limit_loopback(uint64_t ms, struct pace *pace)
 {
+    struct stream stream = { .from = -1 };
     pthread_t thread;
-    int peer;
-    int fd = loopback_pair(&peer);
+    int fd = loopback_pair(&stream.from);
     char *to = malloc(STREAM_LEN);
     bool runs = fd >= 0 && to != NULL
-                && pthread_create(&thread, NULL, send_much, &peer) == 0;
+                && pthread_create(&thread, NULL, send_much, &stream) == 0;
 
     if (runs) {
-        receive(fd, to, ms, pace);
-        (void)shutdown(fd, SHUT_RDWR);
+        receive(&stream, fd, to, ms, pace);
         (void)pthread_join(thread, NULL);
     }
     if (fd >= 0) {
         close(fd);
-        close(peer);
+        close(stream.from);
     }
     free(to);
     if (!runs) {
