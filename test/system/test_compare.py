@@ -120,7 +120,8 @@ def the_figures_are_those_of_the_runs(env):
             values = [run["values"][row] for run in figures["runs"]
                       if run["peer"] == peer and row in run["values"]]
             check_equal(len(values), 2, f"{peer} {row}: values")
-            check(all(value > 0 for value in values), f"{peer} {row}: {values}")
+            least = 0 if row == "cpu" else 1  # of ticks of 10 ms there may be none
+            check(all(value >= least for value in values), f"{peer} {row}: {values}")
             check_equal(figures["medians"][peer][row], statistics.median(values), "median")
     check_in("| publish, 128 B | **", done.stdout, "table")
     with open(env.path("out/RESULTS.md")) as file:

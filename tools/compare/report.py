@@ -180,7 +180,7 @@ def plot_script(sitting, path):
         return None
     lines = [f"set terminal svg size 1100,{420 * len(panels)} font 'sans,11' background 'white'",
              f"set output '{path}'", f"set multiplot layout {len(panels)},1",
-             "set style data histogram", "set style histogram clustered gap 1",
+             "set bmargin 5", "set style data histogram", "set style histogram clustered gap 1",
              "set style fill solid 0.9", "set logscale y", "set format y '%.0s%c'",
              "set grid y", "set key outside right top", "set xtics noenhanced"]
     for title, rows in panels:
