@@ -128,7 +128,7 @@ enum {
     SUBMISSION_LEN = 8 * 1024 * 1024, /* byte ring of one worker */
     WORKER_COUNT_MAX = 64,
 
-    SEGMENT_POOL_MAX = 8, /* files kept for the next segments, while they are
+    SEGMENT_POOL_MAX = 4, /* files kept for the next segments, while they are
                            * at most a quarter of what the disk has free */
     SEGMENT_MIB_MIN = 16, /* configured; holds the longest record of any kind */
     SEGMENT_MIB_MAX = 1024,
