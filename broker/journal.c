@@ -2,6 +2,7 @@
 
 #include "broker/clock.h"
 #include "broker/log.h"
+#include "broker/priority.h"
 #include "proto/limits.h"
 
 #include <errno.h>
@@ -335,6 +336,7 @@ static void *journal_run(void *arg)
     bool urgent;
 
     pthread_setname_np(pthread_self(), "journal");
+    priority_prompt();
     for (;;) {
         bool stopping = atomic_load(&j->stopping);
         if (stopping && (store_frozen(j->config.store) || j->stuck)) {

@@ -2,6 +2,7 @@
 
 #include "broker/clock.h"
 #include "broker/log.h"
+#include "broker/priority.h"
 #include "proto/limits.h"
 
 #include <errno.h>
@@ -9,18 +10,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
     EARLY_SHARE = 20,        /* early checkpoints take 1/20 of the time */
     NAP_MS = 10,             /* between two looks while traffic flows */
     PREPARE_RETRY_MS = 1000, /* when there was no space for a segment */
-    NICE = 10,
-    FULL_NAP_MS = 100,   /* between two looks when the keydir is full */
-    QUIET_MS = 60 * 1000 /* when nothing at all is due */
+    FULL_NAP_MS = 100,       /* between two looks when the keydir is full */
+    QUIET_MS = 60 * 1000     /* when nothing at all is due */
 };
 
 struct keeper {
@@ -244,22 +242,12 @@ static void wait_for_more(struct keeper *k, bool busy)
     }
 }
 
-/* A confirm must not wait for the time slice of a checkpoint (2 ms were
- * measured, with a second processor idle): whoever wakes goes first. On Linux
- * this is of the thread alone. */
-static void yield_to_others(void)
-{
-    if (setpriority(PRIO_PROCESS, 0, NICE) != 0) {
-        log_warn("keeper: no lower priority reason=\"%s\"", strerror(errno));
-    }
-}
-
 static void *keeper_run(void *arg)
 {
     struct keeper *k = arg;
 
     pthread_setname_np(pthread_self(), "keeper");
-    yield_to_others();
+    priority_background(); /* no confirm waits for a checkpoint's time slice */
     for (;;) {
         bool stopping = atomic_load(&k->stopping);
         bool busy = apply_waiting(k);

@@ -4,6 +4,7 @@
 #include "broker/door/doors.h"
 #include "broker/session/inside.h"
 #include "broker/log.h"
+#include "broker/priority.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -463,6 +464,7 @@ static void *worker_run(void *arg)
 
     snprintf(name, sizeof name, "worker-%zu", w->index);
     pthread_setname_np(pthread_self(), name);
+    priority_prompt();
     w->now_us = clock_monotonic_us();
     ev_run(w->loop, 0);
     return NULL;

@@ -35,7 +35,7 @@ enum {
     FIRST_SEGMENT_LEN_MAX = 32 * 1024 * 1024,
     /* ... and no call of the keeper fills more than this. */
     PREPARE_STEP_LEN = 8 * 1024 * 1024,
-    PREPARE_STEP_LEN_SMALL = 512 * 1024, /* and when there is time */
+    PREPARE_PIECE_LEN = 1024 * 1024, /* and when there is time */
     IDLE_FREE_SEGMENTS = 8, /* free space for so many: prepare ahead of need */
     /* After a failure to make a segment the journal waits before it tries again
      * by itself; the keeper tries whenever it is asked to. */
@@ -273,6 +273,7 @@ struct store {
     pthread_mutex_t make_lock;      /* whoever makes the next segment */
     _Atomic(struct segment *) next; /* ready, named, not in the table yet */
     _Atomic uint32_t active_id;
+    _Atomic bool next_wanted;        /* the journal cannot go on without it */
     struct segment *making;          /* under make_lock: not ready yet, */
     uint32_t zeroed;                 /* filled with zeros up to here */
     uint32_t pool[SEGMENT_POOL_MAX]; /* under make_lock: ids of the files */

@@ -233,17 +233,15 @@ static bool is_ahead(struct store *store)
     return store->zeroed * (uint64_t)active->header.capacity >= used * capacity;
 }
 
-/* The journal's syncs wait for ours: a little at a time where that will do. */
 static enum status fill_some(struct store *store, struct error *err)
 {
-    uint32_t step = is_ahead(store) ? PREPARE_STEP_LEN_SMALL : PREPARE_STEP_LEN;
     enum status status = STATUS_OK;
     uint32_t left;
     uint32_t len;
 
     CHECK(store->making != NULL);
     left = store->making->header.capacity - store->zeroed;
-    len = left < step ? left : step;
+    len = left < PREPARE_PIECE_LEN ? left : PREPARE_PIECE_LEN;
     if (len > 0) {
         status =
             segment_zero(store->making, &store->log, store->zeroed, len, err);
@@ -261,6 +259,7 @@ enum status store_have_next(struct store *store, uint32_t after,
 {
     enum status status = STATUS_OK;
 
+    atomic_store(&store->next_wanted, true);
     pthread_mutex_lock(&store->make_lock);
     if (!next_ready(store)) {
         if (store->making == NULL) {
@@ -271,10 +270,11 @@ enum status store_have_next(struct store *store, uint32_t after,
         }
     }
     pthread_mutex_unlock(&store->make_lock);
+    atomic_store(&store->next_wanted, false);
     return status;
 }
 
-static enum status make_some(struct store *store, struct error *err)
+static enum status make_piece(struct store *store, struct error *err)
 {
     uint32_t active =
         atomic_load_explicit(&store->active_id, memory_order_acquire);
@@ -286,6 +286,26 @@ static enum status make_some(struct store *store, struct error *err)
         status = begin(store, active, now_us, err);
     }
     return status == STATUS_OK ? fill_some(store, err) : status;
+}
+
+/* One piece where that will do: the journal's syncs wait for ours. It may have
+ * the lock, and what there is, between any two. */
+static enum status make_some(struct store *store, struct error *err)
+{
+    enum status status = STATUS_OK;
+    bool more = true;
+
+    for (uint32_t len = 0; more && len < PREPARE_STEP_LEN;
+         len += PREPARE_PIECE_LEN) {
+        pthread_mutex_lock(&store->make_lock);
+        if (!next_ready(store)) {
+            status = make_piece(store, err);
+        }
+        more = status == STATUS_OK && store->making != NULL && !is_ahead(store)
+               && !atomic_load(&store->next_wanted);
+        pthread_mutex_unlock(&store->make_lock);
+    }
+    return status;
 }
 
 /* After the segment: messages cannot go on without that one. */
@@ -314,11 +334,7 @@ enum status store_prepare(struct store *store, struct error *err)
     remove_old(store);
     pool_shrink(store);
     if (!next_ready(store)) {
-        pthread_mutex_lock(&store->make_lock);
-        if (!next_ready(store)) {
-            status = make_some(store, err);
-        }
-        pthread_mutex_unlock(&store->make_lock);
+        status = make_some(store, err);
         if (status == STATUS_IO) {
             store_freeze(store);
         }
