@@ -155,6 +155,10 @@ static int run(const struct config *config)
     log_info("starting version=%s data_dir=%s", GODWIT_VERSION,
              config->data_dir);
     status = server_start(&server, config, &err);
+    if (status == STATUS_CLOSED) {
+        log_info("stopped before it started reason=\"%s\"", err.text);
+        return EXIT_SUCCESS;
+    }
     if (status != STATUS_OK) {
         log_error("start failed status=%s reason=\"%s\"", status_word(status),
                   err.text);

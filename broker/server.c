@@ -12,6 +12,7 @@
 #include "broker/worker.h"
 #include "proto/limits.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -98,6 +99,16 @@ static void pause_ms(long ms)
     nanosleep(&(struct timespec) { ms / 1000, ms % 1000 * 1000000 }, NULL);
 }
 
+/* Blocked signals wait for who handles them: see main.c. */
+static bool stop_is_asked(void)
+{
+    sigset_t pending;
+
+    return sigpending(&pending) == 0
+           && (sigismember(&pending, SIGTERM) == 1
+               || sigismember(&pending, SIGINT) == 1);
+}
+
 /* A broker that was killed a moment ago keeps its lock until the kernel has
  * taken all of it down, and who starts the next one need not know of that. */
 static enum status open_store(struct server *server, struct error *err)
@@ -110,6 +121,10 @@ static enum status open_store(struct server *server, struct error *err)
     }
     for (int ms = 0; status == STATUS_BUSY && ms < LOCK_WAIT_MS;
          ms += LOCK_STEP_MS) {
+        if (stop_is_asked()) {
+            return error_set(err, STATUS_CLOSED, 0,
+                             "stopped while it waited for the data folder");
+        }
         pause_ms(LOCK_STEP_MS);
         status = try_store(server, err);
     }

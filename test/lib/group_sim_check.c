@@ -82,6 +82,11 @@ static enum state written_state(const struct lane *lane, const struct msg *m)
     if (sim_is_lost(lane, m) && sim_is_settled(m)) {
         return m->told.state; /* the log knows it by where the topic begins */
     }
+    /* Redriven between a seek and the trim that the log was told of first: it
+     * takes what is below the seek for settled. Nobody is owed it any more. */
+    if (sim_is_lost(lane, m) && lane->sought && m->told.state == ACKED) {
+        return ACKED;
+    }
     return m->state == WAITING || m->state == IN_FLIGHT ? FRESH : m->state;
 }
 

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -348,6 +349,19 @@ def a_broker_that_is_just_dying_is_waited_for(env):
         check("listening" not in broker.log(), "it went on without the lock")
     wait_until(lambda: "listening" in broker.log(), what="it goes on")
     broker.port = int(re.search(r"address=\S+:(\d+)", broker.log()).group(1))
+    collect(broker, 20)
+
+
+@case(short=True)
+def a_stop_is_heard_while_it_waits(env):
+    broker = filled(env, 20)
+    second = Broker(env, data_dir=broker.data_dir)
+    second.log_path = env.path("second.log")
+    second.spawn()
+    wait_until(lambda: "waiting for the data folder" in second.log(), what="it waits")
+    second.process.send_signal(signal.SIGTERM)
+    check_equal(second.wait_exit(), 0, "exit code")
+    check_in("stopped before it started", second.log(), "what it says")
     collect(broker, 20)
 
 
