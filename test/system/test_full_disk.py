@@ -166,9 +166,10 @@ def fill_up(disk):
 
 
 def start_in_a_small_segment(broker, disk):
-    """A start without space for more makes one of some KiB."""
+    """A start without space for more makes one of some KiB: of half of what is free, and
+    there is more free than nothing when the keeper has just given something back."""
     log = os.path.join(disk, "data/log")
-    for _ in range(12):
+    for _ in range(40):
         fill_up(disk)
         broker.kill()
         broker.start()
