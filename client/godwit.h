@@ -291,13 +291,16 @@ GODWIT_API size_t godwit_batch_count(const struct godwit_batch *batch);
 GODWIT_API const struct godwit_delivery *
 godwit_batch_at(const struct godwit_batch *batch, size_t index);
 /* Settle some of it, as with godwit_settle(). *accepted (may be NULL): how many
- * were accepted. */
+ * were accepted. What was to be nacked, released or rejected, even if no answer
+ * came, is left out by godwit_batch_ack(). */
 GODWIT_API enum godwit_status
 godwit_batch_settle(struct godwit *client, struct godwit_batch *batch,
                     enum godwit_action action, const char *topic,
                     uint64_t first, uint64_t last, uint64_t delay_ms,
                     const char *reason, uint64_t *accepted);
-/* Ack all of it. */
+/* Ack the rest: all of it but what godwit_batch_settle() was called for (other
+ * than to extend it). One request a topic; after a failure, call it again for
+ * what is left. */
 GODWIT_API enum godwit_status godwit_batch_ack(struct godwit *client,
                                                struct godwit_batch *batch,
                                                uint64_t *accepted);

@@ -14,6 +14,7 @@ struct godwit_batch {
     struct bytes body; /* the answer: all slices point into it */
     struct godwit_delivery *deliveries;
     char (*topics)[NAME_LEN_MAX + 1];
+    bool *settled; /* of each delivery: an ack of the rest leaves it out */
     struct godwit_text_header *headers;
 };
 
@@ -23,6 +24,7 @@ void godwit_batch_free(struct godwit_batch *batch)
         bytes_fini(&batch->body);
         free(batch->deliveries);
         free(batch->topics);
+        free(batch->settled);
         free(batch->headers);
         free(batch);
     }
@@ -135,9 +137,10 @@ static enum status batch_room(struct godwit_batch *batch, size_t count,
 {
     batch->deliveries = calloc(count + 1, sizeof *batch->deliveries);
     batch->topics = calloc(count + 1, sizeof *batch->topics);
+    batch->settled = calloc(count + 1, sizeof *batch->settled);
     batch->headers = calloc(header_count + 1, sizeof *batch->headers);
     return batch->deliveries == NULL || batch->topics == NULL
-                   || batch->headers == NULL
+                   || batch->settled == NULL || batch->headers == NULL
                ? STATUS_NOMEM
                : STATUS_OK;
 }
@@ -307,6 +310,19 @@ static enum status settle(struct godwit *c, const struct godwit_batch *batch,
                              "settle: the broker's answer is malformed");
 }
 
+static void remember(struct godwit_batch *batch, const char *topic,
+                     uint64_t first, uint64_t last)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct godwit_delivery *d = &batch->deliveries[i];
+
+        if (d->seq >= first && d->seq <= last
+            && strcmp(batch->topics[i], topic) == 0) {
+            batch->settled[i] = true;
+        }
+    }
+}
+
 enum godwit_status godwit_batch_settle(struct godwit *c,
                                        struct godwit_batch *batch,
                                        enum godwit_action action,
@@ -335,47 +351,61 @@ enum godwit_status godwit_batch_settle(struct godwit *c,
         order.reason = slice_text(reason);
     }
     status = settle(c, batch, &order, &count);
+    /* Whether a nack without an answer counted is not known: an ack must not
+     * undo it. It comes again when its lease is over. */
+    if (action != GODWIT_DO_EXTEND
+        && (status == STATUS_OK || action != GODWIT_DO_ACK)) {
+        remember(batch, topic, first, last);
+    }
     if (status == STATUS_OK && accepted != NULL) {
         *accepted = count;
     }
     return public_status(status);
 }
 
-/* The last of the deliveries from `first` on that are of one topic and follow
- * each other. */
-static size_t run_end(const struct godwit_batch *batch, size_t first)
+/* All of the topic at index `begin`, up to `end`. */
+static void remember_acked(struct godwit_batch *batch, size_t begin, size_t end)
 {
-    size_t i = first;
-
-    while (i + 1 < batch->count
-           && batch->deliveries[i + 1].seq == batch->deliveries[i].seq + 1
-           && strcmp(batch->topics[i + 1], batch->topics[i]) == 0) {
-        i++;
+    for (size_t i = begin; i < end; i++) {
+        if (strcmp(batch->topics[i], batch->topics[begin]) == 0) {
+            batch->settled[i] = true;
+        }
     }
-    return i;
 }
 
-/* One request for up to RANGE_COUNT_MAX runs of one topic. */
+/* One request for what is not settled of the topic at index `begin`, wherever
+ * it lies in the batch: each request waits for the broker's disk. What is
+ * beyond RANGE_COUNT_MAX runs stays for the next one. */
 static enum status ack_topic(struct godwit *c, struct godwit_batch *batch,
-                             size_t *next, uint64_t *accepted)
+                             size_t begin, uint64_t *accepted)
 {
     struct seq_range ranges[RANGE_COUNT_MAX];
-    struct wire_settle order = { .topic = slice_text(batch->topics[*next]),
+    struct wire_settle order = { .topic = slice_text(batch->topics[begin]),
                                  .action = SETTLE_ACK,
                                  .ranges = ranges,
                                  .lease = batch->lease };
-    size_t i = *next;
+    size_t end = begin;
+    enum status status;
 
-    while (i < batch->count && order.count < RANGE_COUNT_MAX
-           && slice_is(order.topic, batch->topics[i])) {
-        size_t last = run_end(batch, i);
-        ranges[order.count++] =
-            (struct seq_range) { batch->deliveries[i].seq,
-                                 batch->deliveries[last].seq };
-        i = last + 1;
+    for (; end < batch->count; end++) {
+        uint64_t seq = batch->deliveries[end].seq;
+
+        if (batch->settled[end] || !slice_is(order.topic, batch->topics[end])) {
+            continue;
+        }
+        if (order.count > 0 && seq == ranges[order.count - 1].last + 1) {
+            ranges[order.count - 1].last = seq;
+        } else if (order.count < RANGE_COUNT_MAX) {
+            ranges[order.count++] = (struct seq_range) { seq, seq };
+        } else {
+            break;
+        }
     }
-    *next = i;
-    return settle(c, batch, &order, accepted);
+    status = settle(c, batch, &order, accepted);
+    if (status == STATUS_OK) {
+        remember_acked(batch, begin, end);
+    }
+    return status;
 }
 
 enum godwit_status godwit_batch_ack(struct godwit *c,
@@ -383,11 +413,12 @@ enum godwit_status godwit_batch_ack(struct godwit *c,
                                     uint64_t *accepted)
 {
     uint64_t count = 0;
-    size_t next = 0;
     enum status status = STATUS_OK;
 
-    while (next < batch->count && status == STATUS_OK) {
-        status = ack_topic(c, batch, &next, &count);
+    for (size_t i = 0; i < batch->count && status == STATUS_OK; i++) {
+        if (!batch->settled[i]) {
+            status = ack_topic(c, batch, i, &count);
+        }
     }
     if (accepted != NULL) {
         *accepted = count;

@@ -37,7 +37,7 @@ struct fake_broker {
     bool lose_confirms;       /* that drop comes before the confirm */
     const char *http_answer;  /* to any request that is no upgrade */
     size_t http_answer_len;
-    char http_request[8192]; /* the last one, with its body */
+    char http_request[16384]; /* the last one, with its body */
     size_t http_request_len;
     atomic_int http_requests;
 };

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static char answer[16384];
+static char answer[128 * 1024];
 
 /* What the broker will answer to everything. */
 static void answer_with(const char *head, const void *body, size_t len)
@@ -180,21 +180,36 @@ static void add_deliveries(struct bytes *to, const char *topic, uint64_t first,
     bytes_fini(&encoded);
 }
 
-static struct godwit_batch *pull_batch(void)
+static struct bytes pulled;
+
+static struct bytes *pulled_begin(void)
 {
-    struct bytes body = { .at = NULL };
+    cr_assert_eq(codec_pulled_begin(&pulled, 77, 30000), STATUS_OK);
+    return &pulled;
+}
+
+/* What was written since pulled_begin(). */
+static struct godwit_batch *pull_it(void)
+{
     struct godwit_batch *batch = NULL;
 
-    cr_assert_eq(codec_pulled_begin(&body, 77, 30000), STATUS_OK);
-    add_deliveries(&body, "a", 1, 3);
-    add_deliveries(&body, "a", 5, 5);
-    add_deliveries(&body, "b", 6, 7);
-    answer_with("HTTP/1.1 200 OK\r\n", bytes_begin(&body), bytes_len(&body));
-    bytes_fini(&body);
+    answer_with("HTTP/1.1 200 OK\r\n", bytes_begin(&pulled),
+                bytes_len(&pulled));
+    bytes_fini(&pulled);
     fake_broker_play(&broker);
     cr_assert_eq(godwit_pull(client, "group", 10, 1500, &batch), GODWIT_OK,
                  "%s", last_error());
     return batch;
+}
+
+static struct godwit_batch *pull_batch(void)
+{
+    struct bytes *body = pulled_begin();
+
+    add_deliveries(body, "a", 1, 3);
+    add_deliveries(body, "a", 5, 5);
+    add_deliveries(body, "b", 6, 7);
+    return pull_it();
 }
 
 Test(client_http, pull_brings_messages_with_all_their_parts)
@@ -293,6 +308,148 @@ Test(client_http, ack_of_a_batch_is_one_request_a_topic)
     cr_assert_eq(request.settle.ranges[0].first, 6);
     godwit_batch_free(batch);
     codec_free(codec);
+}
+
+Test(client_http, ack_of_a_batch_that_mixes_topics_is_one_request_a_topic)
+{
+    static const char *const topics[] = { "a", "b", "c", "d" };
+    struct wire_settled_range all = { 1, 4, OUTCOME_ACCEPTED, 0 };
+    struct bytes *body = pulled_begin();
+    struct codec *codec = codec_new();
+    struct wire_request request;
+    struct godwit_batch *batch;
+    uint64_t accepted = 0;
+    int before;
+
+    for (uint64_t seq = 1; seq <= 4; seq++) {
+        for (size_t i = 0; i < COUNT_OF(topics); i++) {
+            add_deliveries(body, topics[i], seq, seq);
+        }
+    }
+    batch = pull_it();
+    answer_settled(&all, 1);
+    before = atomic_load(&broker.http_requests);
+    cr_assert_eq(godwit_batch_ack(client, batch, &accepted), GODWIT_OK);
+    cr_assert_eq(accepted, 16);
+    cr_assert_eq(atomic_load(&broker.http_requests), before + 4);
+    read_settle(codec, &request);
+    cr_assert(slice_is(request.settle.topic, "d"));
+    cr_assert_eq(request.settle.count, 1);
+    cr_assert_eq(request.settle.ranges[0].first, 1);
+    cr_assert_eq(request.settle.ranges[0].last, 4);
+    godwit_batch_free(batch);
+    codec_free(codec);
+}
+
+static struct godwit_batch *pull_runs(uint64_t count)
+{
+    struct bytes *body = pulled_begin();
+
+    for (uint64_t i = 0; i < count; i++) {
+        add_deliveries(body, "a", 1 + 2 * i, 1 + 2 * i);
+    }
+    return pull_it();
+}
+
+Test(client_http, ack_of_more_runs_than_a_request_holds_is_two)
+{
+    for (int more = 0; more <= 1; more++) {
+        struct wire_settled_range one = { 1, 1, OUTCOME_ACCEPTED, 0 };
+        struct godwit_batch *batch =
+            pull_runs((uint64_t)(RANGE_COUNT_MAX + more));
+        int before;
+
+        answer_settled(&one, 1);
+        before = atomic_load(&broker.http_requests);
+        cr_assert_eq(godwit_batch_ack(client, batch, NULL), GODWIT_OK, "%s",
+                     last_error());
+        cr_assert_eq(atomic_load(&broker.http_requests), before + 1 + more);
+        fake_broker_stop(&broker);
+        fake_broker_drop(&broker);
+        godwit_batch_free(batch);
+    }
+}
+
+Test(client_http, ack_after_a_nack_is_of_the_rest)
+{
+    static const enum godwit_action actions[] = {
+        GODWIT_DO_NACK, GODWIT_DO_RELEASE, GODWIT_DO_REJECT, GODWIT_DO_ACK
+    };
+    struct wire_settled_range one = { 2, 2, OUTCOME_ACCEPTED, 0 };
+    struct codec *codec = codec_new();
+    struct wire_request request;
+
+    for (size_t i = 0; i < COUNT_OF(actions); i++) {
+        struct godwit_batch *batch = pull_batch();
+        int before;
+
+        answer_settled(&one, 1);
+        before = atomic_load(&broker.http_requests);
+        cr_assert_eq(godwit_batch_settle(client, batch, GODWIT_DO_ACK, "b", 6,
+                                         7, 0, NULL, NULL),
+                     GODWIT_OK);
+        cr_assert_eq(godwit_batch_settle(client, batch, actions[i], "a", 2, 2,
+                                         0, NULL, NULL),
+                     GODWIT_OK);
+        cr_assert_eq(godwit_batch_ack(client, batch, NULL), GODWIT_OK);
+        cr_assert_eq(atomic_load(&broker.http_requests), before + 3);
+        cr_assert_eq(godwit_batch_ack(client, batch, NULL), GODWIT_OK);
+        cr_assert_eq(atomic_load(&broker.http_requests), before + 3);
+        read_settle(codec, &request);
+        cr_assert_eq(request.settle.action, SETTLE_ACK);
+        cr_assert(slice_is(request.settle.topic, "a"));
+        cr_assert_eq(request.settle.count, 3);
+        cr_assert_eq(request.settle.ranges[0].last, 1);
+        cr_assert_eq(request.settle.ranges[1].first, 3);
+        cr_assert_eq(request.settle.ranges[1].last, 3);
+        cr_assert_eq(request.settle.ranges[2].first, 5);
+        fake_broker_drop(&broker);
+        godwit_batch_free(batch);
+    }
+    codec_free(codec);
+}
+
+Test(client_http, what_was_extended_is_acked)
+{
+    struct godwit_batch *batch = pull_batch();
+    struct wire_settled_range one = { 6, 7, OUTCOME_ACCEPTED, 0 };
+    struct codec *codec = codec_new();
+    struct wire_request request;
+
+    answer_settled(&one, 1);
+    cr_assert_eq(godwit_batch_settle(client, batch, GODWIT_DO_EXTEND, "b", 6, 7,
+                                     0, NULL, NULL),
+                 GODWIT_OK);
+    cr_assert_eq(godwit_batch_ack(client, batch, NULL), GODWIT_OK);
+    read_settle(codec, &request);
+    cr_assert_eq(request.settle.action, SETTLE_ACK);
+    cr_assert(slice_is(request.settle.topic, "b"));
+    godwit_batch_free(batch);
+    codec_free(codec);
+}
+
+/* Whether it counted is not known; an ack would undo it. */
+Test(client_http, a_nack_that_fails_is_not_acked_and_an_ack_that_fails_is_again)
+{
+    struct godwit_batch *batch = pull_batch();
+    struct wire_settled_range all = { 1, 3, OUTCOME_ACCEPTED, 0 };
+    uint64_t accepted = 0;
+    int before;
+
+    fake_broker_stop(&broker);
+    fake_broker_drop(&broker);
+    answer_with("HTTP/1.1 503 Service Unavailable\r\n", "no", 2);
+    fake_broker_play(&broker);
+    cr_assert_eq(godwit_batch_settle(client, batch, GODWIT_DO_NACK, "a", 1, 5,
+                                     0, NULL, NULL),
+                 GODWIT_IO);
+    cr_assert_eq(godwit_batch_ack(client, batch, NULL), GODWIT_IO);
+    answer_settled(&all, 1);
+    before = atomic_load(&broker.http_requests);
+    cr_assert_eq(godwit_batch_ack(client, batch, &accepted), GODWIT_OK);
+    cr_assert_eq(accepted, 3);
+    cr_assert_eq(atomic_load(&broker.http_requests), before + 1);
+    godwit_batch_free(batch);
 }
 
 Test(client_http, an_empty_batch_is_no_error)

@@ -146,62 +146,30 @@ static int open_pushed(struct consumers *c)
 
 /* ---- pulling ---- */
 
-/* The last message from `first` on that is settled in the same way. */
-static size_t run_end(const struct godwit_batch *batch, const bool *nacks,
-                      size_t first)
-{
-    size_t i = first;
-
-    while (i + 1 < godwit_batch_count(batch) && nacks[i + 1] == nacks[first]
-           && godwit_batch_at(batch, i + 1)->seq
-                  == godwit_batch_at(batch, i)->seq + 1
-           && strcmp(godwit_batch_at(batch, i + 1)->topic,
-                     godwit_batch_at(batch, i)->topic)
-                  == 0) {
-        i++;
-    }
-    return i;
-}
-
-/* Some of it failed: stretch by stretch. An ack of all of it would settle what
- * was just nacked. */
-static enum godwit_status settle_mixed(struct seat *seat,
-                                       struct godwit_batch *batch,
-                                       const bool *nacks, uint64_t *accepted)
-{
-    enum godwit_status status = GODWIT_OK;
-    size_t last;
-
-    for (size_t i = 0; i < godwit_batch_count(batch) && status == GODWIT_OK;
-         i = last + 1) {
-        const struct godwit_delivery *first = godwit_batch_at(batch, i);
-        uint64_t some = 0;
-
-        last = run_end(batch, nacks, i);
-        status = godwit_batch_settle(
-            seat->client, batch, nacks[i] ? GODWIT_DO_NACK : GODWIT_DO_ACK,
-            first->topic, first->seq, godwit_batch_at(batch, last)->seq, 0,
-            NULL, &some);
-        *accepted += some;
-    }
-    return status;
-}
-
+/* Nacks those that fail, and acks the rest. */
 static enum godwit_status settle(struct seat *seat, struct godwit_batch *batch)
 {
-    bool nacks[PULL_COUNT_MAX];
     size_t size = godwit_batch_count(batch);
     uint64_t accepted = 0;
-    bool any = false;
-    enum godwit_status status;
+    enum godwit_status status = GODWIT_OK;
 
-    CHECK(size <= PULL_COUNT_MAX);
-    for (size_t i = 0; i < size; i++) {
-        nacks[i] = judge(seat, godwit_batch_at(batch, i));
-        any = any || nacks[i];
+    for (size_t i = 0; i < size && status == GODWIT_OK; i++) {
+        const struct godwit_delivery *d = godwit_batch_at(batch, i);
+        uint64_t nacked = 0;
+
+        if (judge(seat, d)) {
+            status =
+                godwit_batch_settle(seat->client, batch, GODWIT_DO_NACK,
+                                    d->topic, d->seq, d->seq, 0, NULL, &nacked);
+        }
+        accepted += nacked;
     }
-    status = any ? settle_mixed(seat, batch, nacks, &accepted)
-                 : godwit_batch_ack(seat->client, batch, &accepted);
+    if (status == GODWIT_OK) {
+        uint64_t acked = 0;
+
+        status = godwit_batch_ack(seat->client, batch, &acked);
+        accepted += acked;
+    }
     count(&seat->settled, accepted);
     if (status == GODWIT_OK) {
         count(&seat->not_accepted, size - accepted);
