@@ -31,6 +31,23 @@ Test(histogram, small_values_are_exact)
     cr_assert_float_eq(histogram_mean(&h), 50.5, 1e-9);
 }
 
+Test(histogram, a_high_percentile_needs_a_value_beyond_it)
+{
+    cr_assert_not(histogram_tells(&h, 50));
+    cr_assert_not(histogram_tells(&h, 100));
+    histogram_add(&h, 7);
+    cr_assert(histogram_tells(&h, 50));
+    cr_assert_not(histogram_tells(&h, 90));
+    cr_assert(histogram_tells(&h, 100));
+    while (h.count < 9999) {
+        histogram_add(&h, 7);
+    }
+    cr_assert(histogram_tells(&h, 99.9));
+    cr_assert_not(histogram_tells(&h, 99.99));
+    histogram_add(&h, 7);
+    cr_assert(histogram_tells(&h, 99.99));
+}
+
 Test(histogram, a_rank_is_not_off_by_one)
 {
     for (uint64_t v = 0; v < 1000; v++) {

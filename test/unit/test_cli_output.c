@@ -6,6 +6,7 @@
 #include "tools/godwit/table.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -43,7 +44,10 @@ Test(output, sizes_and_times)
     cr_assert_str_eq(human_age(text, 36 * 3600 * 1000), "36 h");
     cr_assert_str_eq(human_age(text, 120 * 1000), "2 min");
     cr_assert_str_eq(human_age(text, 90 * 1000), "90 s");
-    cr_assert_str_eq(human_age(text, 250), "0.25 s");
+    cr_assert_str_eq(human_age(text, 10), "10 ms");
+    cr_assert_str_eq(human_age(text, 999), "999 ms");
+    cr_assert_str_eq(human_age(text, 1000), "1 s");
+    cr_assert_str_eq(human_age(text, 1001), "1.001 s");
     cr_assert_str_eq(human_age(text, 0), "0 s");
     cr_assert_str_eq(human_time(text, 1510000000000001),
                      "2017-11-06T20:26:40.000001Z");
@@ -233,11 +237,13 @@ Test(output, json_is_written_with_its_commas)
     json_put_bool(&w, "b", false);
     json_begin(&w, "o", '{');
     json_put_real(&w, "r", 0.5);
+    json_put_real(&w, "none", NAN);
     json_end(&w, '}');
     json_put_number(&w, "n", UINT64_MAX);
     json_end(&w, '}');
-    cr_assert_str_eq(json_done(&w),
-                     "{\"t\":\"x\",\"s\":[\"a\",\"b.*\",\"c\"],\"b\":false,"
-                     "\"o\":{\"r\":0.5},\"n\":18446744073709551615}");
+    cr_assert_str_eq(
+        json_done(&w),
+        "{\"t\":\"x\",\"s\":[\"a\",\"b.*\",\"c\"],\"b\":false,"
+        "\"o\":{\"r\":0.5,\"none\":null},\"n\":18446744073709551615}");
     json_writer_fini(&w);
 }

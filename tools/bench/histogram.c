@@ -84,6 +84,14 @@ uint64_t histogram_percentile(const struct histogram *h, double percent)
     return h->max;
 }
 
+bool histogram_tells(const struct histogram *h, double percent)
+{
+    /* 0.01 % of 10,000 is 1, whatever the last bit of the product says */
+    double beyond = (100.0 - percent) / 100.0 * (double)h->count + 1e-6;
+
+    return h->count > 0 && (percent <= 50 || percent >= 100 || beyond >= 1);
+}
+
 double histogram_mean(const struct histogram *h)
 {
     return h->count > 0 ? h->sum / (double)h->count : 0.0;

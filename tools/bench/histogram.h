@@ -5,6 +5,7 @@
 #ifndef GODWIT_BENCH_HISTOGRAM_H
 #define GODWIT_BENCH_HISTOGRAM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,9 @@ void histogram_merge(struct histogram *h, const struct histogram *from);
 /* The value that `percent` (0 to 100) of all values do not exceed: the upper
  * edge of its bucket, never more than max. 0 while empty. */
 uint64_t histogram_percentile(const struct histogram *h, double percent);
+/* Are there enough values to speak of this percentile: is one beyond it? The
+ * median and the maximum need but one value. */
+bool histogram_tells(const struct histogram *h, double percent);
 double histogram_mean(const struct histogram *h);
 
 #endif

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,19 +19,14 @@
 
 enum { STREAM_LEN = 256 * 1024 };
 
-static double per_second(uint64_t amount, uint64_t ns)
-{
-    return ns == 0 ? 0 : (double)amount * 1e9 / (double)ns;
-}
-
-double pace_rate(const struct pace *p)
-{
-    return per_second(p->count, p->ns);
-}
-
 double pace_bytes(const struct pace *p)
 {
-    return per_second(p->bytes, p->ns);
+    return p->count == 0 ? NAN : (double)p->bytes * 1e9 / (double)p->ns;
+}
+
+double appends_bytes(const struct appends *a)
+{
+    return fmax(pace_bytes(&a->group), pace_bytes(&a->batch));
 }
 
 static void pace_add(struct pace *p, uint64_t bytes)
@@ -78,7 +74,7 @@ static bool write_at(struct limit_file *f, size_t len, uint64_t at)
 
     while (done < len) {
         ssize_t n =
-            pwrite(f->fd, f->group + done, len - done, (off_t)(at + done));
+            pwrite(f->fd, f->bytes + done, len - done, (off_t)(at + done));
         if (n < 0 && errno != EINTR) {
             return false;
         }
@@ -105,8 +101,8 @@ int limit_file_open(struct limit_file *f, const char *dir)
     int code;
 
     *f = (struct limit_file) { .dir = dir, .fd = -1 };
-    f->group = calloc(1, LIMIT_GROUP_LEN);
-    code = f->group != NULL ? make_file(f) : fail(EXIT_FAILED, "out of memory");
+    f->bytes = calloc(1, LIMIT_BATCH_LEN);
+    code = f->bytes != NULL ? make_file(f) : fail(EXIT_FAILED, "out of memory");
     if (code == EXIT_OK) {
         code = write_zeros(f);
     }
@@ -114,19 +110,19 @@ int limit_file_open(struct limit_file *f, const char *dir)
         limit_file_close(f);
         return code;
     }
-    memset(f->group, 'g', LIMIT_GROUP_LEN);
+    memset(f->bytes, 'g', LIMIT_BATCH_LEN);
     return EXIT_OK;
 }
 
 void limit_file_close(struct limit_file *f)
 {
-    if (f->group == NULL) {
+    if (f->bytes == NULL) {
         return;
     }
     if (f->fd >= 0) {
         close(f->fd);
     }
-    free(f->group);
+    free(f->bytes);
     *f = (struct limit_file) { .fd = -1 };
 }
 
@@ -146,19 +142,32 @@ static int append(struct limit_file *f, size_t len)
     return fdatasync(f->fd) == 0 ? EXIT_OK : disk_failed(f, "fdatasync");
 }
 
-int limit_append(struct limit_file *f, uint64_t ms, struct pace *pace)
+static int append_for(struct limit_file *f, uint64_t ms, size_t len,
+                      struct pace *pace)
 {
     uint64_t begin = now_ns();
     uint64_t now = begin;
     int code = EXIT_OK;
 
-    while (code == EXIT_OK && now - begin < ms * 1000000) {
-        code = append(f, LIMIT_GROUP_LEN);
-        pace_add(pace, LIMIT_GROUP_LEN);
+    while (now - begin < ms * 1000000) {
+        code = append(f, len);
+        if (code != EXIT_OK) {
+            break;
+        }
+        pace_add(pace, len);
         now = now_ns();
     }
     pace->ns += now - begin;
     return code;
+}
+
+int limit_append(struct limit_file *f, uint64_t ms, struct appends *appends)
+{
+    int code = append_for(f, ms / 2, LIMIT_GROUP_LEN, &appends->group);
+
+    return code == EXIT_OK
+               ? append_for(f, ms / 2, LIMIT_BATCH_LEN, &appends->batch)
+               : code;
 }
 
 int limit_sync(struct limit_file *f, uint64_t ms, struct histogram *h)
@@ -172,7 +181,9 @@ int limit_sync(struct limit_file *f, uint64_t ms, struct histogram *h)
 
         code = append(f, LIMIT_PAGE_LEN);
         now = now_ns();
-        histogram_add(h, now - before);
+        if (code == EXIT_OK) {
+            histogram_add(h, now - before);
+        }
     }
     return code;
 }

@@ -4,12 +4,14 @@
 #ifndef GODWIT_BENCH_LIMIT_H
 #define GODWIT_BENCH_LIMIT_H
 
+#include "proto/limits.h"
 #include "tools/bench/histogram.h"
 
 #include <stdbool.h>
 
 enum {
     LIMIT_GROUP_LEN = 256 * 1024,
+    LIMIT_BATCH_LEN = BATCH_LEN_MAX, /* the most a broker syncs at once */
     LIMIT_PAGE_LEN = 4096,
     LIMIT_FILE_LEN = 128 * 1024 * 1024
 };
@@ -21,23 +23,32 @@ struct pace {
     uint64_t ns;
 };
 
-double pace_rate(const struct pace *p);  /* counts a second; 0 while empty */
-double pace_bytes(const struct pace *p); /* bytes a second */
+/* Bytes a second; NAN while empty: not measured. */
+double pace_bytes(const struct pace *p);
+
+/* Appends, each with fdatasync, by the length of one. */
+struct appends {
+    struct pace group; /* LIMIT_GROUP_LEN */
+    struct pace batch; /* LIMIT_BATCH_LEN */
+};
+
+/* Bytes a second of the better length; NAN while empty. */
+double appends_bytes(const struct appends *a);
 
 /* A file in the folder that has no name any more: nothing of it can stay. */
 struct limit_file {
     const char *dir; /* borrowed */
     int fd;          /* -1: not open */
-    uint8_t *group;  /* LIMIT_GROUP_LEN bytes */
-    uint64_t at;     /* where the next group goes */
+    uint8_t *bytes;  /* LIMIT_BATCH_LEN of them, to write */
+    uint64_t at;     /* where the next append goes */
 };
 
 /* Write it full of zeros, as the broker's segments are. Returns an exit code. */
 int limit_file_open(struct limit_file *f, const char *dir);
 void limit_file_close(struct limit_file *f); /* accepts one that is not open */
 
-/* Groups, each with fdatasync. Return exit codes. */
-int limit_append(struct limit_file *f, uint64_t ms, struct pace *pace);
+/* Half of the time for each length. All return exit codes. */
+int limit_append(struct limit_file *f, uint64_t ms, struct appends *appends);
 /* 4 KiB, each with fdatasync: nanoseconds into `h`. */
 int limit_sync(struct limit_file *f, uint64_t ms, struct histogram *h);
 /* All of it, by a mapping, from the page cache. */

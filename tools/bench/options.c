@@ -84,8 +84,8 @@ static const struct option options[] = {
     { BENCH_DIR,
       AT(dir),
       { "dir", ARG_TEXT, NULL, "DIR",
-        "a folder on the broker's disk: measure the disk just before and "
-        "after, and print the result as a share of it",
+        "a folder on the broker's disk: measure plain appends with a sync "
+        "just before and after, and print the result as a share of them",
         0, 0 } },
     { BENCH_PLOT,
       AT(plot),

@@ -3,6 +3,8 @@
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
 
+#include <math.h>
+
 #define AT(field) offsetof(struct bench_options, field)
 
 static bool over_tls(const struct bench_options *o)
@@ -109,7 +111,7 @@ void report_real(struct report *r, const char *label, const char *field,
 
     if (r->json) {
         json_put_real(&r->w, field, value);
-    } else {
+    } else if (!isnan(value)) {
         printf("  %-20s %12s %s\n", label, human_real(text, value), unit);
     }
 }
@@ -121,12 +123,22 @@ void report_bytes(struct report *r, const char *label, const char *field,
 
     if (r->json) {
         json_put_real(&r->w, field, value);
-    } else { /* the number in its column, "MiB/s" behind it */
+    } else if (!isnan(
+                   value)) { /* the number in its column, "MiB/s" behind it */
         size_t digits = strcspn(human_bytes(text, value), " ");
 
         printf("  %-20s %12.*s%s%s\n", label, (int)digits, text, text + digits,
                unit);
     }
+}
+
+static void print_latency(const char *label, const char *point, uint64_t ns)
+{
+    char text[HUMAN_LEN];
+    size_t digits = strcspn(human_duration(text, ns), " ");
+
+    printf("  %-15s%6s %11.*s%s\n", label, point, (int)digits, text,
+           text + digits);
 }
 
 void report_latency(struct report *r, const char *label, const char *field,
@@ -139,21 +151,23 @@ void report_latency(struct report *r, const char *label, const char *field,
     } points[] = { { "p50", "p50", 50 },          { "p90", "p90", 90 },
                    { "p99", "p99", 99 },          { "p99.9", "p99_9", 99.9 },
                    { "p99.99", "p99_99", 99.99 }, { "max", "max", 100 } };
-    char text[HUMAN_LEN];
 
+    if (h->count == 0) {
+        report_real(r, label, field, NAN, "");
+        return;
+    }
     if (r->json) {
         json_begin(&r->w, field, '{');
     }
     for (size_t i = 0; i < COUNT_OF(points); i++) {
         uint64_t ns = histogram_percentile(h, points[i].percent);
+        bool known = histogram_tells(h, points[i].percent);
 
         if (r->json) {
-            json_put_real(&r->w, points[i].field, (double)ns / 1e3);
-        } else {
-            size_t digits = strcspn(human_duration(text, ns), " ");
-
-            printf("  %-15s%6s %11.*s%s\n", i == 0 ? label : "",
-                   points[i].label, (int)digits, text, text + digits);
+            json_put_real(&r->w, points[i].field,
+                          known ? (double)ns / 1e3 : NAN);
+        } else if (known) {
+            print_latency(i == 0 ? label : "", points[i].label, ns);
         }
     }
     if (r->json) {

@@ -16,12 +16,14 @@ void report_begin(struct report *r, const struct bench_options *o,
                   const char *name, unsigned which);
 void report_count(struct report *r, const char *label, const char *field,
                   uint64_t value);
-/* `unit` as "msg/s". */
+/* `unit` as "msg/s". NAN is a figure that was not measured: null in the JSON
+ * and no line in the table; so is an empty histogram. */
 void report_real(struct report *r, const char *label, const char *field,
                  double value, const char *unit);
 void report_bytes(struct report *r, const char *label, const char *field,
                   double value, const char *unit);
-/* Nanoseconds in; microseconds in the JSON. */
+/* Nanoseconds in; microseconds in the JSON. A percentile above the median needs
+ * one value beyond it: without, it is left out. */
 void report_latency(struct report *r, const char *label, const char *field,
                     const struct histogram *h);
 void report_end(struct report *r);

@@ -3,6 +3,8 @@
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
 
+#include <math.h>
+
 enum { APPEND_MS = 500, OTHER_MS = 150 };
 
 static int measure_limits(struct sitting *s)
@@ -12,7 +14,7 @@ static int measure_limits(struct sitting *s)
     if (s->o->dir == NULL || interrupted()) {
         return EXIT_OK;
     }
-    if (s->file.group == NULL) {
+    if (s->file.bytes == NULL) {
         code = limit_file_open(&s->file, s->o->dir);
     }
     if (code == EXIT_OK) {
@@ -63,46 +65,42 @@ int sitting_end(struct sitting *s, int code, uint64_t end_ns)
 void sitting_report(const struct sitting *s, struct report *r, uint64_t count,
                     const char *what)
 {
-    double each = count > 0 ? 1e6 / (double)count : 0;
+    double each = count > 0 ? 1e6 / (double)count : NAN;
     char unit[32];
 
     snprintf(unit, sizeof unit, "µs a %s", what);
     report_real(r, "time", "seconds", s->seconds, "s");
-    if (s->broker_known) {
-        report_real(r, "broker's processor", "broker_cpu_us",
-                    s->broker_cpu * each, unit);
-    }
+    report_real(r, "broker's processor", "broker_cpu_us",
+                s->broker_known ? s->broker_cpu * each : NAN, unit);
     report_real(r, "this side's", "load_cpu_us", s->own_cpu * each, unit);
 }
 
 static void report_share(struct report *r, const char *label, const char *field,
                          double have, double of)
 {
-    if (of > 0) {
-        report_real(r, label, field, have / of * 100, "%");
-    }
+    report_real(r, label, field, have / of * 100, "%");
 }
 
 void sitting_report_disk(const struct sitting *s, struct report *r,
                          double bytes_per_second)
 {
-    if (s->disk.ns == 0) {
+    if (s->o->dir == NULL) {
         return;
     }
-    report_bytes(r, "the disk takes", "disk_bytes_per_second",
-                 pace_bytes(&s->disk), "/s");
-    report_share(r, "share of the disk", "disk_percent", bytes_per_second,
-                 pace_bytes(&s->disk));
+    report_bytes(r, "plain synced appends", "disk_bytes_per_second",
+                 appends_bytes(&s->disk), "/s");
+    report_share(r, "share of them", "disk_percent", bytes_per_second,
+                 appends_bytes(&s->disk));
 }
 
 void sitting_report_loopback(const struct sitting *s, struct report *r,
                              double bytes_per_second)
 {
-    if (s->loopback.ns == 0) {
+    if (s->o->dir == NULL) {
         return;
     }
-    report_bytes(r, "loopback takes", "loopback_bytes_per_second",
+    report_bytes(r, "plain loopback", "loopback_bytes_per_second",
                  pace_bytes(&s->loopback), "/s");
-    report_share(r, "share of loopback", "loopback_percent", bytes_per_second,
+    report_share(r, "share of it", "loopback_percent", bytes_per_second,
                  pace_bytes(&s->loopback));
 }

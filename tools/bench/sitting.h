@@ -18,7 +18,7 @@ struct sitting {
     uint64_t begin_ns;
     double seconds;
     struct limit_file file;
-    struct pace disk; /* both times together */
+    struct appends disk; /* both times together */
     struct pace loopback;
     struct histogram sync_ns;
 };
@@ -35,7 +35,8 @@ int sitting_end(struct sitting *s, int code, uint64_t end_ns);
 /* Seconds, and the processor time for each of `count`: "message". */
 void sitting_report(const struct sitting *s, struct report *r, uint64_t count,
                     const char *what);
-/* With limits: which share of them these bytes of bodies were. */
+/* With --dir: which share of plain appends or of a plain stream, measured
+ * beside the run, these bytes of bodies were. */
 void sitting_report_disk(const struct sitting *s, struct report *r,
                          double bytes_per_second);
 void sitting_report_loopback(const struct sitting *s, struct report *r,

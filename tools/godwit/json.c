@@ -269,10 +269,12 @@ void json_put_number(struct json_writer *w, const char *name, uint64_t value)
 
 void json_put_real(struct json_writer *w, const char *name, double value)
 {
-    char text[64];
+    char text[64] = "null";
 
     put_name(w, name);
-    snprintf(text, sizeof text, "%.9g", isfinite(value) ? value : 0.0);
+    if (isfinite(value)) {
+        snprintf(text, sizeof text, "%.9g", value);
+    }
     put(w, text, strlen(text));
 }
 

@@ -62,6 +62,7 @@ void json_put_text(struct json_writer *w, const char *name, struct slice text);
 void json_put_base64(struct json_writer *w, const char *name,
                      struct slice bytes);
 void json_put_number(struct json_writer *w, const char *name, uint64_t value);
+/* What is no number or endless is written as null. */
 void json_put_real(struct json_writer *w, const char *name, double value);
 void json_put_bool(struct json_writer *w, const char *name, bool value);
 /* "[...]" from a list with commas, such as "orders,trade.*". */
