@@ -65,34 +65,62 @@ static void append(struct history *h, const struct store_failure *f)
     memcpy(to->reason, f->reason, f->reason_len);
 }
 
-/* The log's clock and ours are not read at one time: a failure is told by which
- * delivery it was. */
-static bool has(const struct history *h, const struct store_failure *f)
+static bool alike(const struct store_failure *a, const struct store_failure *b)
 {
-    for (size_t i = 0; i < h->count; i++) {
-        const struct dispatch_failure *known = &h->at[i];
-
-        if (known->attempt == f->attempts && known->holder == f->holder
-            && known->cause == f->cause && known->dead == f->dead) {
-            return true;
-        }
-    }
-    return false;
+    return a->attempts == b->attempts && a->holder == b->holder
+           && a->cause == b->cause && a->dead == b->dead;
 }
 
-static void add_recent(const struct dispatch *d, const struct group_run *run,
-                       uint32_t topic, uint64_t seq, struct history *h)
+/* The recent failures of one message, in the order of the log. */
+struct recent_walk {
+    const struct dispatch *d;
+    uint32_t group;
+    uint32_t topic;
+    uint64_t seq;
+    uint64_t at; /* as recent_count */
+};
+
+static struct recent_walk recent_of(const struct dispatch *d, uint32_t group,
+                                    uint32_t topic, uint64_t seq)
 {
     uint64_t kept = d->recent == NULL                   ? 0
                     : d->recent_count < RECENT_FAILURES ? d->recent_count
                                                         : RECENT_FAILURES;
 
-    for (uint64_t i = d->recent_count - kept; i < d->recent_count; i++) {
-        const struct recent_failure *r = &d->recent[i % RECENT_FAILURES];
+    return (struct recent_walk) { d, group, topic, seq,
+                                  d->recent_count - kept };
+}
 
-        if (r->seq == seq && r->topic == topic && r->group == run->fact->id
-            && !has(h, &r->failure)) {
-            append(h, &r->failure);
+static const struct store_failure *next_recent(struct recent_walk *w)
+{
+    while (w->at < w->d->recent_count) {
+        const struct recent_failure *r =
+            &w->d->recent[w->at++ % RECENT_FAILURES];
+
+        if (r->seq == w->seq && r->topic == w->topic && r->group == w->group) {
+            return &r->failure;
+        }
+    }
+    return NULL;
+}
+
+/* Walks over those that the checkpoint has: up to the one that is its last. The
+ * log's clock and ours are not read at one time, and after a redrive attempts
+ * begin at 1 again: of those that look alike it is the nearest in time. */
+static void skip_stored(struct recent_walk *w, const struct store_failure *last)
+{
+    struct recent_walk look = *w;
+    uint64_t nearest_us = UINT64_MAX;
+    const struct store_failure *f;
+
+    while ((f = next_recent(&look)) != NULL) {
+        uint64_t apart_us = f->time_us > last->time_us
+                                ? f->time_us - last->time_us
+                                : last->time_us - f->time_us;
+
+        if (alike(f, last) && apart_us < nearest_us) {
+            nearest_us = apart_us;
+            w->at = look.at;
         }
     }
 }
@@ -102,6 +130,8 @@ size_t dispatch_history(struct dispatch *d, const struct group_run *run,
                         struct dispatch_failure out[HISTORY_MAX])
 {
     struct store_failure stored[HISTORY_MAX];
+    struct recent_walk recent = recent_of(d, run->fact->id, topic, seq);
+    const struct store_failure *failure;
     struct history h = { .at = out };
     size_t count = 0;
 
@@ -113,7 +143,12 @@ size_t dispatch_history(struct dispatch *d, const struct group_run *run,
     for (size_t i = 0; i < count; i++) {
         append(&h, &stored[i]);
     }
-    add_recent(d, run, topic, seq, &h);
+    if (count > 0) {
+        skip_stored(&recent, &stored[count - 1]);
+    }
+    while ((failure = next_recent(&recent)) != NULL) {
+        append(&h, failure);
+    }
     return h.count;
 }
 
@@ -240,6 +275,14 @@ static enum gate settled_gate(struct dispatch *d, const struct group_run *run,
         l->out);
 }
 
+/* What holds the group may have begun before there was the message. */
+static void not_before(struct standing *standing, uint64_t stored_us)
+{
+    if (standing->since_us > 0 && standing->since_us < stored_us) {
+        standing->since_us = stored_us;
+    }
+}
+
 static void put_on_wall(const struct dispatch *d, struct standing *standing)
 {
     if (standing->since_us > 0) {
@@ -259,12 +302,14 @@ static void explain(struct dispatch *d, struct group_run *run,
     struct standing *out = &e->standing;
     struct store_cursor cursor = { 0 };
     struct record record;
+    uint64_t stored_us = 0;
     size_t cost;
 
     e->history_count = dispatch_history(d, run, topic->id, seq, e->history);
     l.read = store_view_message(d->view, &cursor, topic->id, seq, &record, NULL)
              == STATUS_OK;
     if (l.read) {
+        stored_us = record.time_us;
         dispatch_facts(d, run, &record, now_us, &l.facts, &cost);
     }
     group_explain(run->group, topic->id, seq, l.facts.key_hash, now_us, out);
@@ -276,6 +321,7 @@ static void explain(struct dispatch *d, struct group_run *run,
         stand(out, GATE_DELETED);
     }
     put_on_wall(d, out);
+    not_before(out, stored_us);
 }
 
 enum status dispatch_explain(struct dispatch *d, const struct group_fact *group,

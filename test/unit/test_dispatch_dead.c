@@ -185,6 +185,80 @@ Test(dispatch_dead, a_failure_is_told_once)
     cr_assert_eq(explained(1).history[0].cause, CAUSE_NACK);
 }
 
+/* Dies of two nacks, and is nacked once more after a redrive. */
+static void fail_alike(void)
+{
+    for (int i = 0; i < 3; i++) {
+        cr_assert_str_eq(pump(), "1 ");
+        settle(SETTLE_NACK, 1, 1, i == 2 ? "again" : "at first");
+        log_all();
+        if (i == 1) {
+            redrive(&(struct redrive_order) { .cap = 0 });
+        }
+        pass(10000000);
+    }
+}
+
+/* Attempts begin at 1 again: the third failure looks as the first. */
+Test(dispatch_dead, a_failure_after_a_redrive_is_not_taken_for_an_old_one)
+{
+    struct dispatch_explanation e;
+
+    start(1);
+    fail_alike();
+    e = explained(1);
+    cr_assert_eq(e.history_count, 3);
+    cr_assert_eq(e.history[0].attempt, 1);
+    cr_assert_eq(e.history[2].attempt, 1);
+    cr_assert_str_eq(e.history[2].reason, "again");
+    cr_assert_eq(store_checkpoint(h.store, &h.err), STATUS_OK);
+    cr_assert_eq(explained(1).history_count, 3);
+}
+
+/* With one attempt each, all failures look alike; the checkpoint has some. */
+Test(dispatch_dead, failures_that_look_alike_are_told_once_each)
+{
+    make_topic();
+    make_group_with((struct group_options) { .attempts_max = 1 },
+                    OPTION_ATTEMPTS);
+    publish(1);
+    join();
+    for (size_t count = 1; count <= HISTORY_MAX + 2; count++) {
+        size_t told = count < HISTORY_MAX ? count : HISTORY_MAX;
+
+        cr_assert_str_eq(pump(), "1 ");
+        settle(SETTLE_NACK, 1, 1, "no");
+        log_all();
+        cr_assert_eq(explained(1).history_count, told, "failure %zu", count);
+        cr_assert_eq(explained(1).history[told - 1].time_us, wall_us);
+        if (count % 3 == 0) {
+            cr_assert_eq(store_checkpoint(h.store, &h.err), STATUS_OK);
+            cr_assert_eq(explained(1).history_count, told);
+        }
+        redrive(&(struct redrive_order) { .cap = 0 });
+        pass(10000000);
+    }
+}
+
+/* ---- since when ---- */
+
+Test(dispatch_dead, no_message_is_held_since_before_it_was_stored)
+{
+    uint64_t stored_us;
+
+    make_topic();
+    make_group();
+    read_ring();
+    pump(); /* nobody is there from now on */
+    pass(10000000);
+    stored_us = wall_us;
+    publish(1);
+    read_ring();
+    pump();
+    cr_assert_str_eq(gate_of(1), "no_subscriber");
+    cr_assert_eq(explained(1).standing.since_us, stored_us);
+}
+
 /* ---- redrive ---- */
 
 Test(dispatch_dead, redriven_ones_come_again)
