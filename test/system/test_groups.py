@@ -468,7 +468,7 @@ def the_command_line_has_all_options(env):
     broker.godwit("group", "pause", "work")
     check_equal(options(http), OTHERS, "all others")
     shown = broker.godwit("group", "show", "work").stdout.decode()
-    for line in ("ordered", "0.1 s, 2 s, 7 d", OTHERS["filter"], "yes"):
+    for line in ("ordered", "100 ms, 2 s, 7 d", OTHERS["filter"], "yes"):
         check_in(line, shown, "shown")
     check_in("ordered", broker.godwit("group", "list").stdout.decode(), "the list")
     broker.godwit("group", "resume", "work")

@@ -64,7 +64,11 @@ char *human_duration(char text[HUMAN_LEN], uint64_t ns)
 
 char *human_ms(char text[HUMAN_LEN], uint64_t ms)
 {
-    snprintf(text, HUMAN_LEN, "%.12g s", (double)ms / 1e3);
+    if (ms > 0 && ms < 1000) {
+        snprintf(text, HUMAN_LEN, "%" PRIu64 " ms", ms);
+    } else {
+        snprintf(text, HUMAN_LEN, "%.12g s", (double)ms / 1e3);
+    }
     return text;
 }
 

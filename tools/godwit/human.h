@@ -12,7 +12,7 @@ char *human_count(char text[HUMAN_LEN], uint64_t value); /* 19,999 */
 char *human_real(char text[HUMAN_LEN], double value);    /* 4,321 or 3.21 */
 char *human_bytes(char text[HUMAN_LEN], double bytes);   /* 1.5 MiB */
 char *human_duration(char text[HUMAN_LEN], uint64_t ns); /* 271 µs, 2.5 s */
-char *human_ms(char text[HUMAN_LEN], uint64_t ms);  /* 30 s, 0.25 s: exact */
+char *human_ms(char text[HUMAN_LEN], uint64_t ms);  /* 30 s, 250 ms: exact */
 char *human_age(char text[HUMAN_LEN], uint64_t ms); /* 7 d, 36 h, 90 s: exact */
 /* About so long, in one unit: 12 s, 3 min, 5 h, 8 d; less than a second in ms. */
 char *human_about(char text[HUMAN_LEN], uint64_t us);
