@@ -313,12 +313,19 @@ def commands_for_the_dead(env):
     text = broker.godwit("dead", "show", "work", "orders", "2").stdout.decode()
     for part in ("dead for group work", "reject", "body 2", "region = de"):
         check_in(part, text, "show")
+    text = broker.godwit("dead", "show", "work", "orders", "7").stdout.decode()
+    check(text.startswith("not dead: no_subscriber for group work"), text)
+    broker.godwit("dead", "redrive", "work", "--cause", "nack")
+    for word in ("status", "stop"):
+        check_equal(said(broker.godwit("dead", word, "work")), "no redrive runs\n", word)
     check_in("6 dead messages match", said(broker.godwit("dead", "redrive", "work", "--dry-run")),
              "dry run")
     text = said(broker.godwit("dead", "redrive", "work", "orders", "--seqs", "1-2,4"))
     check_in("3 of 3 dead messages redriven", text, "redrive")
     check_in("undo", text, "a hint")
-    check_in("3 of 3", said(broker.godwit("dead", "status", "work")), "status")
+    for word in ("status", "stop"):
+        check_equal(said(broker.godwit("dead", word, "work")),
+                    "no redrive runs; the last one:\n3 of 3 dead messages redriven\n", word)
     check_in("3 messages are dead again", said(broker.godwit("dead", "undo", "work")), "undo")
     check_equal(len(dead_seqs(http, "work")), 6, "as before")
     check_in("2 dead messages discarded",

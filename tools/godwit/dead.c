@@ -249,7 +249,8 @@ static int show_standing(struct show *s)
     if (code == EXIT_OK) {
         const char *gate = json_text(json_get(answer, "gate"), "-");
 
-        printf("%s for group %s\n", gate, s->group);
+        printf("%s%s for group %s\n",
+               strcmp(gate, "dead") == 0 ? "" : "not dead: ", gate, s->group);
         if (json_count(json_get(answer, "history")) > 0) {
             putchar('\n');
             failures_print(json_get(answer, "history"));

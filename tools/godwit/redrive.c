@@ -224,6 +224,20 @@ int redrive_start(int argc, char **argv)
 
 /* ---- the others: GROUP alone ---- */
 
+/* One that is over may be the last of some days ago, or one that never was. */
+static void print_last(const struct json *answer)
+{
+    bool done = strcmp(json_text(json_get(answer, "job"), "-"), "done") == 0;
+    bool any = json_u64(answer, "matched") > 0;
+
+    if (done) {
+        puts(any ? "no redrive runs; the last one:" : "no redrive runs");
+    }
+    if (!done || any) {
+        print_state(answer);
+    }
+}
+
 static int simple(const struct help *help, const char *method,
                   const char *action, int argc, char **argv,
                   void (*print)(const struct json *answer))
@@ -259,7 +273,7 @@ int redrive_status(int argc, char **argv)
         .text = "Tells how far the last redrive of a group is.\n",
     };
 
-    return simple(&help, "GET", "", argc, argv, print_state);
+    return simple(&help, "GET", "", argc, argv, print_last);
 }
 
 int redrive_stop(int argc, char **argv)
@@ -271,7 +285,7 @@ int redrive_stop(int argc, char **argv)
                 "takes it back.\n",
     };
 
-    return simple(&help, "POST", "/stop", argc, argv, print_state);
+    return simple(&help, "POST", "/stop", argc, argv, print_last);
 }
 
 static void print_undone(const struct json *answer)
