@@ -100,8 +100,9 @@ struct group_config {
     uint64_t seed;             /* for jitter */
     struct inflight *inflight; /* the worker's table; outlives the group */
     struct key_budget *keys;   /* the same */
-    /* For tests: any open stretch of more messages is looked at by its
-     * transactions alone. 0: a long one in which these are few. */
+    /* For the simulator alone, whose lanes are short (test/lib/group_sim.c):
+     * any open stretch of more messages is looked at by its transactions alone.
+     * 0, as everywhere else: a long one in which these are few. */
     size_t sparse_stretch;
 };
 

@@ -27,7 +27,7 @@ static const struct resource groups = { "group",  "GROUP", "/v1/groups",
 
 /* ---- options ---- */
 
-enum { GROUP_ARG_COUNT = 12 };
+enum { GROUP_ARG_COUNT = 12, CREATE_ARG_COUNT = 3 };
 #define NOT_GIVEN UINT64_MAX
 
 /* As the command line says them; NULL and NOT_GIVEN: not at all. */
@@ -47,8 +47,8 @@ struct group_args {
     struct arg table[GROUP_ARG_COUNT]; /* group_args() fills it */
 };
 
-/* The table lives as long as the options; what only a new group has is first
- * and is left out for an update. */
+/* The table lives as long as the options. Its first CREATE_ARG_COUNT are of a
+ * new group alone and left out for an update. */
 static const struct arg *group_args(struct group_args *o, bool create)
 {
     const struct arg table[GROUP_ARG_COUNT] = {
@@ -93,7 +93,7 @@ static const struct arg *group_args(struct group_args *o, bool create)
                                .attempts_max = NOT_GIVEN,
                                .in_flight_max = NOT_GIVEN };
     memcpy(o->table, table, sizeof table);
-    return create ? o->table : o->table + 3;
+    return create ? o->table : o->table + CREATE_ARG_COUNT;
 }
 
 /* Is it one of the words, or not given? False: said on stderr. */
