@@ -294,7 +294,11 @@ def a_broker_that_dies_is_one_line(env):
     for words in RUNS:
         process = begun(broker, *words)
         broker.kill()
-        check_in("connection", one_line(ended(process), UNREACHABLE, words), f"{words}")
+        done = ended(process)
+        said, left = done.stderr.decode().splitlines()
+        check_equal((done.returncode, done.stdout), (UNREACHABLE, b""), f"{words}: {said}")
+        check_in("connection", said, f"{words}")
+        check(left.startswith("godwit: bench-") and "-* stays on the broker" in left, left)
         shutil.rmtree(broker.data_dir)
         broker.start()
 
@@ -309,6 +313,40 @@ def ctrl_c_cleans_up_and_prints_what_there_is(env):
         check_equal((done.returncode, done.stderr), (INTERRUPTED, b""), f"bench {words}")
         check_equal(json.loads(done.stdout)["interrupted"], True, f"bench {words}")
         nothing_left(broker)
+
+
+@case()
+def idle_says_what_is_missing_and_what_there_is(env):
+    broker = env.broker()
+    done = broker.godwit("bench", "idle", "--pid", str(2**31 - 1), check_code=None)
+    check_in("no process 2147483647", one_line(done, FAILED, "--pid"), "--pid")
+    process = broker.godwit_start("bench", "idle", "--groups", "20", "--connections", "2",
+                                  "--seconds", "60", "--json")
+    wait_until(lambda: len(broker.http().get("/v1/groups").json["groups"]) == 20, 20, "groups")
+    process.send_signal(signal.SIGINT)
+    done = ended(process)
+    check_equal((done.returncode, done.stderr), (INTERRUPTED, b""), "idle")
+    check_equal(json.loads(done.stdout)["interrupted"], True, "idle")
+    nothing_left(broker)
+    process = broker.godwit_start("bench", "idle", "--groups", "20", "--seconds", "60")
+    wait_until(lambda: len(broker.http().get("/v1/groups").json["groups"]) == 20, 20, "groups")
+    broker.kill()
+    process.send_signal(signal.SIGINT)
+    lines = ended(process).stderr.decode().splitlines()
+    check_equal(sum("stays on the broker" in line for line in lines), 1, f"{lines}")
+    check(len(lines) <= 2, f"{lines}")
+
+
+@case()
+def a_broker_that_ends_in_restart_shows_its_log(env):
+    done = subprocess.run([env.godwit, "bench", "restart", "--godwitd", "/bin/true",
+                           "--folder", env.path()], capture_output=True, timeout=30)
+    check_in("logged nothing", one_line(done, FAILED, "restart"), "restart")
+    done = subprocess.run([env.godwit, "bench", "restart", "--godwitd", "/bin/ls",
+                           "--folder", env.path()], capture_output=True, timeout=30)
+    check_in("its log ends so:", done.stderr.decode(), "restart")
+    check_in("/bin/ls", done.stderr.decode(), "the log's last lines")
+    check_equal([f for f in os.listdir(env.path()) if "restart" in f], [], "folders left behind")
 
 
 @case(timeout=120)

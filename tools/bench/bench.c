@@ -2,12 +2,36 @@
 
 #include "proto/limits.h"
 #include "tools/godwit/commands.h"
+#include "tools/godwit/interrupt.h"
 
 #include <sys/random.h>
 
 enum { CALL_MS = 30 * 1000 };
 
 /* ---- a place on the broker ---- */
+
+static char stays_line[128];
+
+void bench_name_begin(char name[40])
+{
+    uint32_t random = 0;
+
+    (void)!getrandom(&random, sizeof random, 0);
+    snprintf(name, 40, "bench-%08x", random);
+    snprintf(stays_line, sizeof stays_line,
+             "godwit: %s-* stays on the broker: delete its topics and "
+             "groups\n",
+             name);
+    interrupt_leaves(stays_line);
+}
+
+void bench_name_end(bool stays)
+{
+    interrupt_leaves(NULL);
+    if (stays) {
+        fputs(stays_line, stderr);
+    }
+}
 
 const char *bench_name(const struct bench_place *place, size_t index,
                        char name[64])
@@ -57,14 +81,12 @@ int bench_place_open(struct bench_place *place, struct bench_options *o,
                      size_t topic_count, size_t group_count)
 {
     static char topics[BENCH_TOPICS_MAX * 64];
-    uint32_t random = 0;
     char name[64];
     int code;
 
     CHECK(topic_count <= BENCH_TOPICS_MAX);
     *place = (struct bench_place) { 0 };
-    (void)!getrandom(&random, sizeof random, 0);
-    snprintf(place->name, sizeof place->name, "bench-%08x", random);
+    bench_name_begin(place->name);
     code = session_open_http(&place->admin, &o->session);
     while (code == EXIT_OK && place->topic_count < topic_count) {
         code = bench_make(&place->admin, "/v1/topics",
@@ -83,19 +105,14 @@ int bench_place_open(struct bench_place *place, struct bench_options *o,
     return code;
 }
 
-/* Quietly: when the broker is gone, that has been said. False: it is. */
-static bool delete_one(struct bench_place *place, const char *kind,
-                       size_t index)
+bool bench_delete(struct session *s, const char *kind, const char *name)
 {
     struct godwit_response response = { 0 };
-    char name[64];
     char path[128];
     enum godwit_status status;
 
-    snprintf(path, sizeof path, "/v1/%s/%s", kind,
-             bench_name(place, index, name));
-    status = godwit_call(place->admin.client, "DELETE", path, NULL, &response,
-                         CALL_MS);
+    snprintf(path, sizeof path, "/v1/%s/%s", kind, name);
+    status = godwit_call(s->client, "DELETE", path, NULL, &response, CALL_MS);
     if (status == GODWIT_OK && response.code >= 400) {
         fail(EXIT_FAILED, "%s of this run stays (HTTP %d to DELETE)", path,
              response.code);
@@ -106,14 +123,18 @@ static bool delete_one(struct bench_place *place, const char *kind,
 
 void bench_place_close(struct bench_place *place)
 {
-    bool there = place->admin.client != NULL;
+    bool there = true;
+    char name[64];
 
     while (there && place->group_count > 0) {
-        there = delete_one(place, "groups", --place->group_count);
+        there = bench_delete(&place->admin, "groups",
+                             bench_name(place, --place->group_count, name));
     }
     while (there && place->topic_count > 0) {
-        there = delete_one(place, "topics", --place->topic_count);
+        there = bench_delete(&place->admin, "topics",
+                             bench_name(place, --place->topic_count, name));
     }
+    bench_name_end(!there);
     session_close(&place->admin);
 }
 

@@ -81,11 +81,17 @@ struct bench_place {
  * exit code. */
 int bench_make(struct session *s, const char *path, const char *name,
                const char *topics);
+/* A random name for what a run makes, bench-XXXX. A second Ctrl-C tells that it
+ * stays, until bench_name_end(), which tells it when it `stays`. */
+void bench_name_begin(char name[40]);
+void bench_name_end(bool stays);
+/* `kind`: topics or groups. A refusal is said, a broker that is gone is not:
+ * false. */
+bool bench_delete(struct session *s, const char *kind, const char *name);
 /* Returns an exit code; what was made has been deleted again on failure. */
 int bench_place_open(struct bench_place *place, struct bench_options *o,
                      size_t topic_count, size_t group_count);
-/* What cannot be deleted is named on stderr, unless nobody answers any more.
- * Accepts a zeroed one. */
+/* What cannot be deleted is named on stderr. Accepts a zeroed one. */
 void bench_place_close(struct bench_place *place);
 /* Publish `count` messages and wait for their confirms. Returns an exit code. */
 int bench_fill(const struct bench_options *o, const struct bench_place *place);

@@ -8,9 +8,11 @@
 #include "tools/godwit/interrupt.h"
 #include "tools/godwit/progress.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <math.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -73,33 +75,37 @@ static void report_each(struct report *r, const struct bench_options *o,
     }
 }
 
-static void print_report(const struct bench_options *o,
-                         const struct usage *before,
-                         const struct usage *connected,
-                         const struct usage *after)
+static int print_report(const struct bench_options *o, double seconds,
+                        const struct usage *before,
+                        const struct usage *connected,
+                        const struct usage *after)
 {
     struct report r;
-    double seconds = (double)o->seconds_ms / 1e3;
-    double grown = after->rss_bytes - before->rss_bytes;
+    bool known = before->known && connected->known && after->known;
+    double grown = known ? after->rss_bytes - before->rss_bytes : NAN;
+    double used = known ? after->cpu_seconds - connected->cpu_seconds : NAN;
 
     report_begin(&r, o, "idle", SHOWN);
     report_real(&r, "watched for", "seconds", seconds, "s");
-    if (before->known && connected->known && after->known) {
-        report_bytes(&r, "broker's memory", "rss_bytes", after->rss_bytes, "");
-        report_each(&r, o, grown > 0 ? grown : 0);
-        report_real(&r, "broker's processor", "cpu_percent",
-                    (after->cpu_seconds - connected->cpu_seconds) / seconds
-                        * 100,
-                    "% of a core");
-    }
+    report_bytes(&r, "broker's memory", "rss_bytes",
+                 known ? after->rss_bytes : NAN, "");
+    report_each(&r, o, grown < 0 ? 0 : grown);
+    report_real(&r, "broker's processor", "cpu_percent", used / seconds * 100,
+                "% of a core");
     report_end(&r);
-    if (!before->known || !connected->known || !after->known) {
-        fail(EXIT_FAILED, "the broker's memory and processor time are not "
-                          "known: give its process with --pid");
-    } else if (grown <= 0) {
+    if (interrupted()) {
+        return EXIT_INTERRUPTED;
+    }
+    if (!known) {
+        return fail(EXIT_FAILED,
+                    "the broker's memory and processor time are not known: "
+                    "give its process with --pid");
+    }
+    if (grown <= 0) {
         fprintf(stderr, "The broker's memory did not grow: it reused what it "
                         "had. Measure just after its start.\n");
     }
+    return EXIT_OK;
 }
 
 /* ---- groups, each with a topic ---- */
@@ -114,11 +120,9 @@ static int make_places(struct places *places, struct session *s,
                        const struct bench_options *o)
 {
     struct progress progress;
-    uint32_t random = 0;
     int code = EXIT_OK;
 
-    (void)!getrandom(&random, sizeof random, 0);
-    snprintf(places->name, sizeof places->name, "bench-%08x", random);
+    bench_name_begin(places->name);
     progress_begin(&progress, "groups", o->groups);
     while (code == EXIT_OK && places->groups < o->groups && !interrupted()) {
         char name[64];
@@ -137,44 +141,57 @@ static int make_places(struct places *places, struct session *s,
     return interrupted() ? EXIT_INTERRUPTED : code;
 }
 
+static bool delete_each(struct session *s, const char *kind,
+                        const struct places *places, uint64_t count)
+{
+    char name[64];
+    bool there = true;
+
+    for (uint64_t i = 0; there && i < count; i++) {
+        snprintf(name, sizeof name, "%s-%" PRIu64, places->name, i);
+        there = bench_delete(s, kind, name);
+    }
+    return there;
+}
+
 static void delete_places(const struct places *places, struct session *s)
 {
-    char path[128];
+    bench_name_end(!delete_each(s, "groups", places, places->groups)
+                   || !delete_each(s, "topics", places, places->topics));
+}
 
-    for (uint64_t i = 0; i < places->groups; i++) {
-        snprintf(path, sizeof path, "/v1/groups/%s-%" PRIu64, places->name, i);
-        (void)session_call(s, "DELETE", path, NULL, NULL);
+static int connect_all(struct crew *crew, const struct bench_options *o)
+{
+    int code = EXIT_OK;
+
+    for (uint64_t i = 0; code == EXIT_OK && i < o->connections; i++) {
+        code = crew_add(crew, o, 1);
     }
-    for (uint64_t i = 0; i < places->topics; i++) {
-        snprintf(path, sizeof path, "/v1/topics/%s-%" PRIu64, places->name, i);
-        (void)session_call(s, "DELETE", path, NULL, NULL);
-    }
+    return code == EXIT_OK ? crew_connect(crew, o) : code;
 }
 
 static int measure(struct crew *crew, struct session *s,
                    const struct bench_options *o, struct places *places)
 {
     struct usage before = usage_of_broker(s, o->pid);
-    struct usage connected;
-    struct usage after;
+    struct usage connected = { 0 };
+    struct usage after = { 0 };
+    uint64_t begin_ns = now_ns();
     int code = make_places(places, s, o);
 
-    for (uint64_t i = 0; code == EXIT_OK && i < o->connections; i++) {
-        code = crew_add(crew, o, 1);
+    if (code == EXIT_OK) {
+        code = connect_all(crew, o);
     }
     if (code == EXIT_OK) {
-        code = crew_connect(crew, o);
+        connected = usage_of_broker(s, o->pid);
+        begin_ns = now_ns();
+        code = watch(crew, o);
+        after = usage_of_broker(s, o->pid);
     }
-    if (code != EXIT_OK) {
-        return code;
-    }
-    connected = usage_of_broker(s, o->pid);
-    code = watch(crew, o);
-    after = usage_of_broker(s, o->pid);
-    if (code == EXIT_OK) {
-        print_report(o, &before, &connected, &after);
-    }
-    return code;
+    return code == EXIT_OK || code == EXIT_INTERRUPTED
+               ? print_report(o, (double)(now_ns() - begin_ns) / 1e9, &before,
+                              &connected, &after)
+               : code;
 }
 
 int bench_idle(int argc, char **argv)
@@ -187,6 +204,9 @@ int bench_idle(int argc, char **argv)
 
     if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
         return code;
+    }
+    if (o.pid != 0 && kill((pid_t)o.pid, 0) != 0 && errno == ESRCH) {
+        return fail(EXIT_FAILED, "--pid: no process %" PRIu64, o.pid);
     }
     raise_file_limit(o.connections);
     code = session_open_http(&session, &o.session);

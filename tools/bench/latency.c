@@ -201,7 +201,7 @@ static int print_report(const struct bench_options *o)
     report_latency(&r, curves[0].name, "delivery_us", &run.delivery_ns);
     report_latency(&r, "send to confirm", "confirm_us", &run.confirm_ns);
     report_latency(&r, "loopback echo", "echo_us", &run.echo_ns);
-    report_latency(&r, "sent late by", "late_us", &run.late_ns);
+    report_latency(&r, "load sent late by", "late_us", &run.late_ns);
     report_limit(&r);
     report_end(&r);
     return report_plot(o, "latency", OPTIONS, curves, COUNT_OF(curves));

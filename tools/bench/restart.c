@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <spawn.h>
@@ -27,6 +28,7 @@ enum {
     START_MS_MAX = 120 * 1000, /* from exec to the first delivery */
     LOOK_NS = 100 * 1000,      /* between two looks whether it came */
     OPEN_FILES_MAX = 16,       /* of nftw() */
+    LOG_END_LEN = 1024,        /* is shown when the broker ends */
     ADDRESS_LEN = 32
 };
 
@@ -67,8 +69,9 @@ struct bed {
 struct outcome {
     struct histogram first_ns;  /* start to first delivery */
     struct histogram listen_ns; /* start to the subscriber's login */
-    uint64_t replayed_kib; /* as the broker's log says, in the last round */
-    uint64_t open_ms;      /* the same: opening the store */
+    double
+        replayed_kib; /* the broker's log says it, of the last round; or NAN */
+    double open_ms;   /* the same: opening the store */
 };
 
 /* ---- the broker ---- */
@@ -145,6 +148,35 @@ static void look_later(void)
     nanosleep(&wait, NULL);
 }
 
+/* The folder will be removed: what the log ends with is said here. */
+static int say_ended(const struct bed *bed)
+{
+    char text[LOG_END_LEN + 1];
+    const char *shown = text;
+    FILE *file = fopen(bed->log, "re");
+    size_t len = 0;
+
+    if (file != NULL) {
+        bool cut = fseek(file, -LOG_END_LEN, SEEK_END) == 0;
+
+        if (!cut) {
+            rewind(file);
+        }
+        len = fread(text, 1, LOG_END_LEN, file);
+        text[len] = '\0';
+        if (cut && strchr(text, '\n') != NULL) {
+            shown = strchr(text, '\n') + 1; /* whole lines */
+        }
+        fclose(file);
+    }
+    if (len == 0) {
+        return fail(EXIT_FAILED, "the broker ended and has logged nothing");
+    }
+    fail(EXIT_FAILED, "the broker ended; its log ends so:");
+    fputs(shown, stderr);
+    return EXIT_FAILED;
+}
+
 /* What can happen while one waits for it. */
 static int bed_trouble(const struct bed *bed, uint64_t begun_ns)
 {
@@ -152,7 +184,7 @@ static int bed_trouble(const struct bed *bed, uint64_t begun_ns)
         return EXIT_INTERRUPTED;
     }
     if (has_ended(bed)) {
-        return fail(EXIT_FAILED, "the broker ended; its log was %s", bed->log);
+        return say_ended(bed);
     }
     if (now_ns() - begun_ns > START_MS_MAX * 1000000ULL) {
         return fail(EXIT_FAILED, "the broker is not ready after %d s",
@@ -229,11 +261,11 @@ static void bed_fini(struct bed *bed)
 }
 
 /* "replayed_kib=123" in the last line about the store. */
-static uint64_t log_figure(const char *line, const char *name)
+static double log_figure(const char *line, const char *name)
 {
     const char *at = strstr(line, name);
 
-    return at == NULL ? 0 : strtoull(at + strlen(name), NULL, 10);
+    return at == NULL ? NAN : strtod(at + strlen(name), NULL);
 }
 
 static void read_log(const struct bed *bed, struct outcome *out)
@@ -368,6 +400,7 @@ static int run_round(struct options *o, struct outcome *out)
         code = fill(&bed, o, &place);
     }
     bed_kill(&bed);
+    bench_name_end(false);
     session_close(&place.admin); /* not bench_place_close(): it goes with all */
     if (code == EXIT_OK) {
         code = time_restart(&bed, o, bench_name(&place, 0, group), out);
@@ -384,9 +417,9 @@ static void print_report(const struct options *o, const struct outcome *out)
     struct report r;
 
     report_begin(&r, &o->bench, "restart", BENCH_SIZE | BENCH_COUNT);
-    report_count(&r, "rounds", "rounds", o->rounds);
-    report_count(&r, "replayed KiB", "replayed_kib", out->replayed_kib);
-    report_count(&r, "store open ms", "store_open_ms", out->open_ms);
+    report_count(&r, "rounds", "rounds", out->first_ns.count);
+    report_real(&r, "replayed", "replayed_kib", out->replayed_kib, "KiB");
+    report_real(&r, "store open", "store_open_ms", out->open_ms, "ms");
     report_latency(&r, "login", "login_us", &out->listen_ns);
     report_latency(&r, "first delivery", "first_delivery_us", &out->first_ns);
     report_end(&r);
@@ -403,7 +436,8 @@ static int read_options(struct options *o, int argc, char **argv)
           16, 1024 * 1024 },
         { "count", ARG_COUNT, &o->bench.count, "N",
           "messages that are stored; default 1,000,000", 1, 1000000000 },
-        { "rounds", ARG_COUNT, &o->rounds, "N", "default 5", 1, ROUNDS_MAX },
+        { "rounds", ARG_COUNT, &o->rounds, "N",
+          "how often, each in a new folder; default 5", 1, ROUNDS_MAX },
         { "json", ARG_FLAG, &o->bench.json, NULL, "the figures as JSON", 0, 0 },
         { NULL, ARG_FLAG, NULL, NULL, NULL, 0, 0 },
     };
@@ -432,11 +466,12 @@ int bench_restart(int argc, char **argv)
     if (code >= 0) {
         return code;
     }
+    out.replayed_kib = out.open_ms = NAN;
     code = EXIT_OK;
     for (uint64_t i = 0; i < o.rounds && code == EXIT_OK; i++) {
         code = run_round(&o, &out);
     }
-    if (code == EXIT_OK) {
+    if (code == EXIT_OK || code == EXIT_INTERRUPTED) {
         print_report(&o, &out);
     }
     return code;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@ enum { SECOND_AFTER_NS = 200 * 1000 * 1000 };
 
 static atomic_bool asked;
 static int asked_fd = -1;
+static const char *_Atomic left_behind;
 static sigset_t waited_for;
 
 /* A second signal counts only some time after the first: shells and wrappers
@@ -44,7 +46,12 @@ static void *wait_for_signals(void *arg)
         (void)!eventfd_write(asked_fd, 1);
     }
     if (wait_for_second()) {
+        const char *left = atomic_load(&left_behind);
+
         (void)!write(STDERR_FILENO, last, sizeof last - 1);
+        if (left != NULL) {
+            (void)!write(STDERR_FILENO, left, strlen(left));
+        }
         _exit(EXIT_INTERRUPTED);
     }
     return NULL;
@@ -67,6 +74,11 @@ void interrupt_init(void)
         return;
     }
     pthread_detach(thread);
+}
+
+void interrupt_leaves(const char *line)
+{
+    atomic_store(&left_behind, line);
 }
 
 bool interrupted(void)

@@ -11,6 +11,10 @@ void interrupt_init(void);
 
 bool interrupted(void);
 
+/* What to say when the process is ended at once, because it stays behind: a
+ * line with its end, borrowed for good. NULL: nothing. */
+void interrupt_leaves(const char *line);
+
 /* Becomes readable with the first signal and stays so. -1: not available. */
 int interrupt_fd(void);
 
