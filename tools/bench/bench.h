@@ -30,7 +30,9 @@ enum {
     TIMED_ALL_MAX = 100000,
     TIMED_EACH = 8,
     BENCH_TOPICS_MAX = GROUP_PATTERN_COUNT_MAX,
-    BENCH_BACKOFF_MS = 10 /* of our groups: what is nacked comes soon again */
+    BENCH_BACKOFF_MS = 10, /* of our groups: what is nacked comes soon again */
+    BENCH_LOOK_NS =
+        20 * 1000 * 1000 /* between two looks at the other threads */
 };
 
 /* Set the defaults, then bench_parse(). */

@@ -9,7 +9,6 @@
 
 enum {
     CREDIT_MESSAGES = 10000,
-    LOOK_NS = 20 * 1000 * 1000,
     PULL_WAIT_MS = 1000 /* the shortest that the C client can ask for */
 };
 
@@ -102,7 +101,7 @@ static void *be_pushed(void *arg)
     while (!atomic_load(&c->stop) && !crew_broken(c->crew, &code)) {
         uint64_t before = seat->settled;
 
-        crew_turn(c->crew, now_ns() + LOOK_NS);
+        crew_turn(c->crew, now_ns() + BENCH_LOOK_NS);
         if (seat->settled != before) {
             atomic_store(&seat->last_ns, now_ns());
         }

@@ -12,8 +12,7 @@
 enum {
     OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_PRODUCERS
               | BENCH_CONSUMERS | BENCH_PULL | BENCH_PROTOCOL | BENCH_DIR
-              | BENCH_PLOT,
-    LOOK_NS = 20 * 1000 * 1000
+              | BENCH_PLOT
 };
 
 static const struct help help = {
@@ -44,7 +43,7 @@ static int flow(struct crew *crew, struct consumers *consumers,
     progress_begin(&progress, "acked", o->count);
     do {
         producers_push(&producers);
-        crew_turn(crew, now_ns() + LOOK_NS);
+        crew_turn(crew, now_ns() + BENCH_LOOK_NS);
         consumers_figures(consumers, &figures);
         progress_show(&progress, figures.accepted);
     } while (

@@ -9,8 +9,7 @@
 
 enum {
     OPTIONS = BENCH_SIZE | BENCH_COUNT | BENCH_WINDOW | BENCH_PRODUCERS
-              | BENCH_FAN | BENCH_PROTOCOL | BENCH_DIR | BENCH_PLOT,
-    LOOK_NS = 20 * 1000 * 1000
+              | BENCH_FAN | BENCH_PROTOCOL | BENCH_DIR | BENCH_PLOT
 };
 
 static const struct help help = {
@@ -71,7 +70,7 @@ static int flow(struct crew *crew, const struct bench_options *o)
             || run.accepted < producers.confirmed * o->groups)
            && !interrupted() && !crew_broken(crew, &code)) {
         producers_push(&producers);
-        crew_turn(crew, now_ns() + LOOK_NS);
+        crew_turn(crew, now_ns() + BENCH_LOOK_NS);
         progress_show(&progress, run.delivered);
     }
     progress_end(&progress);

@@ -1,7 +1,9 @@
 /* One connection that speaks godwit.v1.json, as a browser does, with the shape
  * of a client of client/godwit.h that has no thread of its own. It publishes
  * bodies of plain letters only, and a connection that breaks stays so. One
- * thread. */
+ * thread. It is a client of its own because the stream of client/godwit.h
+ * speaks protobuf only: its cost in this process is not that of any client a
+ * user would have. */
 #ifndef GODWIT_BENCH_JSON_STREAM_H
 #define GODWIT_BENCH_JSON_STREAM_H
 

@@ -177,6 +177,7 @@ static void report_limit(struct report *r)
 
     if (sitting.sync_ns.count > 0 && run.echo_ns.count > 0) {
         report_latency(r, "sync of 4 KiB", "sync_us", &sitting.sync_ns);
+        report_real(r, "p50 of echo + sync", "limit_us", least / 1e3, "µs");
         report_real(r, "p50 to echo + sync", "p50_to_limit",
                     (double)histogram_percentile(&run.delivery_ns, 50) / least,
                     "times");

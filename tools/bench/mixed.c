@@ -14,7 +14,6 @@ enum {
               | BENCH_CONSUMERS | BENCH_TOPICS | BENCH_PROTOCOL | BENCH_DIR
               | BENCH_PLOT,
     NACK_EACH = 1000,
-    LOOK_NS = 20 * 1000 * 1000,
     PUSHED = 0,
     PULLED = 1,
     GROUPS = 2
@@ -74,7 +73,7 @@ static int flow(struct crew *crew, struct consumers *const consumers[GROUPS],
     progress_begin(&progress, "acked in both groups", o->count);
     do {
         producers_push(&producers);
-        crew_turn(crew, now_ns() + LOOK_NS);
+        crew_turn(crew, now_ns() + BENCH_LOOK_NS);
         progress_show(&progress, done_in_both());
     } while (!all_done(consumers) && !interrupted() && !crew_broken(crew, &code)
              && !consumers_broken(consumers[PUSHED], &code)

@@ -56,6 +56,10 @@ def human(value):
     return f"{value:.3g}"
 
 
+def duration(seconds):
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
 def shown(row, value):
     unit = ROWS[row][1]
     if unit == "msg/s":
@@ -106,10 +110,10 @@ def markdown(sitting):
     o, m = sitting.options, sitting.machine
     lines = ["# Godwit beside other brokers", "",
              f"Written by `tools/compare/compare {o.command}` on {sitting.began}; it took "
-             f"{sitting.took / 60:.0f} minutes. [README.md](README.md) says what is measured and "
+             f"{duration(sitting.took)}. [README.md](README.md) says what is measured and "
              "how fair it is." if o.in_tree else
              f"Written by `tools/compare/compare {o.command}` on {sitting.began}; it took "
-             f"{sitting.took / 60:.0f} minutes.", "",
+             f"{duration(sitting.took)}.", "",
              f"Machine: {m['cores']} cores, {m['processor']}, {m['memory_gib']} GiB, "
              f"{m['system']}, Linux {m['kernel']}, {m['filesystem']}; broker and load share it. "
              f"Medians of {o.rounds} round{'s' if o.rounds > 1 else ''}; each throughput was measured "
@@ -118,9 +122,10 @@ def markdown(sitting):
              "In brackets: how many times better Godwit is; below 1 the other one is.", ""]
     lines += table(sitting, cell)
     lines += ["", "Window 1,000, one connection a producer. Latency open loop, from the intended "
-              "send time, 1 KiB, single acks.", "", "## Lowest to highest", ""]
-    lines += table(sitting, spread)
-    lines += ["", *circumstances(sitting), "", "## Settings", ""]
+              "send time, 1 KiB, single acks.", ""]
+    if o.rounds > 1:
+        lines += ["## Lowest to highest", "", *table(sitting, spread), ""]
+    lines += [*circumstances(sitting), "", "## Settings", ""]
     for peer in sitting.peers:
         lines.append(f"- **{peer.title}** {sitting.machine['versions'].get(peer.name, '')}: "
                      + "; ".join(f"`{line}`" for line in peer.settings))
