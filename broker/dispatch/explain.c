@@ -263,6 +263,9 @@ static enum gate settled_gate(struct dispatch *d, const struct group_run *run,
         != STATUS_OK) {
         how = SETTLED_SINCE; /* what we remember is better than nothing */
     }
+    if (how == SETTLED_PLAINLY && reader != NULL && reader->sought != 0) {
+        how = SETTLED_SINCE; /* perhaps before the seek, and anew since */
+    }
     if (how == SETTLED_AS_GAP || how == SETTLED_AS_EXPIRED) {
         return how == SETTLED_AS_GAP ? GATE_GAP : GATE_EXPIRED;
     }

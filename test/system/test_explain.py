@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 from blocks import find_body
 from harness import case, check, check_equal, check_in, main, wait_until
 from operate import (check_gate, explain, gate, kill_messages, now_us, pull_one, redrive,
-                     redrive_end)
+                     redrive_end, seek)
 
 MINUTE_US = 60 * 1000 * 1000
 
@@ -225,6 +225,27 @@ def reasons_survive_a_restart(env):
     for group in groups:
         check_in(group, text, "explain of all groups")
         check_in(f"{group} attempt 2", text, "explain of all groups")
+
+
+@case()
+def what_expired_after_a_seek_is_not_called_acked(env):
+    """The keydir knows the lane as it was before the seek."""
+    broker = env.broker(config={"store": {"checkpoint_ms": 2000}})
+    http = broker.http()
+    http.make_topic("orders")
+    http.make_group("work", "orders")
+    http.must(http.publish("orders", "soon over", headers={"Godwit-Ttl-Ms": "5000"}))
+    over = time.monotonic() + 5.1
+    http.must(http.publish("orders", "stays"))
+    http.settle("work", http.pull("work", 2)[0], "orders", "ack", seqs=["1", "2"])
+    time.sleep(over - 0.8 - time.monotonic())  # a checkpoint has them; the next one is far
+    seek(http, "work", topic="orders", to="earliest")
+    time.sleep(over - time.monotonic())
+    lease = pull_one(http, "work", "orders", 2)
+    http.settle("work", lease, "orders", "ack", seqs=["2"])
+    told = explain(http, "work", "orders", 1)
+    check(told["gate"] == "expired" or "expired" in told.get("may_be", []), f"seq 1: {told}")
+    wait_until(lambda: gate(http, "work", "orders", 1) == "expired", 10, "it is known")
 
 
 @case(short=True)
