@@ -17,7 +17,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { POINTS_A_DECADE = 60, DECADES_MAX = 9 };
+enum { POINTS_A_DECADE = 60, DECADES_MAX = 9, LABEL_LOOKS = 20 };
+
+/* What the label of a maximum covers, about: to its left and above. */
+static const double LABEL_DECADES = 0.5;
+static const double LABEL_ABOVE = 1.6;
 
 static const char install[] =
     "to draw, install gnuplot (tools/install-packages bench; Debian: "
@@ -217,16 +221,39 @@ static const char *colour_of(const struct plot *plot, size_t i)
     return plot->curves[i].beside ? "#8b949e" : colours[i];
 }
 
-/* Is there a maximum beside that of `c` on an earlier curve, so that its label
- * would be on top of that one? */
+/* Does curve `i` come near `max` left of its label's end, or does its own
+ * label, when it has one (`labelled`)? A label ends at `x` and is about
+ * LABEL_DECADES long. */
+static bool is_in_the_way(const struct plot *plot, size_t i, double x,
+                          double max, bool labelled)
+{
+    const struct histogram *h = plot->curves[i].values;
+    double other = (double)h->max;
+
+    if (labelled && max > other * 0.8 && max < other * 1.25) {
+        return true;
+    }
+    for (int k = 0; k <= LABEL_LOOKS; k++) {
+        double at = x / pow(10, LABEL_DECADES * k / LABEL_LOOKS);
+        double y = us_at(h, fmax(at, 1)) * 1e3;
+
+        if (at <= (double)h->count && y > max * 1.02 && y < max * LABEL_ABOVE) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Would the label of the maximum of `c`, which is above it and to its left, be
+ * struck through by a curve or be on top of an earlier label? */
 static bool is_crowded(const struct plot *plot, size_t c)
 {
-    double max = (double)plot->curves[c].values->max;
+    const struct histogram *h = plot->curves[c].values;
 
-    for (size_t i = 0; i < c; i++) {
-        double other = (double)plot->curves[i].values->max;
-
-        if (max > other * 0.8 && max < other * 1.25) {
+    for (size_t i = 0; i < plot->count; i++) {
+        if (i != c
+            && is_in_the_way(plot, i, (double)h->count, (double)h->max,
+                             i < c)) {
             return true;
         }
     }
@@ -238,8 +265,13 @@ static void write_style(FILE *to, const struct plot *plot, size_t i)
 {
     const struct plot_curve *c = &plot->curves[i];
 
-    fprintf(to, "with lines lw %g lc rgb '%s'%s", c->beside ? 1.6 : 2.6,
-            colour_of(plot, i), c->beside ? " dt (6,4)" : "");
+    const char *dash = c->beside ? " dt (6,4)" : i > 0 ? " dt (3,4)" : "";
+
+    fprintf(to, "with lines lw %g lc rgb '%s'%s",
+            c->beside ? 1.6
+            : i > 0   ? 2.0
+                      : 3.2,
+            colour_of(plot, i), dash);
 }
 
 static void write_maximum(FILE *to, const struct plot *plot, size_t i)
@@ -256,7 +288,7 @@ static void write_maximum(FILE *to, const struct plot *plot, size_t i)
             colour_of(plot, i));
 }
 
-/* The legend in order; of the curves the first one last, and so on top. */
+/* In order: the later ones, thin and broken, are on top of the first one. */
 static void write_curves(FILE *to, const struct plot *plot)
 {
     fprintf(to, "plot ");
@@ -265,14 +297,14 @@ static void write_curves(FILE *to, const struct plot *plot)
         write_style(to, plot, i);
         fprintf(to, " title '%s', ", plot->curves[i].name);
     }
-    for (size_t i = plot->count; i-- > 0;) {
+    for (size_t i = 0; i < plot->count; i++) {
         fprintf(to, "$c%zu ", i);
         write_style(to, plot, i);
         fprintf(to, " notitle");
         if (!is_crowded(plot, i)) {
             write_maximum(to, plot, i);
         }
-        fprintf(to, "%s", i > 0 ? ", " : "\n");
+        fprintf(to, "%s", i + 1 < plot->count ? ", " : "\n");
     }
 }
 

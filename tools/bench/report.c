@@ -137,7 +137,7 @@ static void print_latency(const char *label, const char *point, uint64_t ns)
     char text[HUMAN_LEN];
     size_t digits = strcspn(human_duration(text, ns), " ");
 
-    printf("  %-15s%6s %11.*s%s\n", label, point, (int)digits, text,
+    printf("  %-18s%6s %8.*s%s\n", label, point, (int)digits, text,
            text + digits);
 }
 

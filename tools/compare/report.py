@@ -69,6 +69,11 @@ def shown(row, value):
     return f"{value:.3g} {unit}".replace("us", "µs")
 
 
+def with_unit(row, value):
+    unit = ROWS[row][1]
+    return shown(row, value) + (" msg/s" if unit == "msg/s" else "")
+
+
 def times_better(row, godwit, other):
     """How many times better Godwit is; below 1 the other is."""
     if not godwit or not other:
