@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
@@ -218,9 +219,9 @@ def nonsense_is_refused_in_one_line(env):
         check_in(part, said, f"bench {words}")
     for words, part in ((("publish", "--plot", "/nowhere/x.svg"), "/nowhere/x.svg"),
                         (("publish", "--plot", env.path("folder.svg")), "folder"),
-                        (("publish", "--dir", "/nowhere"), "/nowhere"),
-                        (("latency", "--dir", "/nowhere"), "/nowhere"),
-                        (("disk", "--dir", "/nowhere"), "/nowhere"),
+                        (("publish", "--dir", "/nowhere"), "--dir /nowhere: "),
+                        (("latency", "--dir", "/nowhere"), "--dir /nowhere: "),
+                        (("disk", "--dir", "/nowhere"), "--dir /nowhere: "),
                         (("disk", "--dir", broker.credentials_path), "admin.credentials")):
         said = one_line(broker.godwit("bench", *words, check_code=None), FAILED, words)
         check_in(part, said, f"bench {words}")
@@ -313,6 +314,21 @@ def ctrl_c_cleans_up_and_prints_what_there_is(env):
         check_equal((done.returncode, done.stderr), (INTERRUPTED, b""), f"bench {words}")
         check_equal(json.loads(done.stdout)["interrupted"], True, f"bench {words}")
         nothing_left(broker)
+
+
+@case()
+def a_second_ctrl_c_says_what_stays(env):
+    broker = env.broker()
+    process = begun(broker, "publish")
+    broker.process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)  # what comes at once is one signal: see interrupt.c
+    process.send_signal(signal.SIGINT)
+    done = ended(process)
+    broker.process.send_signal(signal.SIGCONT)
+    check_equal(done.returncode, INTERRUPTED, "exit code")
+    name = broker.http().get("/v1/topics").json["topics"][0]["name"].rsplit("-", 1)[0]
+    check_in(f"godwit: {name}-* stays on the broker", done.stderr.decode(), "leftovers")
 
 
 @case()

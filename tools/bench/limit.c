@@ -41,10 +41,11 @@ static int disk_failed(const struct limit_file *f, const char *what)
 {
     return errno == ENOSPC
                ? fail(EXIT_FAILED,
-                      "%s: the disk is full: measuring it takes "
+                      "--dir %s: the disk is full: measuring it takes "
                       "%d MiB",
                       f->dir, LIMIT_FILE_LEN / (1024 * 1024))
-               : fail(EXIT_FAILED, "%s: %s: %s", f->dir, what, strerror(errno));
+               : fail(EXIT_FAILED, "--dir %s: %s: %s", f->dir, what,
+                      strerror(errno));
 }
 
 /* Without the name: whatever ends us, nothing stays. */
