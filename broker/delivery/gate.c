@@ -14,11 +14,12 @@ const char *gate_word(enum gate gate)
 
 const char *gate_releases(enum gate gate)
 {
-    switch (gate) { /* NOLINT(bugprone-branch-clone): some say the same */
+    switch (gate) {
 #define X(name, word, releases)                                                \
     case name:                                                                 \
         return releases;
-        GATE_MAP(X)
+        /* Some say the same. */
+        GATE_MAP(X) /* NOLINT(bugprone-branch-clone) */
 #undef X
     }
     return "unknown";

@@ -269,7 +269,7 @@ static enum gate settled_gate(struct dispatch *d, const struct group_run *run,
     if (how == SETTLED_AS_GAP || how == SETTLED_AS_EXPIRED) {
         return how == SETTLED_AS_GAP ? GATE_GAP : GATE_EXPIRED;
     }
-    if (!group_books(run->group, topic, &books)) {
+    if (reader == NULL || !group_books(run->group, topic, &books)) {
         return GATE_SETTLED;
     }
     return one_of(

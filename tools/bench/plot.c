@@ -141,11 +141,11 @@ static void write_percentiles(FILE *to, double x_max)
     static const char *const names[] = { "90",       "99",       "99.9",
                                          "99.99",    "99.999",   "99.9999",
                                          "99.99999", "99.999999" };
-    double x = 10;
+    static const double tails[] = { 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8 };
 
     fprintf(to, "set xrange [1:%g]\nset xtics ('0 %%%%' 1, '50 %%%%' 2", x_max);
-    for (size_t i = 0; i < COUNT_OF(names) && x <= x_max; i++, x *= 10) {
-        fprintf(to, ", '%s %%%%' %g", names[i], x);
+    for (size_t i = 0; i < COUNT_OF(names) && tails[i] <= x_max; i++) {
+        fprintf(to, ", '%s %%%%' %g", names[i], tails[i]);
     }
     fprintf(to, ")\n");
 }
@@ -154,13 +154,15 @@ static void write_percentiles(FILE *to, double x_max)
 static void write_times(FILE *to, double low, double high)
 {
     static const double steps[] = { 1, 2, 5 };
+    static const double decades[] = { 0.1, 1,   1e1, 1e2, 1e3,
+                                      1e4, 1e5, 1e6, 1e7, 1e8 };
     char text[HUMAN_LEN];
     const char *separator = "";
 
     fprintf(to, "set yrange [%g:%g]\nset ytics (", low, high);
-    for (double decade = 0.1; decade <= high; decade *= 10) {
+    for (size_t d = 0; d < COUNT_OF(decades) && decades[d] <= high; d++) {
         for (size_t i = 0; i < COUNT_OF(steps); i++) {
-            double at = steps[i] * decade;
+            double at = steps[i] * decades[d];
             double shown = at >= 1e6 ? at / 1e6 : at >= 1e3 ? at / 1e3 : at;
 
             if (at < low * 0.999 || at > high * 1.001) {
