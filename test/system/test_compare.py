@@ -8,13 +8,17 @@ import signal
 import statistics
 import subprocess
 import sys
+import types
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
+sys.path.insert(1, os.path.join(os.path.dirname(__file__), "../../tools/compare"))
 
+import scenarios
 from broker import die_with_parent
 from harness import TOP, Skip, case, check, check_equal, check_in, main, wait_until
 
 COMPARE = os.path.join(TOP, "tools/compare/compare")
+QUOTE = os.path.join(TOP, "tools/compare/quote.py")
 FAKE = os.path.join(TOP, "test/lib/fake_redis.py")
 
 
@@ -124,6 +128,8 @@ def the_figures_are_those_of_the_runs(env):
             check(all(value >= least for value in values), f"{peer} {row}: {values}")
             check_equal(figures["medians"][peer][row], statistics.median(values), "median")
     check_in("| publish, 128 B | **", done.stdout, "table")
+    for line in figures["quote"][-3:]:
+        check_in(line, done.stdout, "what README would say")
     with open(env.path("out/RESULTS.md")) as file:
         check_in("appendfsync always", file.read(), "settings")
     check_equal(os.path.exists(env.path("out/RESULTS.svg")),
@@ -179,6 +185,53 @@ def a_peer_that_lies_has_no_figures(env):
                                  ("repeats", "endtoend", "it delivered message 3 when 4 was next")):
         prepare(env, mode)
         check_failed(env, measure(env, "--scenarios", scenario), text, scenario)
+
+
+@case(short=True)
+def what_nobody_foresaw_costs_one_measurement(env):
+    prepare(env)
+    noted = []
+    peer = types.SimpleNamespace(prepare=lambda folder: None, start=lambda: None, driver=None,
+                                 log=lambda: env.path("log"), has_ended=lambda: False,
+                                 end=lambda: noted.append("ended"))
+    with open(env.path("log"), "w") as file:
+        file.write("info listening address=here\n")
+
+    def two(_bench, measure):
+        measure("one", lambda: {}["no such figure"])
+        measure("two", lambda: {"idle": 1})
+
+    scenarios.SCENARIOS["two"] = (two, ["idle"])
+    scenarios.run(types.SimpleNamespace(folder=env.path("data"), start_seconds=5), peer, "two",
+                  env.path("data/x"), lambda what, values, _: noted.append((what, values)))
+    check_equal(noted, [("one", "KeyError: 'no such figure'"), ("two", {"idle": 1}), "ended"],
+                "what is noted")
+
+
+def quote(*arguments):
+    return subprocess.run([sys.executable, QUOTE, *arguments], capture_output=True, text=True,
+                          timeout=20)
+
+
+@case(short=True)
+def readme_says_what_was_measured_or_the_check_fails(env):
+    readme, figures = env.path("README.md"), env.path("RESULTS.json")
+    with open(readme, "w") as file:
+        file.write("# A\n<!-- written by tools/compare/compare -->\n<!-- up to here -->\nZ\n")
+    check_equal(quote("--check", readme, figures).returncode, 0, "nothing measured, nothing said")
+    with open(figures, "w") as file:
+        json.dump({"quote": ["| a | 12 k |", "", "Medians."]}, file)
+    check_equal(quote("--check", readme, figures).returncode, 1, "measured and not said")
+    check_equal(quote(readme, figures).returncode, 0, "said")
+    check_equal(quote("--check", readme, figures).returncode, 0, "measured and said")
+    with open(readme) as file:
+        text = file.read()
+    check_in("\n\n| a | 12 k |\n\nMedians.\n\n", text, "the quote")
+    check(text.startswith("# A\n") and text.endswith("\nZ\n"), "the rest is as it was")
+    for wrong in (text.replace("12 k", "13 k"), text.replace("up to here", "here")):
+        with open(readme, "w") as file:
+            file.write(wrong)
+        check_equal(quote("--check", readme, figures).returncode, 1, "made by hand")
 
 
 @case()

@@ -109,7 +109,7 @@ class Peer:
 class Godwit(Peer):
     name, title = "godwit", "Godwit"
     confirm = "on disk: fdatasync has returned"
-    settings = ["none: its defaults"]
+    settings = ["its defaults"]
 
     def __init__(self, build):
         super().__init__()

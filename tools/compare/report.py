@@ -1,4 +1,4 @@
-"""The figures of a sitting as Markdown, JSON and a plot. Nothing here is typed by
+"""The figures of a comparison as Markdown, JSON and a plot. Nothing here is typed by
 hand: a document quotes these files."""
 import json
 import os
@@ -9,10 +9,11 @@ import subprocess
 from scenarios import ROWS, SCENARIOS
 
 BUSY = 0.10  # others used so much of the machine: the figure is doubtful
+DOUBTS_MAX = 12  # named one by one
 PLOT_SECONDS = 60
 
 
-class Sitting:
+class Results:
     def __init__(self, options, peers, machine):
         self.options = options
         self.peers = peers
@@ -82,110 +83,156 @@ def times_better(row, godwit, other):
     return f" ({ratio:.2g}×)" if ratio < 100 else f" ({ratio:.0f}×)"
 
 
-def cell(sitting, peer, row):
-    value = sitting.median(peer, row)
+def cell(results, peer, row):
+    value = results.median(peer, row)
     if value is None:
-        failed = peer.name in sitting.missing or any(
+        failed = peer.name in results.missing or any(
             run["peer"] == peer.name and (row in SCENARIOS[run["scenario"]][1])
-            for run in sitting.failures())
+            for run in results.failures())
         return "failed" if failed else "–"
     text = shown(row, value)
-    godwit = sitting.median(sitting.peers[0], row)
-    if peer is sitting.peers[0]:
+    godwit = results.median(results.peers[0], row)
+    if peer is results.peers[0]:
         return f"**{text}**"
     return text + times_better(row, godwit, value)
 
 
-def table(sitting, value_of):
-    lines = ["| | " + " | ".join(peer.title for peer in sitting.peers) + " |",
-             "|---" * (len(sitting.peers) + 1) + "|",
-             "| a confirm means | " + " | ".join(peer.confirm for peer in sitting.peers) + " |"]
-    for row in sitting.rows():
-        lines.append(f"| {sitting.text_of(row)} | "
-                     + " | ".join(value_of(sitting, peer, row) for peer in sitting.peers) + " |")
+def table(results, value_of):
+    lines = ["| | " + " | ".join(peer.title for peer in results.peers) + " |",
+             "|---" * (len(results.peers) + 1) + "|"]
+    for row in results.rows():
+        lines.append(f"| {results.text_of(row)} | "
+                     + " | ".join(value_of(results, peer, row) for peer in results.peers) + " |")
     return lines
 
 
-def spread(sitting, peer, row):
-    values = sitting.values(peer, row)
+def medians(results):
+    lines = table(results, cell)
+    confirms = " | ".join(peer.confirm for peer in results.peers)
+    return [*lines[:2], f"| a confirm means | {confirms} |", *lines[2:], "", *legend(results)]
+
+
+def legend(results):
+    o = results.options
+    return [f"Medians of {o.rounds} round{'s' if o.rounds > 1 else ''}; without a unit: messages (of "
+            "groups: deliveries) a second. In brackets how many times better Godwit is; below 1 the "
+            "other one is. Window 1,000, one connection a producer. Latency is open loop, from the "
+            "intended send time, 1 KiB. Each message is acked by itself; Godwit's client sends acks "
+            "that are in order as one range, the others' protocols an ack for each."]
+
+
+def machine_line(results):
+    m = results.machine
+    return (f"{m['cores']} cores, {m['processor']}, {m['memory_gib']} GiB, {m['system']}, "
+            f"Linux {m['kernel']}, {m['filesystem']}; broker and load share it")
+
+
+def quote(results):
+    """What README says of it."""
+    return [f"Measured by `{command(results)}` on {results.began}; {machine_line(results)}. Lowest "
+            "and highest, settings and circumstances: [RESULTS.md](tools/compare/RESULTS.md).",
+            "", *medians(results)]
+
+
+def spread(results, peer, row):
+    values = results.values(peer, row)
     return f"{shown(row, min(values))} to {shown(row, max(values))}" if values else "–"
 
 
-def markdown(sitting):
-    o, m = sitting.options, sitting.machine
+def command(results):
+    return f"tools/compare/compare {results.options.command}".strip()
+
+
+def markdown(results):
+    o = results.options
+    how = " [README.md](README.md) says what is measured and how fair it is." if o.in_tree else ""
     lines = ["# Godwit beside other brokers", "",
-             f"Written by `tools/compare/compare {o.command}` on {sitting.began}; it took "
-             f"{duration(sitting.took)}. [README.md](README.md) says what is measured and "
-             "how fair it is." if o.in_tree else
-             f"Written by `tools/compare/compare {o.command}` on {sitting.began}; it took "
-             f"{duration(sitting.took)}.", "",
-             f"Machine: {m['cores']} cores, {m['processor']}, {m['memory_gib']} GiB, "
-             f"{m['system']}, Linux {m['kernel']}, {m['filesystem']}; broker and load share it. "
-             f"Medians of {o.rounds} round{'s' if o.rounds > 1 else ''}; each throughput was measured "
-             f"for about {o.seconds:g} s after a warm-up; the order was shuffled with seed "
-             f"{o.seed}.", "",
-             "In brackets: how many times better Godwit is; below 1 the other one is.", ""]
-    lines += table(sitting, cell)
-    lines += ["", "Window 1,000, one connection a producer. Latency open loop, from the intended "
-              "send time, 1 KiB, single acks.", ""]
+             f"Written by `{command(results)}` on {results.began}; it took "
+             f"{duration(results.took)}.{how}", "",
+             f"Machine: {machine_line(results)}. Each throughput was measured for about "
+             f"{o.seconds:g} s after a warm-up; the order was shuffled with seed {o.seed}.", "",
+             *medians(results), ""]
     if o.rounds > 1:
-        lines += ["## Lowest to highest", "", *table(sitting, spread), ""]
-    lines += [*circumstances(sitting), "", "## Settings", ""]
-    for peer in sitting.peers:
-        lines.append(f"- **{peer.title}** {sitting.machine['versions'].get(peer.name, '')}: "
+        lines += ["## Lowest to highest", "", *table(results, spread), ""]
+    lines += [*circumstances(results), "", "## Settings", ""]
+    for peer in results.peers:
+        lines.append(f"- **{peer.title}** {version(results, peer)}: "
                      + "; ".join(f"`{line}`" for line in peer.settings))
     return "\n".join(lines) + "\n"
 
 
-def circumstances(sitting):
-    disks = [run["disk"]["median_us"] for run in sitting.runs if "disk" in run]
-    others = [run["others"] for run in sitting.runs if "others" in run]
-    stolen = [run["stolen"] for run in sitting.runs if "stolen" in run]
+def version(results, peer):
+    number = results.machine["versions"].get(peer.name, "")
+    of_tree = results.machine.get("commit") if peer is results.peers[0] else None
+    return f"{number}, commit {of_tree}" if of_tree else number
+
+
+def doubts(results):
+    """Of what was measured while others were busy."""
+    busy = results.busy_runs()
+    if not busy:
+        return []
+    who = sorted({name for run in busy for name in run["who"]})
+    lines = [f"- **{len(busy)} of {len(results.runs)} measurements are doubtful**: others used more "
+             f"than {BUSY:.0%} meanwhile ({', '.join(who) or 'short-lived'})."]
+    if len(busy) <= DOUBTS_MAX:
+        lines += [f"- doubtful: {run['peer']}, {run['what']}, round {run['round']}: others used "
+                  f"{run['others']:.0%}" for run in busy]
+    return lines
+
+
+def circumstances(results):
+    disks = [run["disk"]["median_us"] for run in results.runs if "disk" in run]
+    others = [run["others"] for run in results.runs if "others" in run]
+    stolen = [run["stolen"] for run in results.runs if "stolen" in run]
     lines = ["## Circumstances", ""]
     if disks:
         lines.append(f"- fdatasync of 4 KiB before each measurement: median "
                      f"{statistics.median(disks):.0f} µs ({min(disks):.0f} to {max(disks):.0f}).")
+    if others:
         lines.append(f"- Other programs used {statistics.median(others):.1%} of the processors "
                      f"(at most {max(others):.1%}); the hypervisor took at most "
                      f"{max(stolen):.1%}.")
-    busy = sitting.busy_runs()
-    if busy:
-        who = sorted({name for run in busy for name in run["who"]})
-        lines.append(f"- **{len(busy)} of {len(sitting.runs)} measurements are doubtful**: others "
-                     f"used more than {BUSY:.0%} meanwhile ({', '.join(who) or 'short-lived'}).")
-    for name, why in sitting.missing.items():
+    lines += doubts(results)
+    for name, why in results.missing.items():
         lines.append(f"- {name} was not measured: {why}")
-    for run in sitting.failures():
+    for run in results.failures():
         lines.append(f"- failed: {run['peer']}, {run['what']}, round {run['round']}: "
                      f"{run['failed']}")
     return lines
 
 
-def as_json(sitting):
-    o = sitting.options
-    return {"command": "tools/compare/compare " + o.command, "began": sitting.began,
-            "seconds": sitting.took, "rounds": o.rounds, "seed": o.seed,
-            "seconds_each": o.seconds, "queued": o.queued, "machine": sitting.machine,
+def as_json(results):
+    o = results.options
+    return {"command": command(results), "began": results.began,
+            "seconds": results.took, "rounds": o.rounds, "seed": o.seed,
+            "seconds_each": o.seconds, "queued": o.queued, "machine": results.machine,
             "peers": {peer.name: {"title": peer.title, "confirm": peer.confirm,
-                                  "settings": peer.settings} for peer in sitting.peers},
-            "missing": sitting.missing,
-            "medians": {peer.name: {row: sitting.median(peer, row) for row in sitting.rows()}
-                        for peer in sitting.peers},
-            "units": {row: ROWS[row][1] for row in sitting.rows()}, "runs": sitting.runs}
+                                  "settings": peer.settings} for peer in results.peers},
+            "missing": results.missing,
+            "medians": {peer.name: {row: results.median(peer, row) for row in results.rows()}
+                        for peer in results.peers},
+            "units": {row: ROWS[row][1] for row in results.rows()}, "quote": quote(results),
+            "runs": results.runs}
 
 
 # --- the plot ---
 
-PANELS = [("messages a second (higher is better)",
+PANELS = [("messages or deliveries a second (more is better; logarithmic)",
            ["publish_128", "publish_1k", "publish_16k", "publish_4x1k", "endtoend_128",
             "endtoend_1k", "fanout_10", "fanout_100"]),
-          ("µs (lower is better)", ["latency_p50", "latency_p99"])]
+          ("µs from the intended send time to delivery, 1 KiB at 5,000 messages a second "
+           "(less is better; logarithmic)", ["latency_p50", "latency_p99"])]
 
 
-def plot_script(sitting, path):
-    panels = [(title, [row for row in rows if row in sitting.rows()]) for title, rows in PANELS]
+def plot_title(peer):
+    return peer.title + (" (synced)" if peer.confirm.startswith("on disk") else "")
+
+
+def plot_script(results, path):
+    panels = [(title, [row for row in rows if row in results.rows()]) for title, rows in PANELS]
     panels = [(title, rows) for title, rows in panels
-              if any(sitting.values(peer, row) for peer in sitting.peers for row in rows)]
+              if any(results.values(peer, row) for peer in results.peers for row in rows)]
     if not panels:
         return None
     lines = [f"set terminal svg size 1100,{420 * len(panels)} font 'sans,11' background 'white'",
@@ -196,39 +243,45 @@ def plot_script(sitting, path):
     for title, rows in panels:
         lines += [f"set title '{title}'", "$figures << EOD"]
         for row in rows:
-            cells = [sitting.median(peer, row) for peer in sitting.peers]
-            label = sitting.text_of(row).replace(", ", "\\n").replace("send to push at ", "")
+            cells = [results.median(peer, row) for peer in results.peers]
+            label = results.text_of(row).replace("send to push at 5,000/s, ", "").replace(
+                ", ", "\\n")
             lines.append(f'"{label}" ' + " ".join("?" if c is None else f"{c:.6g}" for c in cells))
         lines.append("EOD")
         lines.append("set datafile missing '?'")
         lines.append("plot " + ", ".join(
-            f"$figures using {column + 2}:xtic(1) title '{peer.title}' noenhanced"
-            for column, peer in enumerate(sitting.peers)))
+            f"$figures using {column + 2}:xtic(1) title '{plot_title(peer)}' noenhanced"
+            for column, peer in enumerate(results.peers)))
     return "\n".join(lines) + "\n"
 
 
-def plot(sitting, path):
+def plot(results, path):
     """An error text, or None."""
     program = shutil.which("gnuplot")
     if program is None:
         return "no plot: gnuplot is not installed"
-    script = plot_script(sitting, path)
+    script = plot_script(results, path)
     if script is None:
         return "no plot: no rates"
-    done = subprocess.run([program], input=script, text=True, capture_output=True,
-                          timeout=PLOT_SECONDS)
+    try:
+        done = subprocess.run([program], input=script, text=True, capture_output=True,
+                              timeout=PLOT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"no plot: gnuplot did not end within {PLOT_SECONDS} s"
     return None if done.returncode == 0 else f"no plot: gnuplot: {done.stderr.strip()[:200]}"
 
 
-def write(sitting, folder):
+def write(results, folder):
     """All three; lines about what was written and what was not."""
     os.makedirs(folder, exist_ok=True)
-    paths = [os.path.join(folder, "RESULTS." + kind) for kind in ("md", "json", "svg")]
-    problem = plot(sitting, paths[2])
-    with open(paths[0], "w") as file:
-        file.write(markdown(sitting) + ("" if problem else "\n![rates](RESULTS.svg)\n"))
-    with open(paths[1], "w") as file:
-        json.dump(as_json(sitting), file, indent=1)
+    text, figures, drawn = (os.path.join(folder, "RESULTS." + kind) for kind in ("md", "json", "svg"))
+    with open(figures, "w") as file:
+        json.dump(as_json(results), file, indent=1)
         file.write("\n")
-    return ["written: " + path for path in paths if os.path.exists(path)] + (
-        [problem] if problem else [])
+    problem = plot(results, drawn)
+    if problem and os.path.exists(drawn):
+        os.unlink(drawn)  # of another run
+    with open(text, "w") as file:
+        file.write(markdown(results) + ("" if problem else "\n![rates](RESULTS.svg)\n"))
+    written = [figures, text] + ([] if problem else [drawn])
+    return ["written: " + path for path in written] + ([problem] if problem else [])
