@@ -225,17 +225,17 @@ enum status keeper_catch_up(struct store *store, struct error *err)
     while (place < store->journal.end.place) {
         struct segment *segment =
             log_segment(&store->log, place_segment(place));
-        struct batch_source source;
         struct batch batch;
         enum status status;
 
         CHECK(segment != NULL);
-        source = segment_source(segment, &store->log);
-        if (place_offset(place) >= source.limit) {
+        if (place_offset(place)
+            >= atomic_load_explicit(&segment->end, memory_order_acquire)) {
             place = place_of(place_segment(place) + 1, SEGMENT_BEGIN);
             continue;
         }
-        status = batch_read(&source, place_offset(place), &batch);
+        status =
+            segment_batch(segment, &store->log, place_offset(place), &batch);
         if (status == STATUS_OK && batch.header.kind != BATCH_SEAL) {
             status = apply_here(store, &batch, err);
         }

@@ -474,7 +474,7 @@ MUST_CHECK enum status keeper_teach(struct store *store);
 
 /* How much of a batch the keeper may believe. */
 enum trust {
-    TRUST_ALL,    /* this process wrote it */
+    TRUST_ALL,    /* this process wrote it; it is in the map */
     TRUST_NOTHING /* read from a disk: each record is verified */
 };
 /* Take note of a batch. *lost (may be NULL with TRUST_ALL) grows by the bytes

@@ -320,6 +320,8 @@ struct noting {
     size_t first_run;       /* of the batch's own */
     uint64_t message_bytes; /* of its length */
     bool known;             /* a snapshot had the rest */
+    /* Over the batch; without a segment when it is in memory. */
+    struct segment_walk walk;
 };
 
 /* Also keeps seqs that were settled from being used again when the batch of the
@@ -532,15 +534,46 @@ static enum status note_record(struct noting *n, const struct record *record,
     return STATUS_CORRUPT;
 }
 
+/* The record at `at`, as far as it will be looked into: of messages that is the
+ * head. */
+static bool can_read(struct noting *n, uint32_t at)
+{
+    const struct batch_header *h = &n->batch->header;
+    uint32_t begin = h->offset + BATCH_HEADER_LEN;
+    const uint8_t *record;
+    uint64_t left;
+    uint64_t len;
+
+    at = at == 0 ? begin : at;
+    if (n->walk.segment == NULL || at >= begin + h->records_len) {
+        return true;
+    }
+    left = begin + h->records_len - at;
+    if (!segment_walk_to(&n->walk, at,
+                         left < RECORD_HEADER_LEN ? left : RECORD_HEADER_LEN)) {
+        return false;
+    }
+    record = n->batch->base + at;
+    len = record_size_at(record);
+    return record[4] == RECORD_MESSAGE
+           || segment_walk_to(&n->walk, at, len < left ? len : left);
+}
+
 static enum status note_records(struct noting *n, enum trust trust,
                                 uint64_t *lost)
 {
     struct slice bytes;
     uint32_t at = 0;
 
-    while (batch_next(n->batch, &at, &bytes)) {
+    for (;;) {
         struct record record;
         enum status status = STATUS_OK;
+        if (!can_read(n, at)) {
+            return STATUS_IO;
+        }
+        if (!batch_next(n->batch, &at, &bytes)) {
+            break;
+        }
         if (trust == TRUST_ALL) {
             record_fields_at(bytes.at, &record);
         } else {
@@ -594,6 +627,7 @@ enum status keeper_apply_batch(struct store *store, const struct batch *batch,
         .first_run = keeper->run_count,
         .known = place_of(batch->header.segment, batch->header.offset)
                  < keeper->known,
+        .walk.log = &store->log,
     };
     enum status status = STATUS_OK;
 
@@ -601,6 +635,9 @@ enum status keeper_apply_batch(struct store *store, const struct batch *batch,
         || keeper->fact_count + batch->visit_count > FACTS_PENDING_MAX
         || histories_full(&keeper->histories)) {
         return STATUS_AGAIN;
+    }
+    if (trust == TRUST_ALL) {
+        noting.walk.segment = log_segment(&store->log, batch->header.segment);
     }
     if (!batch->index_lost) {
         status = note_index(keeper, batch);
@@ -627,7 +664,6 @@ enum status keeper_apply_batch(struct store *store, const struct batch *batch,
 enum status store_apply(struct store *store, const struct store_commit *commit)
 {
     struct segment *segment = log_segment(&store->log, commit->segment);
-    struct batch_source source;
     struct batch batch;
     enum status status;
 
@@ -636,11 +672,7 @@ enum status store_apply(struct store *store, const struct store_commit *commit)
         < store->keeper.applied.place) {
         return STATUS_OK; /* known already */
     }
-    source = segment_source(segment, &store->log);
-    status = segment_readable(segment, &store->log, commit->offset,
-                              (uint64_t)commit->offset + commit->len)
-                 ? batch_read(&source, commit->offset, &batch)
-                 : STATUS_IO;
+    status = segment_batch(segment, &store->log, commit->offset, &batch);
     if (status != STATUS_OK) {
         store_freeze(store);
         return status;

@@ -22,7 +22,7 @@ enum {
     AT_RECYCLED = 56
 };
 
-enum { ZERO_CHUNK_LEN = 1024 * 1024 };
+enum { ZERO_CHUNK_LEN = 1024 * 1024, WALK_LEN = 64 * 1024 };
 
 static const uint64_t segment_magic = UINT64_C(0x3147455354574447);
 
@@ -525,6 +525,29 @@ bool segment_readable(const struct segment *segment, const struct log *log,
     return log->vfs->touch(log->vfs, segment->map + from, to - from) == 0;
 }
 
+bool segment_walk_to(struct segment_walk *walk, uint64_t at, uint64_t len)
+{
+    uint64_t from = at & ~(uint64_t)(BLOCK_LEN - 1);
+    uint64_t to = at + len;
+    uint64_t end;
+
+    if (at >= walk->from && to <= walk->to) {
+        return true;
+    }
+    if (walk->to != 0 && from <= walk->to && to < from + WALK_LEN) {
+        to = from + WALK_LEN;
+    }
+    end = atomic_load_explicit(&walk->segment->end, memory_order_acquire);
+    to = to < end ? to : end;
+    if (at + len > to
+        || !segment_readable(walk->segment, walk->log, from, to)) {
+        return false;
+    }
+    walk->from = from;
+    walk->to = to;
+    return true;
+}
+
 struct batch_source segment_source(const struct segment *segment,
                                    const struct log *log)
 {
@@ -534,4 +557,27 @@ struct batch_source segment_source(const struct segment *segment,
                                    .limit = end,
                                    .segment = segment->header.id,
                                    .seed = log->store_id };
+}
+
+enum status segment_batch(const struct segment *segment, const struct log *log,
+                          uint32_t offset, struct batch *out)
+{
+    struct batch_source source = segment_source(segment, log);
+    uint64_t end = (uint64_t)offset + BATCH_HEADER_LEN;
+    enum status status;
+
+    if (end > source.limit) {
+        return STATUS_CORRUPT;
+    }
+    if (!segment_readable(segment, log, offset, end)) {
+        return STATUS_IO;
+    }
+    status = batch_read_header(&source, offset, out);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    end += out->header.records_len;
+    return segment_readable(segment, log, end, end + out->header.index_len)
+               ? batch_read(&source, offset, out)
+               : STATUS_IO;
 }

@@ -128,6 +128,20 @@ void segment_free(struct segment *segment, struct log *log); /* accepts NULL */
 bool segment_readable(const struct segment *segment, const struct log *log,
                       uint64_t from, uint64_t to);
 
+/* A walk over the map, that asks before it reads. Zero but for the first two
+ * before its first step. */
+struct segment_walk {
+    const struct segment *segment;
+    const struct log *log;
+    uint64_t from; /* can be read, */
+    uint64_t to;   /* up to here */
+};
+
+/* Can these bytes be read? They lie before the segment's end. Where one step
+ * follows on the other it asks for more at once; pages that are stepped over,
+ * such as those of long bodies, are not asked for. */
+bool segment_walk_to(struct segment_walk *walk, uint64_t at, uint64_t len);
+
 /* The folder's files have become so much longer, or shorter. */
 static inline void log_disk(struct log *log, int64_t by)
 {
@@ -138,6 +152,12 @@ static inline void log_disk(struct log *log, int64_t by)
 /* The mapped segment up to its end, for batch_read(). */
 struct batch_source segment_source(const struct segment *segment,
                                    const struct log *log);
+
+/* batch_read() of the map. STATUS_IO: header or index cannot be read. Nobody
+ * has asked for the records yet. */
+MUST_CHECK enum status segment_batch(const struct segment *segment,
+                                     const struct log *log, uint32_t offset,
+                                     struct batch *out);
 
 /* The status for a failed call that needed space or descriptors. */
 enum status status_of_errno(int error);

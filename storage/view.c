@@ -283,12 +283,35 @@ static enum status visit_trim(const struct record *record,
     return status;
 }
 
-static enum status visit_records(const struct batch *batch,
+/* Only what is looked into is read from the map: of messages nothing. */
+static enum status read_visit(struct segment_walk *walk,
+                              const struct batch *batch, uint32_t i,
+                              struct record *record)
+{
+    struct slice bytes = batch_visit(batch, i);
+    uint64_t at;
+    size_t len;
+
+    if (bytes.len < RECORD_HEADER_LEN) {
+        return STATUS_CORRUPT;
+    }
+    at = (uint64_t)(bytes.at - batch->base);
+    if (!segment_walk_to(walk, at, RECORD_HEADER_LEN)) {
+        return STATUS_IO;
+    }
+    len = record_size_at(bytes.at);
+    len = len < bytes.len ? len : bytes.len;
+    return segment_walk_to(walk, at, len) ? record_read(bytes, record)
+                                          : STATUS_IO;
+}
+
+static enum status visit_records(struct segment_walk *walk,
+                                 const struct batch *batch,
                                  const struct store_visitor *visitor)
 {
     for (uint32_t i = 0; i < batch->visit_count; i++) {
         struct record record;
-        enum status status = record_read(batch_visit(batch, i), &record);
+        enum status status = read_visit(walk, batch, i, &record);
         if (status == STATUS_OK && record.kind == RECORD_CATALOG) {
             status = visit_fact(&record, visitor);
         } else if (status == STATUS_OK && record.kind == RECORD_TRIM) {
@@ -301,39 +324,27 @@ static enum status visit_records(const struct batch *batch,
     return STATUS_OK;
 }
 
-static enum status read_batch(struct store *store,
-                              const struct store_commit *commit,
-                              struct batch *batch)
-{
-    struct segment *segment = log_segment(&store->log, commit->segment);
-    struct batch_source source;
-
-    if (segment == NULL || segment->map == NULL) {
-        return STATUS_CORRUPT;
-    }
-    if (!segment_readable(segment, &store->log, commit->offset,
-                          (uint64_t)commit->offset + commit->len)) {
-        return STATUS_IO;
-    }
-    source = segment_source(segment, &store->log);
-    return batch_read(&source, commit->offset, batch);
-}
-
 enum status store_view_commit(struct store_view *view,
                               const struct store_commit *commit,
                               const struct store_visitor *visitor)
 {
+    struct log *log = &view->store->log;
+    struct segment *segment;
     struct batch batch;
-    enum status status;
+    enum status status = STATUS_CORRUPT;
 
     view_wake(&view->store->views, &view->mark);
     look_anew(view);
-    status = read_batch(view->store, commit, &batch);
+    segment = log_segment(log, commit->segment);
+    if (segment != NULL && segment->map != NULL) {
+        status = segment_batch(segment, log, commit->offset, &batch);
+    }
     if (status == STATUS_OK && batch.header.kind == BATCH_RECORDS) {
         status = visit_runs(view, &batch, visitor);
     }
     if (status == STATUS_OK) {
-        status = visit_records(&batch, visitor);
+        struct segment_walk walk = { .segment = segment, .log = log };
+        status = visit_records(&walk, &batch, visitor);
     }
     if (status == STATUS_CORRUPT) {
         figure_add(&view->store->figures.corrupt_reads, 1);
