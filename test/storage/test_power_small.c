@@ -18,15 +18,15 @@
 #include <stdlib.h>
 
 enum { SAMPLES = 16, STEPS_MAX = 3, SEED = 11 };
-enum { CHOICES_MAX = 7, CHOICES_MAX_LONG = 10 };
 /* Cuts that are left out without $GODWIT_LONG: of lives of one step, of two.
  * With a sanitizer more: other images are the same code, and the release build
- * makes them. */
+ * makes them; then the subsets of smaller sets only, too. */
 #ifdef __SANITIZE_ADDRESS__
-enum { ONE_IN_OF_ONE = 4, ONE_IN_OF_TWO = 60 };
+enum { ONE_IN_OF_ONE = 4, ONE_IN_OF_TWO = 60, CHOICES_MAX = 5, REMADE = 4 };
 #else
-enum { ONE_IN_OF_ONE = 2, ONE_IN_OF_TWO = 12 };
+enum { ONE_IN_OF_ONE = 2, ONE_IN_OF_TWO = 12, CHOICES_MAX = 7, REMADE = 12 };
 #endif
+enum { CHOICES_MAX_LONG = 10, REMADE_LONG = 100 };
 
 static const enum life_step alphabet[] = {
     STEP_PUBLISH, STEP_PUBLISH_BIG, STEP_SETTLE, STEP_FACT,   STEP_FILL,
@@ -152,7 +152,7 @@ Test(power_small, a_keydir_that_is_cut_short_while_it_is_made)
 
     life_step(life, STEP_FILL);
     life_end(life);
-    power_remake(&power, life, thorough() ? 100 : 12);
+    power_remake(&power, life, thorough() ? REMADE_LONG : REMADE);
     fprintf(stderr, "%u images of keydirs in the making\n", power.images);
     cr_assert(eq(u32, power.violations, 0), "%s", power.what);
     life_free(life);
