@@ -8,7 +8,7 @@
 
 enum { CALL_MS = 30 * 1000 };
 
-/* ---- a place on the broker ---- */
+/* ---- what a run has on the broker ---- */
 
 static char stays_line[128];
 
@@ -33,10 +33,10 @@ void bench_name_end(bool stays)
     }
 }
 
-const char *bench_name(const struct bench_place *place, size_t index,
+const char *bench_name(const struct bench_setup *setup, size_t index,
                        char name[64])
 {
-    snprintf(name, 64, "%s-%zu", place->name, index);
+    snprintf(name, 64, "%s-%zu", setup->name, index);
     return name;
 }
 
@@ -65,19 +65,19 @@ int bench_make(struct session *s, const char *path, const char *name,
 }
 
 /* The topics with commas between. */
-static void list_topics(const struct bench_place *place, char *text, size_t len)
+static void list_topics(const struct bench_setup *setup, char *text, size_t len)
 {
     char name[64];
     size_t at = 0;
 
-    for (size_t i = 0; i < place->topic_count && at < len; i++) {
+    for (size_t i = 0; i < setup->topic_count && at < len; i++) {
         at += (size_t)snprintf(text + at, len - at, "%s%s", i > 0 ? "," : "",
-                               bench_name(place, i, name));
+                               bench_name(setup, i, name));
     }
     CHECK(at < len);
 }
 
-int bench_place_open(struct bench_place *place, struct bench_options *o,
+int bench_setup_open(struct bench_setup *setup, struct bench_options *o,
                      size_t topic_count, size_t group_count)
 {
     static char topics[BENCH_TOPICS_MAX * 64];
@@ -85,22 +85,22 @@ int bench_place_open(struct bench_place *place, struct bench_options *o,
     int code;
 
     CHECK(topic_count <= BENCH_TOPICS_MAX);
-    *place = (struct bench_place) { 0 };
-    bench_name_begin(place->name);
-    code = session_open_http(&place->admin, &o->session);
-    while (code == EXIT_OK && place->topic_count < topic_count) {
-        code = bench_make(&place->admin, "/v1/topics",
-                          bench_name(place, place->topic_count, name), NULL);
-        place->topic_count += code == EXIT_OK;
+    *setup = (struct bench_setup) { 0 };
+    bench_name_begin(setup->name);
+    code = session_open_http(&setup->admin, &o->session);
+    while (code == EXIT_OK && setup->topic_count < topic_count) {
+        code = bench_make(&setup->admin, "/v1/topics",
+                          bench_name(setup, setup->topic_count, name), NULL);
+        setup->topic_count += code == EXIT_OK;
     }
-    list_topics(place, topics, sizeof topics);
-    while (code == EXIT_OK && place->group_count < group_count) {
-        code = bench_make(&place->admin, "/v1/groups",
-                          bench_name(place, place->group_count, name), topics);
-        place->group_count += code == EXIT_OK;
+    list_topics(setup, topics, sizeof topics);
+    while (code == EXIT_OK && setup->group_count < group_count) {
+        code = bench_make(&setup->admin, "/v1/groups",
+                          bench_name(setup, setup->group_count, name), topics);
+        setup->group_count += code == EXIT_OK;
     }
     if (code != EXIT_OK) {
-        bench_place_close(place);
+        bench_setup_close(setup);
     }
     return code;
 }
@@ -121,21 +121,21 @@ bool bench_delete(struct session *s, const char *kind, const char *name)
     return status == GODWIT_OK;
 }
 
-void bench_place_close(struct bench_place *place)
+void bench_setup_close(struct bench_setup *setup)
 {
     bool there = true;
     char name[64];
 
-    while (there && place->group_count > 0) {
-        there = bench_delete(&place->admin, "groups",
-                             bench_name(place, --place->group_count, name));
+    while (there && setup->group_count > 0) {
+        there = bench_delete(&setup->admin, "groups",
+                             bench_name(setup, --setup->group_count, name));
     }
-    while (there && place->topic_count > 0) {
-        there = bench_delete(&place->admin, "topics",
-                             bench_name(place, --place->topic_count, name));
+    while (there && setup->topic_count > 0) {
+        there = bench_delete(&setup->admin, "topics",
+                             bench_name(setup, --setup->topic_count, name));
     }
     bench_name_end(!there);
-    session_close(&place->admin);
+    session_close(&setup->admin);
 }
 
 int bench_outcome(int code, int (*print)(const struct bench_options *o),

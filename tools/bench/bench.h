@@ -72,7 +72,7 @@ static inline bool bench_timed(const struct bench_options *o, uint64_t index)
 
 /* Topics bench-XXXX-0, ... and groups bench-XXXX-0, ... that take all of them,
  * made for one run and deleted at its end. */
-struct bench_place {
+struct bench_setup {
     struct session admin; /* HTTP */
     char name[40];        /* bench-XXXX */
     size_t topic_count;   /* made so far */
@@ -91,14 +91,14 @@ void bench_name_end(bool stays);
  * false. */
 bool bench_delete(struct session *s, const char *kind, const char *name);
 /* Returns an exit code; what was made has been deleted again on failure. */
-int bench_place_open(struct bench_place *place, struct bench_options *o,
+int bench_setup_open(struct bench_setup *setup, struct bench_options *o,
                      size_t topic_count, size_t group_count);
 /* What cannot be deleted is named on stderr. Accepts a zeroed one. */
-void bench_place_close(struct bench_place *place);
+void bench_setup_close(struct bench_setup *setup);
 /* Publish `count` messages and wait for their confirms. Returns an exit code. */
-int bench_fill(const struct bench_options *o, const struct bench_place *place);
+int bench_fill(const struct bench_options *o, struct bench_setup *setup);
 /* The name of a topic or a group, into `name`. */
-const char *bench_name(const struct bench_place *place, size_t index,
+const char *bench_name(const struct bench_setup *setup, size_t index,
                        char name[64]);
 
 /* A run has ended with `code`: print what there is when it went well, or was

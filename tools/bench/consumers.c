@@ -13,9 +13,9 @@ enum {
 };
 
 /* A thread's own: others only read. */
-struct seat {
+struct consumer_thread {
     struct consumers *of;
-    pthread_t thread;
+    pthread_t id;
     bool started;
     struct godwit *client; /* a puller's */
     _Atomic uint64_t delivered;
@@ -32,10 +32,10 @@ struct consumers {
     char group[64];
     _Atomic uint64_t timed_from_ns;
     atomic_bool stop;
-    _Atomic int broken; /* an exit code */
-    struct crew *crew;  /* those that are pushed to */
-    size_t seat_count;  /* 1 for all of them, or one for each puller */
-    struct seat seats[];
+    _Atomic int broken;      /* an exit code */
+    struct clients *clients; /* those that are pushed to */
+    size_t thread_count;     /* 1 for all of them, or one for each puller */
+    struct consumer_thread threads[];
 };
 
 /* One writer: no locked instruction. */
@@ -49,25 +49,26 @@ static void count(_Atomic uint64_t *what, uint64_t by)
 /* ---- what both do with a delivery ---- */
 
 /* True: nack it. */
-static bool judge(struct seat *seat, const struct godwit_delivery *delivery)
+static bool judge(struct consumer_thread *thread,
+                  const struct godwit_delivery *delivery)
 {
     uint64_t sent_ns = body_time(delivery->body, delivery->body_len);
-    uint64_t each = seat->of->plan.nack_each;
+    uint64_t each = thread->of->plan.nack_each;
 
     if (delivery->attempt > 1) {
-        count(&seat->repeated, 1);
+        count(&thread->repeated, 1);
         return false;
     }
-    count(&seat->delivered, 1);
+    count(&thread->delivered, 1);
     if (sent_ns != 0
-        && sent_ns >= atomic_load_explicit(&seat->of->timed_from_ns,
+        && sent_ns >= atomic_load_explicit(&thread->of->timed_from_ns,
                                            memory_order_relaxed)) {
-        histogram_add(&seat->delivery_ns, now_ns() - sent_ns);
+        histogram_add(&thread->delivery_ns, now_ns() - sent_ns);
     }
-    if (each == 0 || seat->delivered % each != 0) {
+    if (each == 0 || thread->delivered % each != 0) {
         return false;
     }
-    count(&seat->nacked, 1);
+    count(&thread->nacked, 1);
     return true;
 }
 
@@ -83,27 +84,27 @@ static void on_settled(void *arg, const char *topic, uint64_t first,
                        uint64_t last, const char *outcome,
                        enum godwit_status status)
 {
-    struct seat *seat = arg;
+    struct consumer_thread *thread = arg;
 
     (void)topic;
     (void)status;
-    count(strcmp(outcome, "accepted") == 0 ? &seat->settled
-                                           : &seat->not_accepted,
+    count(strcmp(outcome, "accepted") == 0 ? &thread->settled
+                                           : &thread->not_accepted,
           last - first + 1);
 }
 
 static void *be_pushed(void *arg)
 {
-    struct seat *seat = arg;
-    struct consumers *c = seat->of;
+    struct consumer_thread *thread = arg;
+    struct consumers *c = thread->of;
     int code = EXIT_OK;
 
-    while (!atomic_load(&c->stop) && !crew_broken(c->crew, &code)) {
-        uint64_t before = seat->settled;
+    while (!atomic_load(&c->stop) && !clients_broken(c->clients, &code)) {
+        uint64_t before = thread->settled;
 
-        crew_turn(c->crew, now_ns() + BENCH_LOOK_NS);
-        if (seat->settled != before) {
-            atomic_store(&seat->last_ns, now_ns());
+        clients_turn(c->clients, now_ns() + BENCH_LOOK_NS);
+        if (thread->settled != before) {
+            atomic_store(&thread->last_ns, now_ns());
         }
     }
     if (code != EXIT_OK) {
@@ -120,25 +121,25 @@ static int open_pushed(struct consumers *c)
         .credit_bytes = CREDIT_BYTES_MAX,
         .handler = on_delivery,
         .on_settled = on_settled,
-        .arg = &c->seats[0],
+        .arg = &c->threads[0],
     };
     int code = EXIT_OK;
 
-    c->crew = crew_new(c->plan.count);
-    if (c->crew == NULL) {
+    c->clients = clients_new(c->plan.count);
+    if (c->clients == NULL) {
         return fail(EXIT_FAILED, "out of memory");
     }
     for (size_t i = 0; code == EXIT_OK && i < c->plan.count; i++) {
-        code = crew_add(c->crew, c->plan.o, 0);
+        code = clients_add(c->clients, c->plan.o, 0);
     }
     if (code == EXIT_OK) {
-        code = crew_connect(c->crew, c->plan.o);
+        code = clients_connect(c->clients, c->plan.o);
     }
     for (size_t i = 0; code == EXIT_OK && i < c->plan.count; i++) {
-        if (crew_subscribe(c->crew, i, &subscription) != GODWIT_OK) {
+        if (clients_subscribe(c->clients, i, &subscription) != GODWIT_OK) {
             code = fail(EXIT_FAILED, "cannot subscribe");
         }
-        crew_push(c->crew, i);
+        clients_push(c->clients, i);
     }
     return code;
 }
@@ -146,7 +147,8 @@ static int open_pushed(struct consumers *c)
 /* ---- pulling ---- */
 
 /* Nacks those that fail, and acks the rest. */
-static enum godwit_status settle(struct seat *seat, struct godwit_batch *batch)
+static enum godwit_status settle(struct consumer_thread *thread,
+                                 struct godwit_batch *batch)
 {
     size_t size = godwit_batch_count(batch);
     uint64_t accepted = 0;
@@ -156,9 +158,9 @@ static enum godwit_status settle(struct seat *seat, struct godwit_batch *batch)
         const struct godwit_delivery *d = godwit_batch_at(batch, i);
         uint64_t nacked = 0;
 
-        if (judge(seat, d)) {
+        if (judge(thread, d)) {
             status =
-                godwit_batch_settle(seat->client, batch, GODWIT_DO_NACK,
+                godwit_batch_settle(thread->client, batch, GODWIT_DO_NACK,
                                     d->topic, d->seq, d->seq, 0, NULL, &nacked);
         }
         accepted += nacked;
@@ -166,43 +168,44 @@ static enum godwit_status settle(struct seat *seat, struct godwit_batch *batch)
     if (status == GODWIT_OK) {
         uint64_t acked = 0;
 
-        status = godwit_batch_ack(seat->client, batch, &acked);
+        status = godwit_batch_ack(thread->client, batch, &acked);
         accepted += acked;
     }
-    count(&seat->settled, accepted);
+    count(&thread->settled, accepted);
     if (status == GODWIT_OK) {
-        count(&seat->not_accepted, size - accepted);
-        atomic_store(&seat->last_ns, now_ns());
+        count(&thread->not_accepted, size - accepted);
+        atomic_store(&thread->last_ns, now_ns());
     }
     return status;
 }
 
 static void *pull_on(void *arg)
 {
-    struct seat *seat = arg;
-    struct consumers *c = seat->of;
+    struct consumer_thread *thread = arg;
+    struct consumers *c = thread->of;
     enum godwit_status status = GODWIT_OK;
 
     while (status == GODWIT_OK && !atomic_load(&c->stop)) {
         struct godwit_batch *batch = NULL;
 
-        status = godwit_pull(seat->client, c->group, PULL_COUNT_MAX,
+        status = godwit_pull(thread->client, c->group, PULL_COUNT_MAX,
                              PULL_WAIT_MS, &batch);
         if (status == GODWIT_OK && godwit_batch_count(batch) > 0) {
-            status = settle(seat, batch);
+            status = settle(thread, batch);
         }
         godwit_batch_free(batch);
     }
     if (status != GODWIT_OK && !atomic_load(&c->stop)) {
         char text[256] = "";
 
-        godwit_last_error(seat->client, text, sizeof text);
-        atomic_store(&c->broken, crew_say_lost(status, text));
+        godwit_last_error(thread->client, text, sizeof text);
+        atomic_store(&c->broken, clients_say_lost(status, text));
     }
     return NULL;
 }
 
-static int open_puller(struct seat *seat, const struct bench_options *o)
+static int open_puller(struct consumer_thread *thread,
+                       const struct bench_options *o)
 {
     struct godwit_options options;
     const char *problem = "";
@@ -211,7 +214,7 @@ static int open_puller(struct seat *seat, const struct bench_options *o)
     session_client_options(&o->session, &options);
     options.own_thread = false; /* nobody steps it: it is for HTTP only */
     options.connect_timeout_ms = (uint32_t)o->session.connect_ms;
-    status = godwit_open(&seat->client, &options, &problem);
+    status = godwit_open(&thread->client, &options, &problem);
     return status == GODWIT_OK ? EXIT_OK : fail(EXIT_FAILED, "%s", problem);
 }
 
@@ -219,23 +222,23 @@ static int open_puller(struct seat *seat, const struct bench_options *o)
 
 static int start_threads(struct consumers *c)
 {
-    for (size_t i = 0; i < c->seat_count; i++) {
-        struct seat *seat = &c->seats[i];
+    for (size_t i = 0; i < c->thread_count; i++) {
+        struct consumer_thread *thread = &c->threads[i];
 
-        if (pthread_create(&seat->thread, NULL,
-                           c->plan.pull ? pull_on : be_pushed, seat)
+        if (pthread_create(&thread->id, NULL,
+                           c->plan.pull ? pull_on : be_pushed, thread)
             != 0) {
             return fail(EXIT_FAILED, "no thread for a consumer");
         }
-        seat->started = true;
+        thread->started = true;
     }
     return EXIT_OK;
 }
 
 int consumers_start(struct consumers **out, const struct consumer_plan *plan)
 {
-    size_t seats = plan->pull ? plan->count : 1;
-    struct consumers *c = calloc(1, sizeof *c + seats * sizeof c->seats[0]);
+    size_t threads = plan->pull ? plan->count : 1;
+    struct consumers *c = calloc(1, sizeof *c + threads * sizeof c->threads[0]);
     int code = EXIT_OK;
 
     *out = NULL;
@@ -243,12 +246,12 @@ int consumers_start(struct consumers **out, const struct consumer_plan *plan)
         return fail(EXIT_FAILED, "out of memory");
     }
     c->plan = *plan;
-    c->seat_count = seats;
+    c->thread_count = threads;
     snprintf(c->group, sizeof c->group, "%s", plan->group);
-    for (size_t i = 0; i < seats; i++) {
-        c->seats[i].of = c;
+    for (size_t i = 0; i < threads; i++) {
+        c->threads[i].of = c;
         if (code == EXIT_OK && plan->pull) {
-            code = open_puller(&c->seats[i], plan->o);
+            code = open_puller(&c->threads[i], plan->o);
         }
     }
     if (code == EXIT_OK && !plan->pull) {
@@ -273,17 +276,17 @@ void consumers_time_from(struct consumers *c, uint64_t ns)
 void consumers_figures(struct consumers *c, struct consumer_figures *out)
 {
     *out = (struct consumer_figures) { 0 };
-    for (size_t i = 0; i < c->seat_count; i++) {
-        struct seat *seat = &c->seats[i];
-        uint64_t nacked = seat->nacked;
-        uint64_t settled = seat->settled;
-        uint64_t last_ns = seat->last_ns;
+    for (size_t i = 0; i < c->thread_count; i++) {
+        struct consumer_thread *thread = &c->threads[i];
+        uint64_t nacked = thread->nacked;
+        uint64_t settled = thread->settled;
+        uint64_t last_ns = thread->last_ns;
 
-        out->delivered += seat->delivered;
-        out->repeated += seat->repeated;
+        out->delivered += thread->delivered;
+        out->repeated += thread->repeated;
         out->nacked += nacked;
         out->accepted += settled > nacked ? settled - nacked : 0;
-        out->not_accepted += seat->not_accepted;
+        out->not_accepted += thread->not_accepted;
         out->last_ns = last_ns > out->last_ns ? last_ns : out->last_ns;
     }
 }
@@ -304,15 +307,15 @@ void consumers_stop(struct consumers *c, struct histogram *h)
         return;
     }
     atomic_store(&c->stop, true);
-    for (size_t i = 0; i < c->seat_count; i++) {
-        if (c->seats[i].started) {
-            (void)pthread_join(c->seats[i].thread, NULL);
+    for (size_t i = 0; i < c->thread_count; i++) {
+        if (c->threads[i].started) {
+            (void)pthread_join(c->threads[i].id, NULL);
         }
         if (h != NULL) {
-            histogram_merge(h, &c->seats[i].delivery_ns);
+            histogram_merge(h, &c->threads[i].delivery_ns);
         }
-        godwit_close(c->seats[i].client);
+        godwit_close(c->threads[i].client);
     }
-    crew_free(c->crew);
+    clients_free(c->clients);
     free(c);
 }

@@ -3,7 +3,7 @@
 #ifndef GODWIT_BENCH_CONSUMERS_H
 #define GODWIT_BENCH_CONSUMERS_H
 
-#include "tools/bench/load.h"
+#include "tools/bench/clients.h"
 
 struct consumers;
 

@@ -1,6 +1,6 @@
 #include "tools/bench/echo.h"
 
-#include "tools/bench/load.h"
+#include "tools/bench/clients.h"
 
 #include "tools/godwit/human.h"
 

@@ -3,7 +3,7 @@
  * pushed to; who pulls has a thread of its own. */
 #include "tools/bench/consumers.h"
 #include "tools/bench/producers.h"
-#include "tools/bench/sitting.h"
+#include "tools/bench/meter.h"
 
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
@@ -30,11 +30,11 @@ static const struct help help = {
 };
 
 static struct producers producers;
-static struct sitting sitting;
+static struct meter meter;
 static struct consumer_figures figures;
 static struct histogram delivery_ns;
 
-static int flow(struct crew *crew, struct consumers *consumers,
+static int flow(struct clients *clients, struct consumers *consumers,
                 const struct bench_options *o)
 {
     struct progress progress;
@@ -43,12 +43,12 @@ static int flow(struct crew *crew, struct consumers *consumers,
     progress_begin(&progress, "acked", o->count);
     do {
         producers_push(&producers);
-        crew_turn(crew, now_ns() + BENCH_LOOK_NS);
+        clients_turn(clients, now_ns() + BENCH_LOOK_NS);
         consumers_figures(consumers, &figures);
         progress_show(&progress, figures.accepted);
     } while (
         (!producers_done(&producers) || figures.accepted < producers.confirmed)
-        && !interrupted() && !crew_broken(crew, &code)
+        && !interrupted() && !clients_broken(clients, &code)
         && !consumers_broken(consumers, &code));
     progress_end(&progress);
     return interrupted() ? EXIT_INTERRUPTED : code;
@@ -60,7 +60,7 @@ static int print_report(const struct bench_options *o)
         { o->pull ? "send to pull" : "send to push", &delivery_ns, false },
         { "send to confirm", &producers.confirm_ns, false }
     };
-    double rate = (double)figures.accepted / sitting.seconds;
+    double rate = (double)figures.accepted / meter.seconds;
     struct report r;
 
     report_begin(&r, o, "endtoend", OPTIONS);
@@ -77,51 +77,47 @@ static int print_report(const struct bench_options *o)
     report_real(&r, "rate", "messages_per_second", rate, "msg/s");
     report_bytes(&r, "bodies", "bytes_per_second", rate * (double)o->size,
                  "/s");
-    sitting_report(&sitting, &r, figures.accepted, "message");
-    sitting_report_disk(&sitting, &r, rate * (double)o->size);
+    meter_report(&meter, &r, figures.accepted, "message");
+    meter_report_disk(&meter, &r, rate * (double)o->size);
     report_latency(&r, curves[0].name, "delivery_us", &delivery_ns);
     report_latency(&r, "send to confirm", "confirm_us", &producers.confirm_ns);
     report_end(&r);
     return report_plot(o, "endtoend", OPTIONS, curves, COUNT_OF(curves));
 }
 
-static int run(struct crew *crew, struct consumers *consumers,
-               const struct bench_options *o, struct bench_place *place)
+static int run(struct clients *clients, struct consumers *consumers,
+               const struct bench_options *o, struct bench_setup *setup)
 {
-    int code = sitting_begin(&sitting, o, &place->admin);
+    int code = meter_begin(&meter, o, &setup->admin);
 
     if (code != EXIT_OK) {
         consumers_stop(consumers, NULL);
         return code;
     }
-    code = flow(crew, consumers, o);
-    code = sitting_end(&sitting, code, figures.last_ns);
+    code = flow(clients, consumers, o);
+    code = meter_end(&meter, code, figures.last_ns);
     consumers_stop(consumers, &delivery_ns);
     return bench_outcome(code, print_report, o);
 }
 
-static int measure(struct crew *crew, const struct bench_options *o,
-                   struct bench_place *place)
+static int measure(struct clients *clients, const struct bench_options *o,
+                   struct bench_setup *setup)
 {
     char group[64];
     const struct consumer_plan plan = { .o = o,
-                                        .group = bench_name(place, 0, group),
+                                        .group = bench_name(setup, 0, group),
                                         .count = o->consumers,
                                         .pull = o->pull };
     struct consumers *consumers = NULL;
-    int code = crew != NULL ? producers_open(&producers, crew, o, place)
-                            : fail(EXIT_FAILED, "out of memory");
+    int code = clients_connect(clients, o);
 
-    if (code == EXIT_OK) {
-        code = crew_connect(crew, o);
-    }
     if (code == EXIT_OK) {
         code = consumers_start(&consumers, &plan);
     }
     if (code == EXIT_OK) {
-        code = run(crew, consumers, o, place);
+        code = run(clients, consumers, o, setup);
     }
-    return code == EXIT_OK ? producers_outcome(&producers) : code;
+    return code;
 }
 
 int bench_endtoend(int argc, char **argv)
@@ -131,21 +127,9 @@ int bench_endtoend(int argc, char **argv)
                                .window = 1000,
                                .producers = 1,
                                .consumers = 1 };
-    struct bench_place place;
-    struct crew *crew;
     int code;
 
-    if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
-        return code;
-    }
-    code = bench_place_open(&place, &o, 1, 1);
-    if (code != EXIT_OK) {
-        return code;
-    }
-    crew = crew_new(o.producers);
-    code = measure(crew, &o, &place);
-    crew_free(crew);
-    producers_close(&producers);
-    bench_place_close(&place);
-    return code;
+    return bench_parse(&o, &help, OPTIONS, argc, argv, &code)
+               ? producers_measure(&producers, &o, 1, 1, 0, measure)
+               : code;
 }

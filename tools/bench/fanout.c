@@ -1,7 +1,7 @@
 /* bench fanout: producers, and many groups with one subscriber each; every
  * message goes to all of them. One thread drives all connections. */
 #include "tools/bench/producers.h"
-#include "tools/bench/sitting.h"
+#include "tools/bench/meter.h"
 
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
@@ -31,7 +31,7 @@ static struct {
 } run;
 
 static struct producers producers;
-static struct sitting sitting;
+static struct meter meter;
 
 static enum godwit_verdict on_delivery(void *arg,
                                        const struct godwit_delivery *delivery)
@@ -60,7 +60,7 @@ static void on_settled(void *arg, const char *topic, uint64_t first,
     }
 }
 
-static int flow(struct crew *crew, const struct bench_options *o)
+static int flow(struct clients *clients, const struct bench_options *o)
 {
     struct progress progress;
     int code = EXIT_OK;
@@ -68,9 +68,9 @@ static int flow(struct crew *crew, const struct bench_options *o)
     progress_begin(&progress, "delivered", o->count * o->groups);
     while ((!producers_done(&producers)
             || run.accepted < producers.confirmed * o->groups)
-           && !interrupted() && !crew_broken(crew, &code)) {
+           && !interrupted() && !clients_broken(clients, &code)) {
         producers_push(&producers);
-        crew_turn(crew, now_ns() + BENCH_LOOK_NS);
+        clients_turn(clients, now_ns() + BENCH_LOOK_NS);
         progress_show(&progress, run.delivered);
     }
     progress_end(&progress);
@@ -80,8 +80,8 @@ static int flow(struct crew *crew, const struct bench_options *o)
 static int print_report(const struct bench_options *o)
 {
     const struct plot_curve curve = { "send to push", &run.delivery_ns, false };
-    double published = (double)producers.confirmed / sitting.seconds;
-    double delivered = (double)run.accepted / sitting.seconds;
+    double published = (double)producers.confirmed / meter.seconds;
+    double delivered = (double)run.accepted / meter.seconds;
     struct report r;
 
     report_begin(&r, o, "fanout", OPTIONS);
@@ -94,40 +94,54 @@ static int print_report(const struct bench_options *o)
     report_real(&r, "publish rate", "messages_per_second", published, "msg/s");
     report_real(&r, "delivery rate", "deliveries_per_second", delivered,
                 "msg/s");
-    sitting_report(&sitting, &r, run.accepted, "delivery");
-    sitting_report_disk(&sitting, &r, published * (double)o->size);
-    sitting_report_loopback(&sitting, &r, delivered * (double)o->size);
+    meter_report(&meter, &r, run.accepted, "delivery");
+    meter_report_disk(&meter, &r, published * (double)o->size);
+    meter_report_loopback(&meter, &r, delivered * (double)o->size);
     report_latency(&r, "send to push", "delivery_us", &run.delivery_ns);
     report_end(&r);
     return report_plot(o, "fanout", OPTIONS, &curve, 1);
 }
 
 /* The first clients publish, the others subscribe to a group each. */
-static int prepare(struct crew *crew, const struct bench_options *o,
-                   const struct bench_place *place)
+static int prepare(struct clients *clients, const struct bench_options *o,
+                   const struct bench_setup *setup)
 {
     struct godwit_subscription subscription = {
         .handler = on_delivery,
         .on_settled = on_settled,
     };
     char name[64];
-    int code = crew != NULL ? producers_open(&producers, crew, o, place)
-                            : fail(EXIT_FAILED, "out of memory");
+    int code = EXIT_OK;
 
     for (size_t i = 0; code == EXIT_OK && i < o->groups; i++) {
-        code = crew_add(crew, o, 0);
+        code = clients_add(clients, o, 0);
     }
     if (code == EXIT_OK) {
-        code = crew_connect(crew, o);
+        code = clients_connect(clients, o);
     }
     for (size_t i = 0; code == EXIT_OK && i < o->groups; i++) {
         size_t client = o->producers + i;
 
-        subscription.group = bench_name(place, i, name);
-        if (crew_subscribe(crew, client, &subscription) != GODWIT_OK) {
+        subscription.group = bench_name(setup, i, name);
+        if (clients_subscribe(clients, client, &subscription) != GODWIT_OK) {
             code = fail(EXIT_FAILED, "cannot subscribe");
         }
-        crew_push(crew, client);
+        clients_push(clients, client);
+    }
+    return code;
+}
+
+static int measure(struct clients *clients, const struct bench_options *o,
+                   struct bench_setup *setup)
+{
+    int code = prepare(clients, o, setup);
+
+    if (code == EXIT_OK) {
+        code = meter_begin(&meter, o, &setup->admin);
+    }
+    if (code == EXIT_OK) {
+        code = meter_end(&meter, flow(clients, o), 0);
+        code = bench_outcome(code, print_report, o);
     }
     return code;
 }
@@ -139,28 +153,10 @@ int bench_fanout(int argc, char **argv)
                                .window = 1000,
                                .producers = 1,
                                .groups = 10 };
-    struct bench_place place;
-    struct crew *crew;
     int code;
 
-    if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
-        return code;
-    }
-    code = bench_place_open(&place, &o, 1, o.groups);
-    if (code != EXIT_OK) {
-        return code;
-    }
-    crew = crew_new(o.producers + o.groups);
-    code = prepare(crew, &o, &place);
-    if (code == EXIT_OK) {
-        code = sitting_begin(&sitting, &o, &place.admin);
-    }
-    if (code == EXIT_OK) {
-        code = sitting_end(&sitting, flow(crew, &o), 0);
-        code = bench_outcome(code, print_report, &o);
-    }
-    crew_free(crew);
-    producers_close(&producers);
-    bench_place_close(&place);
-    return code == EXIT_OK ? producers_outcome(&producers) : code;
+    return bench_parse(&o, &help, OPTIONS, argc, argv, &code)
+               ? producers_measure(&producers, &o, 1, o.groups, o.groups,
+                                   measure)
+               : code;
 }

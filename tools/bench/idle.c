@@ -1,6 +1,6 @@
 /* bench idle: authenticated connections that do nothing, and what they cost the
  * broker in memory and processor time. */
-#include "tools/bench/load.h"
+#include "tools/bench/clients.h"
 #include "tools/bench/report.h"
 #include "tools/bench/usage.h"
 
@@ -50,13 +50,14 @@ static void raise_file_limit(uint64_t wanted)
 }
 
 /* Answer pings, else sleep. */
-static int watch(struct crew *crew, const struct bench_options *o)
+static int watch(struct clients *clients, const struct bench_options *o)
 {
     uint64_t end = now_ns() + o->seconds_ms * 1000000;
     int code = EXIT_OK;
 
-    while (now_ns() < end && !interrupted() && !crew_broken(crew, &code)) {
-        crew_turn(crew, end);
+    while (now_ns() < end && !interrupted()
+           && !clients_broken(clients, &code)) {
+        clients_turn(clients, end);
     }
     return interrupted() ? EXIT_INTERRUPTED : code;
 }
@@ -110,82 +111,81 @@ static int print_report(const struct bench_options *o, double seconds,
 
 /* ---- groups, each with a topic ---- */
 
-struct places {
+struct made {
     char name[40]; /* of all of them, before the number */
     uint64_t topics;
     uint64_t groups;
 };
 
-static int make_places(struct places *places, struct session *s,
+static int make_groups(struct made *made, struct session *s,
                        const struct bench_options *o)
 {
     struct progress progress;
     int code = EXIT_OK;
 
-    bench_name_begin(places->name);
+    bench_name_begin(made->name);
     progress_begin(&progress, "groups", o->groups);
-    while (code == EXIT_OK && places->groups < o->groups && !interrupted()) {
+    while (code == EXIT_OK && made->groups < o->groups && !interrupted()) {
         char name[64];
 
-        snprintf(name, sizeof name, "%s-%" PRIu64, places->name,
-                 places->groups);
+        snprintf(name, sizeof name, "%s-%" PRIu64, made->name, made->groups);
         code = bench_make(s, "/v1/topics", name, NULL);
-        places->topics += code == EXIT_OK;
+        made->topics += code == EXIT_OK;
         if (code == EXIT_OK) {
             code = bench_make(s, "/v1/groups", name, name);
-            places->groups += code == EXIT_OK;
+            made->groups += code == EXIT_OK;
         }
-        progress_show(&progress, places->groups);
+        progress_show(&progress, made->groups);
     }
     progress_end(&progress);
     return interrupted() ? EXIT_INTERRUPTED : code;
 }
 
 static bool delete_each(struct session *s, const char *kind,
-                        const struct places *places, uint64_t count)
+                        const struct made *made, uint64_t count)
 {
     char name[64];
     bool there = true;
 
     for (uint64_t i = 0; there && i < count; i++) {
-        snprintf(name, sizeof name, "%s-%" PRIu64, places->name, i);
+        snprintf(name, sizeof name, "%s-%" PRIu64, made->name, i);
         there = bench_delete(s, kind, name);
     }
     return there;
 }
 
-static void delete_places(const struct places *places, struct session *s)
+static void delete_groups(const struct made *made, struct session *s)
 {
-    bench_name_end(!delete_each(s, "groups", places, places->groups)
-                   || !delete_each(s, "topics", places, places->topics));
+    bench_name_end(!delete_each(s, "groups", made, made->groups)
+                   || !delete_each(s, "topics", made, made->topics));
 }
 
-static int connect_all(struct crew *crew, const struct bench_options *o)
+static int connect_all(struct clients *clients, const struct bench_options *o)
 {
     int code = EXIT_OK;
 
     for (uint64_t i = 0; code == EXIT_OK && i < o->connections; i++) {
-        code = crew_add(crew, o, 1);
+        code = clients_add(clients, o, 1);
     }
-    return code == EXIT_OK ? crew_connect(crew, o) : code;
+    return code == EXIT_OK ? clients_connect(clients, o) : code;
 }
 
-static int measure(struct crew *crew, struct session *s,
-                   const struct bench_options *o, struct places *places)
+static int measure(struct clients *clients, struct session *s,
+                   const struct bench_options *o, struct made *made)
 {
     struct usage before = usage_of_broker(s, o->pid);
     struct usage connected = { 0 };
     struct usage after = { 0 };
     uint64_t begin_ns = now_ns();
-    int code = make_places(places, s, o);
+    int code = make_groups(made, s, o);
 
     if (code == EXIT_OK) {
-        code = connect_all(crew, o);
+        code = connect_all(clients, o);
     }
     if (code == EXIT_OK) {
         connected = usage_of_broker(s, o->pid);
         begin_ns = now_ns();
-        code = watch(crew, o);
+        code = watch(clients, o);
         after = usage_of_broker(s, o->pid);
     }
     return code == EXIT_OK || code == EXIT_INTERRUPTED
@@ -198,8 +198,8 @@ int bench_idle(int argc, char **argv)
 {
     struct bench_options o = { .connections = 100, .seconds_ms = 5000 };
     struct session session = { 0 };
-    struct places places = { 0 };
-    struct crew *crew;
+    struct made made = { 0 };
+    struct clients *clients;
     int code;
 
     if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
@@ -213,11 +213,11 @@ int bench_idle(int argc, char **argv)
     if (code != EXIT_OK) {
         return code;
     }
-    crew = crew_new(o.connections + 1);
-    code = crew != NULL ? measure(crew, &session, &o, &places)
-                        : fail(EXIT_FAILED, "out of memory");
-    crew_free(crew);
-    delete_places(&places, &session);
+    clients = clients_new(o.connections + 1);
+    code = clients != NULL ? measure(clients, &session, &o, &made)
+                           : fail(EXIT_FAILED, "out of memory");
+    clients_free(clients);
+    delete_groups(&made, &session);
     session_close(&session);
     return code;
 }

@@ -4,7 +4,7 @@
  * subscriber; who pulls has one of its own. */
 #include "tools/bench/consumers.h"
 #include "tools/bench/echo.h"
-#include "tools/bench/sitting.h"
+#include "tools/bench/meter.h"
 
 #include "proto/limits.h"
 #include "tools/godwit/human.h"
@@ -54,7 +54,7 @@ static struct {
     struct histogram late_ns; /* our own fault: sent so long after it was due */
 } run;
 
-static struct sitting sitting;
+static struct meter meter;
 static struct consumers *pullers; /* NULL: it is pushed */
 
 static void on_confirm(void *arg, const struct godwit_confirm *confirm)
@@ -100,7 +100,7 @@ static void on_settled(void *arg, const char *topic, uint64_t first,
 }
 
 /* Send what is due; when the next is due. */
-static uint64_t send_due(struct crew *crew, const struct bench_options *o,
+static uint64_t send_due(struct clients *clients, const struct bench_options *o,
                          const char *topic, char *body, uint64_t begin_ns,
                          uint64_t total)
 {
@@ -114,8 +114,8 @@ static uint64_t send_due(struct crew *crew, const struct bench_options *o,
             return intended;
         }
         body_set_time(body, intended);
-        if (crew_publish(crew, 0, topic, &message, on_confirm,
-                         time_as_arg(intended))
+        if (clients_publish(clients, 0, topic, &message, on_confirm,
+                            time_as_arg(intended))
             != GODWIT_OK) {
             return now_ns() + 1000000; /* full: the broker is far behind */
         }
@@ -141,7 +141,7 @@ static bool all_here(uint64_t total)
     return run.delivered + run.failed >= total;
 }
 
-static int flow(struct crew *crew, const struct bench_options *o,
+static int flow(struct clients *clients, const struct bench_options *o,
                 const char *topic, char *body)
 {
     uint64_t total = o->count + o->rate; /* and a second to warm up */
@@ -156,12 +156,12 @@ static int flow(struct crew *crew, const struct bench_options *o,
     /* else the kernel may wake us 50 us late, to save power */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     progress_begin(&progress, "delivered", total);
-    while (!all_here(total) && !interrupted() && !crew_broken(crew, &code)
+    while (!all_here(total) && !interrupted() && !clients_broken(clients, &code)
            && (pullers == NULL || !consumers_broken(pullers, &code))) {
-        uint64_t next_ns = send_due(crew, o, topic, body, begin_ns, total);
+        uint64_t next_ns = send_due(clients, o, topic, body, begin_ns, total);
 
-        crew_push(crew, 0);
-        crew_turn(crew, next_ns);
+        clients_push(clients, 0);
+        clients_turn(clients, next_ns);
         echo_take(&run.echo, run.counted_from_ns, &run.echo_ns);
         progress_show(&progress, run.delivered);
     }
@@ -172,11 +172,11 @@ static int flow(struct crew *crew, const struct bench_options *o,
 /* How often a delivery took what cannot be less. */
 static void report_limit(struct report *r)
 {
-    double least = (double)histogram_percentile(&sitting.sync_ns, 50)
+    double least = (double)histogram_percentile(&meter.sync_ns, 50)
                    + (double)histogram_percentile(&run.echo_ns, 50);
 
-    if (sitting.sync_ns.count > 0 && run.echo_ns.count > 0) {
-        report_latency(r, "sync of 4 KiB", "sync_us", &sitting.sync_ns);
+    if (meter.sync_ns.count > 0 && run.echo_ns.count > 0) {
+        report_latency(r, "sync of 4 KiB", "sync_us", &meter.sync_ns);
         report_real(r, "p50 of echo + sync", "limit_us", least / 1e3, "µs");
         report_real(r, "p50 to echo + sync", "p50_to_limit",
                     (double)histogram_percentile(&run.delivery_ns, 50) / least,
@@ -198,7 +198,7 @@ static int print_report(const struct bench_options *o)
     if (run.failed > 0 || o->json) {
         report_count(&r, "not confirmed", "failed", run.failed);
     }
-    sitting_report(&sitting, &r, run.delivered, "message");
+    meter_report(&meter, &r, run.delivered, "message");
     report_latency(&r, curves[0].name, "delivery_us", &run.delivery_ns);
     report_latency(&r, "send to confirm", "confirm_us", &run.confirm_ns);
     report_latency(&r, "loopback echo", "echo_us", &run.echo_ns);
@@ -208,7 +208,7 @@ static int print_report(const struct bench_options *o)
     return report_plot(o, "latency", OPTIONS, curves, COUNT_OF(curves));
 }
 
-static int subscribe(struct crew *crew, const struct bench_options *o,
+static int subscribe(struct clients *clients, const struct bench_options *o,
                      const char *group)
 {
     const struct consumer_plan plan = {
@@ -225,42 +225,42 @@ static int subscribe(struct crew *crew, const struct bench_options *o,
     if (o->pull) {
         return consumers_start(&pullers, &plan);
     }
-    return crew_subscribe(crew, 1, &subscription) == GODWIT_OK
+    return clients_subscribe(clients, 1, &subscription) == GODWIT_OK
                ? EXIT_OK
                : fail(EXIT_FAILED, "cannot subscribe");
 }
 
 /* Client 0 publishes, client 1 subscribes unless it is pulled. */
-static int prepare(struct crew *crew, const struct bench_options *o,
-                   const struct bench_place *place)
+static int prepare(struct clients *clients, const struct bench_options *o,
+                   const struct bench_setup *setup)
 {
     char name[64];
-    int code = crew_add(crew, o, WINDOW);
+    int code = clients_add(clients, o, WINDOW);
 
     if (code == EXIT_OK && !o->pull) {
-        code = crew_add(crew, o, 0);
+        code = clients_add(clients, o, 0);
     }
     if (code == EXIT_OK) {
-        code = crew_connect(crew, o);
+        code = clients_connect(clients, o);
     }
     if (code == EXIT_OK) {
-        code = subscribe(crew, o, bench_name(place, 0, name));
+        code = subscribe(clients, o, bench_name(setup, 0, name));
     }
     return code == EXIT_OK ? echo_open(&run.echo, o->size) : code;
 }
 
-static int measure(struct crew *crew, const struct bench_options *o,
-                   struct bench_place *place, char *body)
+static int measure(struct clients *clients, const struct bench_options *o,
+                   struct bench_setup *setup, char *body)
 {
     char topic[64];
-    int code = prepare(crew, o, place);
+    int code = prepare(clients, o, setup);
 
     if (code == EXIT_OK) {
-        code = sitting_begin(&sitting, o, &place->admin);
+        code = meter_begin(&meter, o, &setup->admin);
         if (code == EXIT_OK) {
-            crew_watch(crew, run.echo.fd);
-            code = flow(crew, o, bench_name(place, 0, topic), body);
-            code = sitting_end(&sitting, code, 0);
+            clients_watch(clients, run.echo.fd);
+            code = flow(clients, o, bench_name(setup, 0, topic), body);
+            code = meter_end(&meter, code, 0);
             consumers_stop(pullers, &run.delivery_ns);
             pullers = NULL;
             code = bench_outcome(code, print_report, o);
@@ -274,8 +274,8 @@ static int measure(struct crew *crew, const struct bench_options *o,
 int bench_latency(int argc, char **argv)
 {
     struct bench_options o = { .size = 1024, .rate = 5000 };
-    struct bench_place place;
-    struct crew *crew;
+    struct bench_setup setup;
+    struct clients *clients;
     char *body;
     int code;
 
@@ -285,16 +285,16 @@ int bench_latency(int argc, char **argv)
     if (o.count == 0) {
         o.count = o.rate * DEFAULT_SECONDS;
     }
-    code = bench_place_open(&place, &o, 1, 1);
+    code = bench_setup_open(&setup, &o, 1, 1);
     if (code != EXIT_OK) {
         return code;
     }
-    crew = crew_new(2);
+    clients = clients_new(2);
     body = bench_body(o.size);
-    code = crew != NULL && body != NULL ? measure(crew, &o, &place, body)
-                                        : fail(EXIT_FAILED, "out of memory");
-    crew_free(crew);
+    code = clients != NULL && body != NULL ? measure(clients, &o, &setup, body)
+                                           : fail(EXIT_FAILED, "out of memory");
+    clients_free(clients);
     free(body);
-    bench_place_close(&place);
+    bench_setup_close(&setup);
     return code;
 }

@@ -3,7 +3,7 @@
  * messages that fail and come again. */
 #include "tools/bench/consumers.h"
 #include "tools/bench/producers.h"
-#include "tools/bench/sitting.h"
+#include "tools/bench/meter.h"
 
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
@@ -42,7 +42,7 @@ static const struct help help = {
 };
 
 static struct producers producers;
-static struct sitting sitting;
+static struct meter meter;
 static struct consumer_figures figures[GROUPS];
 static struct histogram delivery_ns[GROUPS];
 
@@ -64,7 +64,8 @@ static uint64_t done_in_both(void)
                : figures[PULLED].accepted;
 }
 
-static int flow(struct crew *crew, struct consumers *const consumers[GROUPS],
+static int flow(struct clients *clients,
+                struct consumers *const consumers[GROUPS],
                 const struct bench_options *o)
 {
     struct progress progress;
@@ -73,9 +74,10 @@ static int flow(struct crew *crew, struct consumers *const consumers[GROUPS],
     progress_begin(&progress, "acked in both groups", o->count);
     do {
         producers_push(&producers);
-        crew_turn(crew, now_ns() + BENCH_LOOK_NS);
+        clients_turn(clients, now_ns() + BENCH_LOOK_NS);
         progress_show(&progress, done_in_both());
-    } while (!all_done(consumers) && !interrupted() && !crew_broken(crew, &code)
+    } while (!all_done(consumers) && !interrupted()
+             && !clients_broken(clients, &code)
              && !consumers_broken(consumers[PUSHED], &code)
              && !consumers_broken(consumers[PULLED], &code));
     progress_end(&progress);
@@ -90,7 +92,7 @@ static int print_report(const struct bench_options *o)
         { "send to confirm", &producers.confirm_ns, false }
     };
     uint64_t done = done_in_both();
-    double rate = (double)done / sitting.seconds;
+    double rate = (double)done / meter.seconds;
     struct report r;
 
     report_begin(&r, o, "mixed", OPTIONS);
@@ -107,8 +109,8 @@ static int print_report(const struct bench_options *o)
     report_real(&r, "rate", "messages_per_second", rate, "msg/s");
     report_bytes(&r, "bodies", "bytes_per_second", rate * (double)o->size,
                  "/s");
-    sitting_report(&sitting, &r, done, "message");
-    sitting_report_disk(&sitting, &r, rate * (double)o->size);
+    meter_report(&meter, &r, done, "message");
+    meter_report_disk(&meter, &r, rate * (double)o->size);
     report_latency(&r, "send to push", "push_us", &delivery_ns[PUSHED]);
     report_latency(&r, "send to pull", "pull_us", &delivery_ns[PULLED]);
     report_latency(&r, "send to confirm", "confirm_us", &producers.confirm_ns);
@@ -116,19 +118,19 @@ static int print_report(const struct bench_options *o)
     return report_plot(o, "mixed", OPTIONS, curves, COUNT_OF(curves));
 }
 
-static int run(struct crew *crew, struct consumers *consumers[GROUPS],
-               const struct bench_options *o, struct bench_place *place)
+static int run(struct clients *clients, struct consumers *consumers[GROUPS],
+               const struct bench_options *o, struct bench_setup *setup)
 {
-    int code = sitting_begin(&sitting, o, &place->admin);
+    int code = meter_begin(&meter, o, &setup->admin);
     bool begun = code == EXIT_OK;
     uint64_t end_ns = 0;
 
     if (begun) {
-        code = flow(crew, consumers, o);
+        code = flow(clients, consumers, o);
         for (int i = 0; i < GROUPS; i++) {
             end_ns = figures[i].last_ns > end_ns ? figures[i].last_ns : end_ns;
         }
-        code = sitting_end(&sitting, code, end_ns);
+        code = meter_end(&meter, code, end_ns);
     }
     for (int i = 0; i < GROUPS; i++) {
         consumers_stop(consumers[i], &delivery_ns[i]);
@@ -137,32 +139,28 @@ static int run(struct crew *crew, struct consumers *consumers[GROUPS],
     return begun ? bench_outcome(code, print_report, o) : code;
 }
 
-static int measure(struct crew *crew, const struct bench_options *o,
-                   struct bench_place *place)
+static int measure(struct clients *clients, const struct bench_options *o,
+                   struct bench_setup *setup)
 {
     struct consumers *consumers[GROUPS] = { NULL };
     char group[64];
     struct consumer_plan plan = { .o = o,
                                   .count = o->consumers,
                                   .nack_each = NACK_EACH };
-    int code = crew != NULL ? producers_open(&producers, crew, o, place)
-                            : fail(EXIT_FAILED, "out of memory");
+    int code = clients_connect(clients, o);
 
-    if (code == EXIT_OK) {
-        code = crew_connect(crew, o);
-    }
     for (int i = 0; i < GROUPS && code == EXIT_OK; i++) {
-        plan.group = bench_name(place, (size_t)i, group);
+        plan.group = bench_name(setup, (size_t)i, group);
         plan.pull = i == PULLED;
         code = consumers_start(&consumers[i], &plan);
     }
     if (code == EXIT_OK) {
-        code = run(crew, consumers, o, place);
+        code = run(clients, consumers, o, setup);
     }
     for (int i = 0; i < GROUPS; i++) {
         consumers_stop(consumers[i], NULL);
     }
-    return code == EXIT_OK ? producers_outcome(&producers) : code;
+    return code;
 }
 
 int bench_mixed(int argc, char **argv)
@@ -173,21 +171,9 @@ int bench_mixed(int argc, char **argv)
                                .producers = 4,
                                .consumers = 2,
                                .topics = 4 };
-    struct bench_place place;
-    struct crew *crew;
     int code;
 
-    if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
-        return code;
-    }
-    code = bench_place_open(&place, &o, o.topics, GROUPS);
-    if (code != EXIT_OK) {
-        return code;
-    }
-    crew = crew_new(o.producers);
-    code = measure(crew, &o, &place);
-    crew_free(crew);
-    producers_close(&producers);
-    bench_place_close(&place);
-    return code;
+    return bench_parse(&o, &help, OPTIONS, argc, argv, &code)
+               ? producers_measure(&producers, &o, o.topics, GROUPS, 0, measure)
+               : code;
 }

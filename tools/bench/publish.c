@@ -1,7 +1,7 @@
 /* bench publish: producers that always have a full window of unconfirmed
  * messages, driven by one thread. */
 #include "tools/bench/producers.h"
-#include "tools/bench/sitting.h"
+#include "tools/bench/meter.h"
 
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"
@@ -30,18 +30,18 @@ static const struct help help = {
 };
 
 static struct producers producers;
-static struct sitting sitting;
+static struct meter meter;
 
-static int publish_all(struct crew *crew, const struct bench_options *o)
+static int publish_all(struct clients *clients, const struct bench_options *o)
 {
     struct progress progress;
     int code = EXIT_OK;
 
     progress_begin(&progress, "confirmed", o->count);
     while (!producers_done(&producers) && !interrupted()
-           && !crew_broken(crew, &code)) {
+           && !clients_broken(clients, &code)) {
         producers_push(&producers);
-        crew_turn(crew, now_ns() + REFILL_NS);
+        clients_turn(clients, now_ns() + REFILL_NS);
         progress_show(&progress, producers.confirmed);
     }
     progress_end(&progress);
@@ -52,7 +52,7 @@ static int print_report(const struct bench_options *o)
 {
     const struct plot_curve curve = { "send to confirm", &producers.confirm_ns,
                                       false };
-    double rate = (double)producers.confirmed / sitting.seconds;
+    double rate = (double)producers.confirmed / meter.seconds;
     struct report r;
 
     report_begin(&r, o, "publish", OPTIONS);
@@ -63,52 +63,40 @@ static int print_report(const struct bench_options *o)
     report_real(&r, "rate", "messages_per_second", rate, "msg/s");
     report_bytes(&r, "bodies", "bytes_per_second", rate * (double)o->size,
                  "/s");
-    sitting_report(&sitting, &r, producers.confirmed, "message");
-    sitting_report_disk(&sitting, &r, rate * (double)o->size);
+    meter_report(&meter, &r, producers.confirmed, "message");
+    meter_report_disk(&meter, &r, rate * (double)o->size);
     report_latency(&r, "send to confirm", "confirm_us", &producers.confirm_ns);
     report_end(&r);
     return report_plot(o, "publish", OPTIONS, &curve, 1);
 }
 
-/* Producers that are connected. */
-static int prepare(struct crew *crew, const struct bench_options *o,
-                   const struct bench_place *place)
+static int measure(struct clients *clients, const struct bench_options *o,
+                   struct bench_setup *setup)
 {
-    int code = crew != NULL ? producers_open(&producers, crew, o, place)
-                            : fail(EXIT_FAILED, "out of memory");
-
-    return code == EXIT_OK ? crew_connect(crew, o) : code;
-}
-
-static int measure(struct crew *crew, const struct bench_options *o,
-                   struct bench_place *place)
-{
-    int code = prepare(crew, o, place);
+    int code = clients_connect(clients, o);
 
     if (code == EXIT_OK) {
-        code = sitting_begin(&sitting, o, &place->admin);
+        code = meter_begin(&meter, o, &setup->admin);
     }
     if (code == EXIT_OK) {
-        code = sitting_end(&sitting, publish_all(crew, o), 0);
+        code = meter_end(&meter, publish_all(clients, o), 0);
         code = bench_outcome(code, print_report, o);
     }
-    return code == EXIT_OK ? producers_outcome(&producers) : code;
+    return code;
 }
 
-int bench_fill(const struct bench_options *o, const struct bench_place *place)
+static int fill(struct clients *clients, const struct bench_options *o,
+                struct bench_setup *setup)
 {
-    struct crew *crew = crew_new(o->producers);
-    int code = prepare(crew, o, place);
+    int code = clients_connect(clients, o);
 
-    if (code == EXIT_OK) {
-        code = publish_all(crew, o);
-    }
-    if (code == EXIT_OK) {
-        code = producers_outcome(&producers);
-    }
-    crew_free(crew);
-    producers_close(&producers);
-    return code;
+    (void)setup;
+    return code == EXIT_OK ? publish_all(clients, o) : code;
+}
+
+int bench_fill(const struct bench_options *o, struct bench_setup *setup)
+{
+    return producers_run(&producers, o, setup, 0, fill);
 }
 
 int bench_publish(int argc, char **argv)
@@ -116,21 +104,9 @@ int bench_publish(int argc, char **argv)
     struct bench_options o = {
         .size = 1024, .count = 1000000, .window = 1000, .producers = 1
     };
-    struct bench_place place;
-    struct crew *crew;
     int code;
 
-    if (!bench_parse(&o, &help, OPTIONS, argc, argv, &code)) {
-        return code;
-    }
-    code = bench_place_open(&place, &o, 1, 0);
-    if (code != EXIT_OK) {
-        return code;
-    }
-    crew = crew_new(o.producers);
-    code = measure(crew, &o, &place);
-    crew_free(crew);
-    producers_close(&producers);
-    bench_place_close(&place);
-    return code;
+    return bench_parse(&o, &help, OPTIONS, argc, argv, &code)
+               ? producers_measure(&producers, &o, 1, 0, 0, measure)
+               : code;
 }

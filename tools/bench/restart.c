@@ -370,7 +370,7 @@ static int time_restart(struct bed *bed, const struct options *o,
 }
 
 /* Make a broker with something in it. */
-static int fill(struct bed *bed, struct options *o, struct bench_place *place)
+static int fill(struct bed *bed, struct options *o, struct bench_setup *setup)
 {
     int code = bed_start(bed, o);
 
@@ -384,26 +384,26 @@ static int fill(struct bed *bed, struct options *o, struct bench_place *place)
         code = session_resolve(&o->bench.session);
     }
     if (code == EXIT_OK) {
-        code = bench_place_open(place, &o->bench, 1, 1);
+        code = bench_setup_open(setup, &o->bench, 1, 1);
     }
-    return code == EXIT_OK ? bench_fill(&o->bench, place) : code;
+    return code == EXIT_OK ? bench_fill(&o->bench, setup) : code;
 }
 
 static int run_round(struct options *o, struct outcome *out)
 {
-    struct bench_place place = { 0 };
+    struct bench_setup setup = { 0 };
     struct bed bed;
     char group[64];
     int code = bed_init(&bed, o);
 
     if (code == EXIT_OK) {
-        code = fill(&bed, o, &place);
+        code = fill(&bed, o, &setup);
     }
     bed_kill(&bed);
     bench_name_end(false);
-    session_close(&place.admin); /* not bench_place_close(): it goes with all */
+    session_close(&setup.admin); /* not bench_setup_close(): it goes with all */
     if (code == EXIT_OK) {
-        code = time_restart(&bed, o, bench_name(&place, 0, group), out);
+        code = time_restart(&bed, o, bench_name(&setup, 0, group), out);
         read_log(&bed, out);
     }
     bed_fini(&bed);

@@ -1,47 +1,48 @@
 /* Clients that a thread of ours drives (no thread of their own): fewer switches
  * between threads, on a machine where each is taken from the broker's cores. */
-#ifndef GODWIT_BENCH_LOAD_H
-#define GODWIT_BENCH_LOAD_H
+#ifndef GODWIT_BENCH_CLIENTS_H
+#define GODWIT_BENCH_CLIENTS_H
 
 #include "tools/bench/bench.h"
 
-struct crew;
+struct clients;
 
 /* Room for `count` clients. NULL: out of memory. */
-struct crew *crew_new(size_t count);
-void crew_free(struct crew *crew); /* closes the clients; accepts NULL */
+struct clients *clients_new(size_t count);
+void clients_free(struct clients *clients); /* closes them; accepts NULL */
 
 /* One more client, which speaks what the options say. Returns an exit code. */
-int crew_add(struct crew *crew, const struct bench_options *o, uint32_t window);
+int clients_add(struct clients *clients, const struct bench_options *o,
+                uint32_t window);
 
 /* As godwit_publish() and godwit_subscribe(). */
-enum godwit_status crew_publish(struct crew *crew, size_t index,
-                                const char *topic,
-                                const struct godwit_message *message,
-                                godwit_confirm_fn done, void *arg);
-enum godwit_status crew_subscribe(struct crew *crew, size_t index,
-                                  const struct godwit_subscription *sub);
+enum godwit_status clients_publish(struct clients *clients, size_t index,
+                                   const char *topic,
+                                   const struct godwit_message *message,
+                                   godwit_confirm_fn done, void *arg);
+enum godwit_status clients_subscribe(struct clients *clients, size_t index,
+                                     const struct godwit_subscription *sub);
 
 /* Drive them until all are connected. Returns an exit code. */
-int crew_connect(struct crew *crew, const struct bench_options *o);
+int clients_connect(struct clients *clients, const struct bench_options *o);
 
 /* Sleep until one of them can do something, or until `until_ns` (monotonic),
  * and do it. */
-void crew_turn(struct crew *crew, uint64_t until_ns);
+void clients_turn(struct clients *clients, uint64_t until_ns);
 
 /* Something to read from `fd` ends the sleep too; -1: no more. */
-void crew_watch(struct crew *crew, int fd);
+void clients_watch(struct clients *clients, int fd);
 
 /* Do what can be done now, without sleeping or asking the kernel first. */
-void crew_push(struct crew *crew, size_t index);
+void clients_push(struct clients *clients, size_t index);
 
 /* Has one of them lost its connection? Said on stderr, once in this process;
  * *code is the exit code. */
-bool crew_broken(struct crew *crew, int *code);
+bool clients_broken(struct clients *clients, int *code);
 
 /* Say, once in this process, that a connection has ended so. Returns the exit
  * code. */
-int crew_say_lost(enum godwit_status why, const char *text);
+int clients_say_lost(enum godwit_status why, const char *text);
 
 /* A body of `size` letters that does not compress to nothing. The caller frees
  * it; NULL: out of memory. */

@@ -1,4 +1,4 @@
-#include "tools/bench/load.h"
+#include "tools/bench/clients.h"
 
 #include "tools/bench/json_stream.h"
 
@@ -12,7 +12,7 @@
 
 enum { CONNECTING_AT_ONCE = 128, TURN_MAX_NS = 100 * 1000 * 1000 };
 
-struct crew_client {
+struct bench_client {
     struct godwit *client;    /* one of the two */
     struct json_stream *json; /* NULL: it speaks protobuf */
     /* set by the state callback */
@@ -22,8 +22,8 @@ struct crew_client {
     char text[256];
 };
 
-struct crew {
-    struct crew_client *clients;
+struct clients {
+    struct bench_client *at;
     struct pollfd *fds;
     uint64_t *due_ns; /* when a client wants its step without an event */
     size_t capacity;
@@ -31,41 +31,42 @@ struct crew {
     int watched; /* one more descriptor that ends a sleep; -1: none */
 };
 
-/* Of all crews: one broker that ends is one line. */
+/* Of all clients: one broker that ends is one line. */
 static atomic_bool told;
 
-struct crew *crew_new(size_t count)
+struct clients *clients_new(size_t count)
 {
-    struct crew *crew = calloc(1, sizeof *crew);
+    struct clients *clients = calloc(1, sizeof *clients);
 
-    if (crew == NULL) {
+    if (clients == NULL) {
         return NULL;
     }
-    crew->capacity = count;
-    crew->watched = -1;
-    crew->clients = calloc(count, sizeof *crew->clients);
-    crew->fds = calloc(count + 1, sizeof *crew->fds);
-    crew->due_ns = calloc(count, sizeof *crew->due_ns);
-    if (crew->clients == NULL || crew->fds == NULL || crew->due_ns == NULL) {
-        crew_free(crew);
+    clients->capacity = count;
+    clients->watched = -1;
+    clients->at = calloc(count, sizeof *clients->at);
+    clients->fds = calloc(count + 1, sizeof *clients->fds);
+    clients->due_ns = calloc(count, sizeof *clients->due_ns);
+    if (clients->at == NULL || clients->fds == NULL
+        || clients->due_ns == NULL) {
+        clients_free(clients);
         return NULL;
     }
-    return crew;
+    return clients;
 }
 
-void crew_free(struct crew *crew)
+void clients_free(struct clients *clients)
 {
-    if (crew == NULL) {
+    if (clients == NULL) {
         return;
     }
-    for (size_t i = 0; i < crew->count; i++) {
-        godwit_close(crew->clients[i].client);
-        json_stream_close(crew->clients[i].json);
+    for (size_t i = 0; i < clients->count; i++) {
+        godwit_close(clients->at[i].client);
+        json_stream_close(clients->at[i].json);
     }
-    free(crew->clients);
-    free(crew->fds);
-    free(crew->due_ns);
-    free(crew);
+    free(clients->at);
+    free(clients->fds);
+    free(clients->due_ns);
+    free(clients);
 }
 
 /* A broken connection is not made again here: the figures would be of something
@@ -73,7 +74,7 @@ void crew_free(struct crew *crew)
 static void on_state(void *arg, enum godwit_state state, enum godwit_status why,
                      const char *text)
 {
-    struct crew_client *c = arg;
+    struct bench_client *c = arg;
     bool was_connected = c->connected;
 
     c->connected = state == GODWIT_CONNECTED;
@@ -86,7 +87,7 @@ static void on_state(void *arg, enum godwit_state state, enum godwit_status why,
     }
 }
 
-static enum godwit_status open_client(struct crew_client *c,
+static enum godwit_status open_client(struct bench_client *c,
                                       const struct bench_options *o,
                                       const struct godwit_options *options,
                                       const char **problem)
@@ -95,14 +96,15 @@ static enum godwit_status open_client(struct crew_client *c,
                          : godwit_open(&c->client, options, problem);
 }
 
-int crew_add(struct crew *crew, const struct bench_options *o, uint32_t window)
+int clients_add(struct clients *clients, const struct bench_options *o,
+                uint32_t window)
 {
-    struct crew_client *c = &crew->clients[crew->count];
+    struct bench_client *c = &clients->at[clients->count];
     struct godwit_options options;
     const char *problem = "";
     enum godwit_status status;
 
-    CHECK(crew->count < crew->capacity);
+    CHECK(clients->count < clients->capacity);
     session_client_options(&o->session, &options);
     options.own_thread = false;
     options.window = window;
@@ -119,26 +121,26 @@ int crew_add(struct crew *crew, const struct bench_options *o, uint32_t window)
                         ? problem
                         : godwit_status_text(status));
     }
-    crew->count++;
+    clients->count++;
     return EXIT_OK;
 }
 
-enum godwit_status crew_publish(struct crew *crew, size_t index,
-                                const char *topic,
-                                const struct godwit_message *message,
-                                godwit_confirm_fn done, void *arg)
+enum godwit_status clients_publish(struct clients *clients, size_t index,
+                                   const char *topic,
+                                   const struct godwit_message *message,
+                                   godwit_confirm_fn done, void *arg)
 {
-    struct crew_client *c = &crew->clients[index];
+    struct bench_client *c = &clients->at[index];
 
     return c->json != NULL
                ? json_stream_publish(c->json, topic, message, done, arg)
                : godwit_publish(c->client, topic, message, done, arg);
 }
 
-enum godwit_status crew_subscribe(struct crew *crew, size_t index,
-                                  const struct godwit_subscription *sub)
+enum godwit_status clients_subscribe(struct clients *clients, size_t index,
+                                     const struct godwit_subscription *sub)
 {
-    struct crew_client *c = &crew->clients[index];
+    struct bench_client *c = &clients->at[index];
 
     if (c->json == NULL) {
         return godwit_subscribe(c->client, sub);
@@ -147,7 +149,7 @@ enum godwit_status crew_subscribe(struct crew *crew, size_t index,
     return GODWIT_OK;
 }
 
-static void interest(struct crew_client *c, struct godwit_interest *out)
+static void interest(struct bench_client *c, struct godwit_interest *out)
 {
     if (c->json != NULL) {
         json_stream_interest(c->json, out);
@@ -156,7 +158,7 @@ static void interest(struct crew_client *c, struct godwit_interest *out)
     }
 }
 
-static void step(struct crew_client *c)
+static void step(struct bench_client *c)
 {
     if (c->json != NULL) {
         json_stream_step(c->json);
@@ -166,7 +168,7 @@ static void step(struct crew_client *c)
 }
 
 /* What clients first..first+count-1 wait for, and how long at most. */
-static uint64_t gather(struct crew *crew, size_t first, size_t count,
+static uint64_t gather(struct clients *clients, size_t first, size_t count,
                        uint64_t now, uint64_t until_ns)
 {
     uint64_t wake_ns = until_ns;
@@ -174,61 +176,61 @@ static uint64_t gather(struct crew *crew, size_t first, size_t count,
     for (size_t i = first; i < first + count; i++) {
         struct godwit_interest want = { .fd = -1, .timeout_ms = -1 };
 
-        interest(&crew->clients[i], &want);
-        crew->fds[i] = (struct pollfd) {
+        interest(&clients->at[i], &want);
+        clients->fds[i] = (struct pollfd) {
             .fd = want.fd,
             .events =
                 (short)((want.read ? POLLIN : 0) | (want.write ? POLLOUT : 0)),
         };
-        crew->due_ns[i] = want.timeout_ms < 0
-                              ? UINT64_MAX
-                              : now + (uint64_t)want.timeout_ms * 1000000;
-        if (crew->due_ns[i] < wake_ns) {
-            wake_ns = crew->due_ns[i];
+        clients->due_ns[i] = want.timeout_ms < 0
+                                 ? UINT64_MAX
+                                 : now + (uint64_t)want.timeout_ms * 1000000;
+        if (clients->due_ns[i] < wake_ns) {
+            wake_ns = clients->due_ns[i];
         }
     }
     return wake_ns;
 }
 
-static void turn(struct crew *crew, size_t first, size_t count,
+static void turn(struct clients *clients, size_t first, size_t count,
                  uint64_t until_ns)
 {
     uint64_t now = now_ns();
-    uint64_t wake_ns = gather(crew, first, count, now, until_ns);
+    uint64_t wake_ns = gather(clients, first, count, now, until_ns);
     uint64_t wait_ns = wake_ns > now ? wake_ns - now : 0;
     struct timespec wait;
 
-    crew->fds[first + count] =
-        (struct pollfd) { .fd = crew->watched, .events = POLLIN };
+    clients->fds[first + count] =
+        (struct pollfd) { .fd = clients->watched, .events = POLLIN };
     wait_ns = wait_ns < TURN_MAX_NS ? wait_ns : TURN_MAX_NS;
     wait = (struct timespec) { .tv_nsec = (long)wait_ns };
-    if (ppoll(crew->fds + first, count + 1, &wait, NULL) < 0) {
+    if (ppoll(clients->fds + first, count + 1, &wait, NULL) < 0) {
         return;
     }
     now = now_ns();
     for (size_t i = first; i < first + count; i++) {
-        if (crew->fds[i].revents != 0 || crew->due_ns[i] <= now) {
-            step(&crew->clients[i]);
+        if (clients->fds[i].revents != 0 || clients->due_ns[i] <= now) {
+            step(&clients->at[i]);
         }
     }
 }
 
-void crew_watch(struct crew *crew, int fd)
+void clients_watch(struct clients *clients, int fd)
 {
-    crew->watched = fd;
+    clients->watched = fd;
 }
 
-void crew_turn(struct crew *crew, uint64_t until_ns)
+void clients_turn(struct clients *clients, uint64_t until_ns)
 {
-    turn(crew, 0, crew->count, until_ns);
+    turn(clients, 0, clients->count, until_ns);
 }
 
-void crew_push(struct crew *crew, size_t index)
+void clients_push(struct clients *clients, size_t index)
 {
-    step(&crew->clients[index]);
+    step(&clients->at[index]);
 }
 
-int crew_say_lost(enum godwit_status why, const char *text)
+int clients_say_lost(enum godwit_status why, const char *text)
 {
     int code = exit_code_of((enum status)why);
 
@@ -243,13 +245,13 @@ int crew_say_lost(enum godwit_status why, const char *text)
     return code;
 }
 
-bool crew_broken(struct crew *crew, int *code)
+bool clients_broken(struct clients *clients, int *code)
 {
-    for (size_t i = 0; i < crew->count; i++) {
-        const struct crew_client *c = &crew->clients[i];
+    for (size_t i = 0; i < clients->count; i++) {
+        const struct bench_client *c = &clients->at[i];
 
         if (c->lost) {
-            *code = crew_say_lost(c->why, c->text);
+            *code = clients_say_lost(c->why, c->text);
             return true;
         }
     }
@@ -257,10 +259,11 @@ bool crew_broken(struct crew *crew, int *code)
 }
 
 /* Are all of these connected? */
-static bool all_connected(const struct crew *crew, size_t first, size_t count)
+static bool all_connected(const struct clients *clients, size_t first,
+                          size_t count)
 {
     for (size_t i = first; i < first + count; i++) {
-        if (!crew->clients[i].connected) {
+        if (!clients->at[i].connected) {
             return false;
         }
     }
@@ -269,26 +272,27 @@ static bool all_connected(const struct crew *crew, size_t first, size_t count)
 
 /* In portions, so that a thousand handshakes are not a thousand polls of a
  * thousand sockets. */
-int crew_connect(struct crew *crew, const struct bench_options *o)
+int clients_connect(struct clients *clients, const struct bench_options *o)
 {
     struct progress progress;
     int code = EXIT_OK;
 
-    progress_begin(&progress, "connections", crew->count);
-    for (size_t first = 0; first < crew->count; first += CONNECTING_AT_ONCE) {
-        size_t left = crew->count - first;
+    progress_begin(&progress, "connections", clients->count);
+    for (size_t first = 0; first < clients->count;
+         first += CONNECTING_AT_ONCE) {
+        size_t left = clients->count - first;
         size_t count = left < CONNECTING_AT_ONCE ? left : CONNECTING_AT_ONCE;
         uint64_t deadline = now_ns() + o->session.connect_ms * 1000000;
 
         for (size_t i = first; i < first + count; i++) {
-            crew_push(crew, i);
+            clients_push(clients, i);
         }
-        while (!all_connected(crew, first, count)) {
+        while (!all_connected(clients, first, count)) {
             if (interrupted()) {
                 progress_end(&progress);
                 return EXIT_INTERRUPTED;
             }
-            if (crew_broken(crew, &code)) {
+            if (clients_broken(clients, &code)) {
                 progress_end(&progress);
                 return code;
             }
@@ -296,9 +300,9 @@ int crew_connect(struct crew *crew, const struct bench_options *o)
                 progress_end(&progress);
                 return fail(EXIT_UNREACHABLE,
                             "only %zu of %zu connections came about", first,
-                            crew->count);
+                            clients->count);
             }
-            turn(crew, first, count, deadline);
+            turn(clients, first, count, deadline);
         }
         progress_show(&progress, first + count);
     }

@@ -1,14 +1,14 @@
 /* What is noted around a run: how long it took, the processor time of both
  * sides and, when a folder on the broker's disk is given, what the machine
  * could do just before and just after. */
-#ifndef GODWIT_BENCH_SITTING_H
-#define GODWIT_BENCH_SITTING_H
+#ifndef GODWIT_BENCH_METER_H
+#define GODWIT_BENCH_METER_H
 
 #include "tools/bench/limit.h"
 #include "tools/bench/report.h"
 #include "tools/bench/usage.h"
 
-struct sitting {
+struct meter {
     const struct bench_options *o;
     struct session *admin;
     double own_cpu; /* seconds; from the beginning and then of the run */
@@ -25,21 +25,21 @@ struct sitting {
 
 /* Returns an exit code; what follows at once is the run. The struct is large:
  * make it static. */
-int sitting_begin(struct sitting *s, const struct bench_options *o,
-                  struct session *admin);
+int meter_begin(struct meter *m, const struct bench_options *o,
+                struct session *admin);
 /* The run is over, or was at `end_ns` (0: now), and ended with `code`. Returns
  * that, unless the limits could not be measured. Call it after each
- * sitting_begin(). */
-int sitting_end(struct sitting *s, int code, uint64_t end_ns);
+ * meter_begin(). */
+int meter_end(struct meter *m, int code, uint64_t end_ns);
 
 /* Seconds, and the processor time for each of `count`: "message". */
-void sitting_report(const struct sitting *s, struct report *r, uint64_t count,
-                    const char *what);
+void meter_report(const struct meter *m, struct report *r, uint64_t count,
+                  const char *what);
 /* With --dir: which share of plain appends or of a plain stream, measured
  * beside the run, these bytes of bodies were. */
-void sitting_report_disk(const struct sitting *s, struct report *r,
-                         double bytes_per_second);
-void sitting_report_loopback(const struct sitting *s, struct report *r,
-                             double bytes_per_second);
+void meter_report_disk(const struct meter *m, struct report *r,
+                       double bytes_per_second);
+void meter_report_loopback(const struct meter *m, struct report *r,
+                           double bytes_per_second);
 
 #endif
