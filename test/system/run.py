@@ -25,8 +25,9 @@ SHARES = {"command_line": 3, "offline_tools": 4, "compare": 4, "data_folder": 2,
           "publish_options": 1, "damage": 1, "delivery": 1, "kill": 1, "process": 1,
           "bad_input": 1, "search": 1, "groups": 1, "explain": 1, "slow": 1, "dead": 1,
           "auth": 1}
-# Most of a case is waiting: for a lease, a restart, a disk.
+# Most of a case is waiting: for a lease, a restart, a disk. A sanitizer works more.
 JOBS_A_CPU = 3
+JOBS_A_CPU_SANITIZED = 2
 
 
 def topic_of(path):
@@ -104,8 +105,11 @@ def main():
     parser.add_argument("--results")
     parser.add_argument("--name", default="system")
     parser.add_argument("--only", action="append")
-    parser.add_argument("--jobs", type=int, default=JOBS_A_CPU * os.cpu_count())
+    parser.add_argument("--jobs", type=int)
     options = parser.parse_args()
+    sanitized = os.path.basename(os.path.realpath(options.build)).endswith(("asan", "tsan"))
+    options.jobs = options.jobs or os.cpu_count() * (
+        JOBS_A_CPU_SANITIZED if sanitized else JOBS_A_CPU)
     for program in ("broker/godwitd", "tools/godwit/godwit"):
         if not os.access(os.path.join(options.build, program), os.X_OK):
             print(f"{options.build}/{program} is not built")

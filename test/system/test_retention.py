@@ -212,7 +212,7 @@ def limited(env, **keep):
     broker = env.broker(config={"store": SMALL})
     http = broker.http()
     make(http, keep="limit", **keep)
-    http.make_group("work", "orders")
+    http.make_group("work", "orders", lease_ms=300000)  # none ends while much is written
     return broker, http, broker.session()
 
 
