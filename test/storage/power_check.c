@@ -30,6 +30,7 @@ struct trial {
     size_t confirmed; /* batches that must be there, */
     size_t tried;     /* and that may be */
     bool keydir_gone;
+    unsigned forgotten; /* producers */
     uint64_t read_bytes;
     struct model now; /* what the image turned out to hold */
     char has[MODEL_TEXT_LEN];
@@ -191,7 +192,7 @@ static void check_message(struct trial *t, struct store_cursor *cursor,
 {
     char body[MODEL_BODY_LEN];
     struct record record;
-    size_t len = model_body(topic, seq, t->now.topics[topic].salts[seq], body);
+    size_t len = model_body(topic, t->now.topics[topic].salts[seq], body);
     enum status status =
         store_view_message(t->h.view, cursor, topic, seq, &record, NULL);
 
@@ -308,6 +309,18 @@ static bool commit(struct trial *t)
     return len > 0;
 }
 
+/* What was sent again is stored again: its producer was not noted. */
+static bool is_forgotten(struct trial *t, const struct event *event)
+{
+    if ((record_flags_at(t->h.buffer) & RECORD_DUPLICATE) != 0
+        || record_seq_at(t->h.buffer) != event->first
+        || t->forgotten >= t->life->may_forget) {
+        return false;
+    }
+    t->forgotten++;
+    return true;
+}
+
 /* The number that each producer sent last is known; a new one is not. */
 static void send_again(struct trial *t, uint32_t producer)
 {
@@ -323,13 +336,16 @@ static void send_again(struct trial *t, uint32_t producer)
     if (event.number == 0 || t->now.facts[CATALOG_TOPIC][topic] != FACT_LIVE) {
         return;
     }
-    (void)model_body(topic, event.first, event.salt, body);
+    (void)model_body(topic, event.salt, body);
     add_numbered(&t->h, topic, body, producer, event.number, false);
     if (!commit(t)) {
         return;
     }
-    if ((record_flags_at(t->h.buffer) & RECORD_DUPLICATE) == 0
-        || record_seq_at(t->h.buffer) != t->now.number_seqs[producer]) {
+    if (is_forgotten(t, &event)) {
+        model_apply(&t->now, &event);
+        event.first++;
+    } else if ((record_flags_at(t->h.buffer) & RECORD_DUPLICATE) == 0
+               || record_seq_at(t->h.buffer) != t->now.number_seqs[producer]) {
         violated(t, "number %" PRIu64 " of producer %u was stored twice",
                  event.number, producer);
         return;
@@ -377,7 +393,7 @@ static void go_on(struct trial *t)
         if (t->now.facts[CATALOG_TOPIC][topic] != FACT_LIVE) {
             continue;
         }
-        (void)model_body(topic, event.first, event.salt, body);
+        (void)model_body(topic, event.salt, body);
         add_message(&t->h, topic, body);
         if (commit(t)) {
             model_apply(&t->now, &event);

@@ -100,6 +100,20 @@ static void check_chain(struct life *life, const struct event *event,
     life->chain_refused = refused;
 }
 
+/* One before it that was refused, or that was forgotten and so stored again,
+ * has shifted it; that it is the next of its topic the model checks. */
+static void note_numbered(struct life *life, const struct event *foreseen,
+                          const uint8_t *record)
+{
+    struct event event = *foreseen;
+
+    if (event.kind == EVENT_MESSAGE) {
+        CHECK(life->faulty || record_seq_at(record) == event.first);
+        event.first = record_seq_at(record);
+    }
+    note_event(life, &event);
+}
+
 /* The records that this batch took: what became of each is as expected. */
 static void note_records(struct life *life, size_t len, size_t *done)
 {
@@ -125,9 +139,7 @@ static void note_records(struct life *life, size_t len, size_t *done)
             continue;
         }
         check_chain(life, event, at == 0, false);
-        CHECK(event->kind != EVENT_MESSAGE
-              || record_seq_at(record) == event->first);
-        note_event(life, event);
+        note_numbered(life, event, record);
     }
 }
 
@@ -156,8 +168,12 @@ static void note_doubtful(struct life *life, size_t done)
     static const struct store_commit none;
 
     for (; done < life->added; done++) {
+        struct event event = life->adding[done];
+        if (event.kind == EVENT_MESSAGE) {
+            event.first = life->tried.topics[event.topic].last + 1;
+        }
         if (!life->expect_duplicate[done]) {
-            note_event(life, &life->adding[done]);
+            note_event(life, &event);
         }
     }
     note_batch(life, &none, life->trace.count);
@@ -699,7 +715,7 @@ static void check_readable(struct life *life, const struct event *event)
 {
     struct record record;
     char body[MODEL_BODY_LEN];
-    size_t len = model_body(event->topic, event->first, event->salt, body);
+    size_t len = model_body(event->topic, event->salt, body);
     enum status status =
         message_at(&life->h, event->topic, event->first, &record, NULL);
 

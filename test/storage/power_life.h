@@ -67,6 +67,7 @@ struct life {
     unsigned failures;
     unsigned refused;           /* messages */
     void (*inside)(bool store); /* told when a call begins and ends; or NULL */
+    unsigned may_forget; /* producers, for want of memory: see producers.h */
     size_t added; /* events of the records in the buffer, not yet appended */
     struct event adding[512];
     bool expect_duplicate[512];

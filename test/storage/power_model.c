@@ -16,12 +16,10 @@ void model_init(struct model *model)
     }
 }
 
-size_t model_body(uint32_t topic, uint64_t seq, uint32_t salt,
-                  char body[MODEL_BODY_LEN])
+size_t model_body(uint32_t topic, uint32_t salt, char body[MODEL_BODY_LEN])
 {
     size_t len = salt % 17 == 0 ? 2000 + salt % 1000 : 24 + salt % 400;
-    int head =
-        snprintf(body, MODEL_BODY_LEN, "%u/%" PRIu64 "/%u", topic, seq, salt);
+    int head = snprintf(body, MODEL_BODY_LEN, "%u/%u", topic, salt);
 
     for (size_t i = (size_t)head; i < len; i++) {
         body[i] = (char)('a' + (salt + i) % 26);

@@ -106,8 +106,8 @@ bool model_may_go(const struct model *model, uint32_t topic, uint64_t seq);
 /* Is it deleted for everybody? The store may still have it. */
 bool model_is_gone(const struct model *model, uint32_t topic, uint64_t seq);
 
-/* The text of a message; returns its length. */
-size_t model_body(uint32_t topic, uint64_t seq, uint32_t salt,
-                  char body[MODEL_BODY_LEN]);
+/* The text of a message; returns its length. It does not have the seq, which is
+ * not known before the log has the message. */
+size_t model_body(uint32_t topic, uint32_t salt, char body[MODEL_BODY_LEN]);
 
 #endif

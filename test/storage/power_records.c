@@ -56,7 +56,7 @@ void add_one(struct life *life, uint32_t topic, uint32_t producer, bool again)
     event->salt = ++life->salt + (uint32_t)(life_draw(life, 1 << 20) << 12);
     event->producer = producer;
     event->number = producer == 0 ? 0 : number - (again ? 1 : 0);
-    (void)model_body(topic, seq, event->salt, body);
+    (void)model_body(topic, event->salt, body);
     add_numbered(&life->h, topic, body, producer, event->number, false);
 }
 
@@ -300,7 +300,7 @@ void add_many(struct life *life)
                                   .topic = topic,
                                   .first = seq,
                                   .salt = 17 * ++life->salt };
-        (void)model_body(topic, seq, event->salt, body);
+        (void)model_body(topic, event->salt, body);
         add_message(&life->h, topic, body);
     }
 }

@@ -198,6 +198,7 @@ static unsigned live_without_memory(struct sweep *s, unsigned nth, bool sticky)
     life_check_frozen(s->life);
     life_end(s->life);
     fired = memory_fired();
+    s->life->may_forget = fired;
     memory_fail(0, false);
     if (fired == 0) {
         cr_assert(eq(u32, s->life->failures, 0));
