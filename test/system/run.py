@@ -25,6 +25,8 @@ SHARES = {"command_line": 3, "offline_tools": 4, "compare": 4, "data_folder": 2,
           "publish_options": 1, "damage": 1, "delivery": 1, "kill": 1, "process": 1,
           "bad_input": 1, "search": 1, "groups": 1, "explain": 1, "slow": 1, "dead": 1,
           "auth": 1}
+# These measure times: they come last, when nothing else runs. Only in the long set.
+ALONE = {"beside_slow"}
 # Most of a case is waiting: for a lease, a restart, a disk. A sanitizer works more.
 JOBS_A_CPU = 3
 JOBS_A_CPU_SANITIZED = 2
@@ -38,7 +40,9 @@ def shares(only):
     """What is to run, as (path, share), in this order."""
     paths = {topic_of(p): p for p in sorted(glob.glob(os.path.join(HERE, "test_*.py")))}
     found = []
-    for topic in [t for t in SHARES if t in paths] + [t for t in paths if t not in SHARES]:
+    first = [t for t in SHARES if t in paths]
+    others = sorted((t for t in paths if t not in SHARES), key=lambda t: t in ALONE)
+    for topic in first + others:
         if not only or topic in only:
             count = SHARES.get(topic, 1)
             found += [(paths[topic], f"{number}/{count}") for number in range(1, count + 1)]
@@ -128,7 +132,8 @@ def run(waiting, options):
     worst = 0
     try:
         while waiting or running:
-            while waiting and len(running) < options.jobs:
+            while waiting and len(running) < options.jobs and not (
+                    running and topic_of(waiting[0][0]) in ALONE):
                 running.append(Topic(*waiting.pop(0), options))
             for topic in [t for t in running if t.ended()]:
                 running.remove(topic)

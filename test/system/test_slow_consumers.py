@@ -2,114 +2,22 @@
 """Subscribers that are slow, stuck or restless: the other groups on their worker go on
 as if they were not there, and the broker's memory stays within its configuration.
 
-What the others lose is measured in pairs of runs, one with the bad subscribers and one
-without, in turns, because the machine is never the same for long. Figures of time need a
-machine that does nothing else: the long run asks for them, the normal one for the
-broker's processor time, which what the bad ones are given is a part of."""
+What the others lose is measured by test_beside_slow.py in the long run; here only the
+broker's processor time for their messages is looked at, in pairs of runs with the bad
+ones and without. What these are given is a part of it."""
 import json
 import os
 import statistics
 import sys
-import threading
 
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
+from bad_subscribers import KINDS, LIMITS
 from harness import case, check, check_equal, main, wait_until
 from operate import lane
-from session import RefusedReply
-from websocket import Closed
 
-LIMITS = {"in_flight_mib": 8, "in_flight_direct_mib": 8, "output_kib": 1024}
-LEFT_LEAST = 0.9  # of the throughput alone
-WORK_MOST = 2    # of the processor time alone, theirs included
-
-
-class Bad:
-    """A subscriber in a thread of its own, until it is told to end."""
-
-    def __init__(self, broker, group, **options):
-        self.broker, self.group, self.options = broker, group, options
-        self.stop = threading.Event()
-        self.faults = []
-        self.turns = 0
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-
-    def session(self, credit=1000):
-        session = self.broker.session(**self.options)
-        session.attach(self.group, credit_messages=credit, credit_bytes=64 << 20)
-        return session
-
-    def run(self):
-        while not self.stop.is_set():
-            try:
-                self.turn()
-                self.turns += 1
-            except (Closed, OSError, TimeoutError):
-                self.turns += 1  # cut off; it comes again
-            except (RefusedReply, AssertionError) as error:
-                self.faults.append(repr(error))
-                return
-
-    def is_bad(self, http):
-        """It has come and has messages, or had them and went."""
-        return self.turns > 0 or lane(http, self.group, "bad")["in_flight"] > 0
-
-    def end(self):
-        self.stop.set()
-        self.thread.join(30)
-        check(not self.thread.is_alive(), f"{type(self).__name__} does not end")
-        check_equal(self.faults, [], type(self).__name__)
-
-
-class ReadsNothing(Bad):
-    def turn(self):
-        session = self.session(credit=65536)
-        self.stop.wait(60)
-        session.abort()
-
-
-class AcksNothing(Bad):
-    def turn(self):
-        session = self.session()
-        while not self.stop.is_set():
-            try:
-                session.next(0.2)
-                session.deliveries.clear()
-            except TimeoutError:
-                continue
-        session.abort()
-
-
-class TakesAMinute(Bad):
-    """For each of the ten that it takes; it asks for the time."""
-
-    def turn(self):
-        session = self.session(credit=10)
-        while not self.stop.is_set():
-            try:
-                got = session.next(0.2)
-                session.settle(got.topic, "extend", seqs=[got.seq], delay_ms="60000")
-            except TimeoutError:
-                continue
-        session.abort()
-
-
-class ComesAndGoes(Bad):
-    """Every second, and reads what there is."""
-
-    def turn(self):
-        session = self.session()
-        try:
-            session.next(0.1)
-        except TimeoutError:
-            pass
-        session.abort()
-        self.stop.wait(0.9)
-
-
-KINDS = [ReadsNothing, AcksNothing, TakesAMinute, ComesAndGoes]
+WORK_MOST = 2  # of the processor time alone, theirs included
 
 
 def bench(broker, count):
@@ -138,45 +46,28 @@ def make_groups(broker):
     session.close()
 
 
-def pair(broker, kinds, count):
-    """(share of the throughput that is left, share of the processor time)"""
+def share_of_work(broker, count):
+    """The processor time beside all the bad ones as a share of that alone."""
     http = broker.http()
-    alone, alone_cpu = bench(broker, count)
-    bad = [kind(broker, kind.__name__) for kind in kinds]
+    alone_rate, alone = bench(broker, count)
+    bad = [kind(broker, kind.__name__) for kind in KINDS]
     try:
         wait_until(lambda: all(b.is_bad(http) for b in bad), 20, "the bad ones")
-        beside, beside_cpu = bench(broker, count)
+        rate, beside = bench(broker, count)
     finally:
         for b in bad:
             b.end()
-    return beside / alone, beside_cpu / max(alone_cpu, 0.01)
-
-
-def measure(env, kinds, rounds, count):
-    """Medians: (throughput that is left, processor time for it)"""
-    broker = env.broker(config={"workers": 1, "limits": LIMITS})
-    make_groups(broker)
-    bench(broker, count)  # warm
-    pairs = [pair(broker, kinds, count) for _ in range(rounds)]
-    left = statistics.median(p[0] for p in pairs)
-    cpu = statistics.median(p[1] for p in pairs)
-    print(f"     {'+'.join(k.__name__ for k in kinds)}: {left:.2f} of the throughput is left "
-          f"({', '.join(f'{p[0]:.2f}' for p in pairs)}), {cpu:.2f} times the broker's "
-          "processor time", flush=True)
-    return left, cpu
+    print(f"     {rate / alone_rate:.2f} of the throughput is left, one measurement", flush=True)
+    return beside / max(alone, 0.01)
 
 
 @case(timeout=300)
 def others_go_on_beside_bad_subscribers(env):
-    _, work = measure(env, KINDS, 5, 60000)
+    broker = env.broker(config={"workers": 1, "limits": LIMITS})
+    make_groups(broker)
+    bench(broker, 60000)  # warm
+    work = statistics.median(share_of_work(broker, 60000) for _ in range(5))
     check(work <= WORK_MOST, f"{work:.2f} times the work for the same messages")
-
-
-@case(long=True, timeout=900)
-def each_kind_costs_the_others_less_than_a_tenth(env):
-    for kind in KINDS:
-        left, _ = measure(env, [kind], 9, 100000)
-        check(left >= LEFT_LEAST, f"{kind.__name__}: {left:.2f} of the throughput is left")
 
 
 @case(timeout=120)
