@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 enum {
-    RIDE_US = 2000, /* acks wait this long for a publish to ride with */
+    RIDE_US = 2000,      /* acks wait this long for a publish to ride with */
+    QUICK_SYNC_US = 500, /* a disk slower than this on average gets no worker */
+    SYNC_WEIGHT = 16,    /* of the average: the newest counts one in so many */
     NO_SPACE_RETRY_MS = 100, /* not even the reserve has room */
     RING_FULL_RETRY_MS = 100 /* a lost wake-up would cost no more than this */
 };
@@ -23,13 +25,17 @@ struct journal {
     pthread_t thread;
     int wake_fd; /* eventfd */
     _Atomic bool stopping;
-    /* the journal's thread only */
+    _Atomic uint64_t sync_us; /* a running average */
+    /* Held by who commits: the journal's thread, but while it sleeps for
+     * records, or a worker in its place. It guards all below, and the store. */
+    pthread_mutex_t turn;
     struct store_span spans[WORKER_COUNT_MAX];
     struct store_span merge;  /* the keeper's */
     uint64_t merge_wait_us;   /* it found no room: not before then; 0: go on */
     uint64_t riding_since_us; /* 0: no acks wait for a ride */
-    bool reported;            /* the failure it stands at was logged */
-    bool stuck;               /* the last group found no room at all */
+    bool wants_urgent; /* what the sleeping thread wants to be woken for */
+    bool reported;     /* the failure it stands at was logged */
+    bool stuck;        /* the last group found no room at all */
 };
 
 static void drain_wakes(struct journal *j)
@@ -79,9 +85,13 @@ static void sleep_for_records(struct journal *j, bool urgent_only,
     if (j->merge_wait_us == 0) {
         quiet &= submission_sleep(j->config.keeper, urgent_only);
     }
-    if (quiet && !atomic_load(&j->stopping)
-        && ppoll(&fd, 1, timeout_us == 0 ? NULL : &ts, NULL) > 0) {
-        drain_wakes(j);
+    if (quiet && !atomic_load(&j->stopping)) {
+        j->wants_urgent = urgent_only;
+        CHECK(pthread_mutex_unlock(&j->turn) == 0);
+        if (ppoll(&fd, 1, timeout_us == 0 ? NULL : &ts, NULL) > 0) {
+            drain_wakes(j);
+        }
+        CHECK(pthread_mutex_lock(&j->turn) == 0);
     }
     for (size_t w = 0; w < j->config.worker_count; w++) {
         submission_awake(j->config.submissions[w]);
@@ -91,7 +101,7 @@ static void sleep_for_records(struct journal *j, bool urgent_only,
 
 /* What each worker has to offer. Returns whether there is anything; *urgent
  * whether somebody waits for it. */
-static bool collect(struct journal *j, bool *urgent)
+static bool collect_from_workers(struct journal *j, bool *urgent)
 {
     bool any = false;
 
@@ -106,6 +116,13 @@ static bool collect(struct journal *j, bool *urgent)
         span->taken = 0;
         any |= span->len > 0;
     }
+    return any;
+}
+
+static bool collect(struct journal *j, bool *urgent)
+{
+    bool any = collect_from_workers(j, urgent);
+
     /* At the end what the keeper moves may as well stay where it is. */
     j->merge.len = atomic_load(&j->stopping) || merge_waits(j)
                        ? 0
@@ -144,7 +161,7 @@ static void wake_workers(struct journal *j)
 
 /* Whatever it was, nothing that is not durable by now will ever be confirmed.
  * The workers see store_frozen() and answer what waits. */
-static void froze(struct journal *j, const struct error *err)
+static void report_frozen(struct journal *j, const struct error *err)
 {
     if (!j->reported) {
         j->reported = true;
@@ -154,7 +171,6 @@ static void froze(struct journal *j, const struct error *err)
                   err->text);
     }
     wake_workers(j);
-    park(j, -1);
 }
 
 static void no_space(struct journal *j, const struct error *err)
@@ -172,10 +188,15 @@ static void count_group(struct journal *j, const struct store_commit *commit,
                         uint64_t append_us, uint64_t sync_us)
 {
     struct journal_metrics *m = j->config.metrics;
+    uint64_t average;
 
     metric_add(&m->groups, 1);
     metric_add(&m->group_records, commit->record_count);
     metric_add(&m->group_bytes, commit->len);
+    average = atomic_load_explicit(&j->sync_us, memory_order_relaxed);
+    atomic_store_explicit(&j->sync_us,
+                          (average * (SYNC_WEIGHT - 1) + sync_us) / SYNC_WEIGHT,
+                          memory_order_relaxed);
     metric_add(&m->append_us, append_us);
     metric_add(&m->sync_us, sync_us);
     if (sync_us > atomic_load_explicit(&m->sync_us_max, memory_order_relaxed)) {
@@ -318,7 +339,8 @@ static void commit_group(struct journal *j)
     enum status status = append_and_sync(j, &group, &err);
 
     if (status != STATUS_OK) {
-        froze(j, &err);
+        report_frozen(j, &err);
+        park(j, -1);
         return;
     }
     tell(j, &group);
@@ -330,27 +352,86 @@ static void commit_group(struct journal *j)
     }
 }
 
-static void *journal_run(void *arg)
+static void run_turns(struct journal *j)
 {
-    struct journal *j = arg;
     bool urgent;
 
-    pthread_setname_np(pthread_self(), "journal");
-    priority_prompt();
     for (;;) {
         bool stopping = atomic_load(&j->stopping);
         if (stopping && (store_frozen(j->config.store) || j->stuck)) {
-            return NULL; /* what is left was never confirmed */
+            return; /* what is left was never confirmed */
         }
         if (!collect(j, &urgent)) {
             j->riding_since_us = 0;
             if (stopping) {
-                return NULL;
+                return;
             }
             sleep_for_records(j, false, 0);
         } else if (!should_ride(j, urgent)) {
             commit_group(j);
         }
+    }
+}
+
+static void *journal_run(void *arg)
+{
+    struct journal *j = arg;
+
+    pthread_setname_np(pthread_self(), "journal");
+    priority_prompt();
+    CHECK(pthread_mutex_lock(&j->turn) == 0);
+    run_turns(j);
+    CHECK(pthread_mutex_unlock(&j->turn) == 0);
+    return NULL;
+}
+
+/* ---- a worker in its place ---- */
+
+/* False: the journal must look after it, as there is more to it than a write
+ * and a sync. */
+static bool commit_of_worker(struct journal *j)
+{
+    struct group group = { 0 };
+    struct error err = { 0 };
+    bool urgent;
+    enum status status;
+
+    if (j->stuck || store_frozen(j->config.store)
+        || ring_claim(j->config.commits) == NULL) {
+        return false;
+    }
+    if (!collect_from_workers(j, &urgent)) {
+        return true;
+    }
+    if (!urgent) {
+        return false; /* it lets them ride */
+    }
+    j->merge.len = 0;
+    j->riding_since_us = 0;
+    status = append_and_sync(j, &group, &err);
+    if (status != STATUS_OK) {
+        report_frozen(j, &err);
+        return true;
+    }
+    tell(j, &group);
+    return !group.no_space;
+}
+
+void journal_commit(struct journal *journal, size_t worker)
+{
+    bool done = false;
+
+    if (atomic_load_explicit(&journal->sync_us, memory_order_relaxed)
+            <= QUICK_SYNC_US
+        && pthread_mutex_trylock(&journal->turn) == 0) {
+        done = commit_of_worker(journal);
+        /* submission_publish() took its wish to be woken away. */
+        done &= submission_sleep(journal->config.submissions[worker],
+                                 journal->wants_urgent);
+        CHECK(pthread_mutex_unlock(&journal->turn) == 0);
+    }
+    if (!done) {
+        journal_wake(journal);
     }
 }
 
@@ -366,6 +447,7 @@ enum status journal_start(struct journal **out,
         return error_set(err, STATUS_NOMEM, 0, "journal");
     }
     j->config = *config;
+    CHECK(pthread_mutex_init(&j->turn, NULL) == 0);
     j->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (j->wake_fd < 0) {
         free(j);

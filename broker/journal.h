@@ -3,7 +3,10 @@
  * batch, syncs once, tells the commit ring, and shows each worker how far its
  * records are durable. What arrives during a sync is the next group. What the
  * keeper moves or trims comes over a ring as well, goes into a batch of its own
- * behind, and shares the sync. It knows nothing of connections. */
+ * behind, and shares the sync. It knows nothing of connections.
+ *
+ * While its thread sleeps a worker may write and sync in its place: with little
+ * to do, the two hops to the thread and back take longer than the sync. */
 #ifndef GODWIT_BROKER_JOURNAL_H
 #define GODWIT_BROKER_JOURNAL_H
 
@@ -21,7 +24,7 @@ struct journal_config {
     struct submission *const *submissions;
     size_t worker_count;
     struct submission *keeper; /* of whole records for store_append_merge() */
-    /* Called on the journal's thread after each group: all workers look. */
+    /* Called after each group by the thread that wrote it: all workers look. */
     void (*wake_worker)(void *arg, size_t worker);
     void *arg;
     struct journal_metrics *metrics;
@@ -32,6 +35,10 @@ MUST_CHECK enum status journal_start(struct journal **out,
                                      struct error *err);
 /* Any thread: submission_publish() said that it must be woken. */
 void journal_wake(struct journal *journal);
+/* The same for a worker that has nothing else to do, on its own thread: it
+ * writes and syncs what is in the workers' rings itself, if the journal sleeps
+ * and the disk is quick, and wakes the journal otherwise. */
+void journal_commit(struct journal *journal, size_t worker);
 /* Write and sync what is in the workers' rings, then end the thread. The workers
  * publish nothing any more; the keeper may still wake it. Accepts NULL. */
 void journal_stop(struct journal *journal);

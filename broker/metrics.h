@@ -141,7 +141,7 @@ struct broker_metrics {
 
 static inline void metric_add(_Atomic uint64_t *metric, uint64_t count)
 {
-    /* One writer each: a plain load and store, no locked instruction. */
+    /* One writer at a time: a plain load and store, no locked instruction. */
     atomic_store_explicit(
         metric, atomic_load_explicit(metric, memory_order_relaxed) + count,
         memory_order_relaxed);

@@ -14,7 +14,9 @@ enum {
     DUE_MS_MIN = 5, /* lease ends and backoffs need no finer clock */
     BOOKS_SECONDS = 5,
     OUTPUT_HIGH = 1024 * 1024, /* a connection with more to send waits ... */
-    OUTPUT_LOW = 256 * 1024    /* ... until this */
+    OUTPUT_LOW = 256 * 1024,   /* ... until this */
+    LIGHT_BYTES = 16 * 1024,   /* a turn that wrote no more may sync itself */
+    LOAD_WINDOW_US = 4000
 };
 
 static const double books_seconds = BOOKS_SECONDS;
@@ -85,6 +87,7 @@ static void on_turn_begins(struct ev_loop *loop, ev_check *watcher, int events)
     (void)loop;
     (void)events;
     w->now_us = clock_monotonic_us();
+    w->load.turn_us = w->now_us;
     w->turn++;
     w->settle_looks = SETTLE_LOOKS_TURN;
     take_durable(w);
@@ -169,11 +172,44 @@ static void watch_books(struct worker *w)
     }
 }
 
+/* ---- 5: who syncs ---- */
+
+static void note_load(struct worker *w, uint64_t now_us)
+{
+    struct worker_load *load = &w->load;
+    uint64_t window_us = now_us - load->window_us;
+
+    load->worked_us += now_us - load->turn_us;
+    if (window_us >= LOAD_WINDOW_US) {
+        load->high = load->worked_us > window_us / 2;
+        load->window_us = now_us;
+        load->worked_us = 0;
+    }
+}
+
+/* Show the journal what this turn wrote. With little to do here the turn may
+ * write and sync it itself, at its very end: true. */
+static bool publish_records(struct worker *w)
+{
+    bool light = submission_written(w->submission) - w->durable <= LIGHT_BYTES
+                 && !w->load.high && !dispatch_has_more(w->dispatch)
+                 && mailbox_empty(w->inbox);
+
+    if (!submission_publish(w->submission)) {
+        return false;
+    }
+    if (!light) {
+        journal_wake(w->all->journal);
+    }
+    return light;
+}
+
 static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
 {
     struct worker *w = container_of(watcher, struct worker, turn_ends);
     uint64_t begin;
     bool looking;
+    bool sync;
 
     (void)events;
     w->now_us = clock_monotonic_us();
@@ -187,9 +223,7 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
         session_place_settles(w, begin);
         session_place_operations(w, begin);
     }
-    if (submission_publish(w->submission)) {
-        journal_wake(w->all->journal);
-    }
+    sync = publish_records(w);
     /* Outcomes that needed no record are durable already. What became durable
      * during this turn waits for the next: an answer may not run ahead of this
      * worker's replica. */
@@ -206,6 +240,10 @@ static void on_turn_ends(struct ev_loop *loop, ev_prepare *watcher, int events)
         ev_idle_start(loop, &w->more);
     } else {
         ev_idle_stop(loop, &w->more);
+    }
+    note_load(w, clock_monotonic_us());
+    if (sync) {
+        journal_commit(w->all->journal, w->index);
     }
     dispatch_rest(w->dispatch);
 }

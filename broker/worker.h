@@ -46,6 +46,14 @@ struct workers {
     _Atomic size_t drained;      /* workers that have nothing left to answer */
 };
 
+/* How much of its time a worker works, as of the last LOAD_WINDOW_US. */
+struct worker_load {
+    uint64_t turn_us;   /* when this turn began */
+    uint64_t window_us; /* when these began to be added up */
+    uint64_t worked_us;
+    bool high; /* more than half of the window before */
+};
+
 struct worker {
     /* other threads touch only these */
     struct mailbox *inbox;
@@ -96,6 +104,7 @@ struct worker {
     uint64_t login_lines_second; /* refused logins told in this one ... */
     unsigned login_lines;        /* ... so far */
     uint64_t now_us;             /* monotonic, of this turn */
+    struct worker_load load;
     bool stopping;
     bool drain_begun;
 };

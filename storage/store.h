@@ -2,7 +2,7 @@
  * includes this header and record.h and nothing else of the folder.
  *
  * Threads: three callers, each with its own half of the struct.
- *   journal  store_append, store_append_merge, store_sync     one thread
+ *   journal  store_append, store_append_merge, store_sync     one at a time
  *   keeper   store_apply, store_checkpoint, store_prepare,
  *            store_upkeep, store_scrub                        one thread
  *   readers  struct store_view, one a thread
