@@ -118,6 +118,53 @@ int io_writev(const struct vfs *vfs, int fd, struct iovec *iov, size_t count,
     return 0;
 }
 
+/* Make one piece of the first entries, and *rest of what the last of them has
+ * more. How many they are. */
+static size_t cut_piece(struct iovec *iov, size_t count, size_t *len,
+                        struct iovec *rest)
+{
+    size_t part = 0;
+    struct iovec *last;
+
+    *len = 0;
+    *rest = (struct iovec) { NULL, 0 };
+    while (part < count && *len < IO_PIECE_LEN) {
+        *len += iov[part++].iov_len;
+    }
+    if (*len > IO_PIECE_LEN) {
+        last = &iov[part - 1];
+        rest->iov_len = *len - IO_PIECE_LEN;
+        last->iov_len -= rest->iov_len;
+        rest->iov_base = (char *)last->iov_base + last->iov_len;
+        *len = IO_PIECE_LEN;
+    }
+    return part;
+}
+
+int io_writev_early(const struct vfs *vfs, int fd, struct iovec *iov,
+                    size_t count, off_t at)
+{
+    while (count > 0) {
+        struct iovec rest;
+        size_t len;
+        size_t part = cut_piece(iov, count, &len, &rest);
+
+        if (io_writev(vfs, fd, iov, part, at) != 0) {
+            return -1;
+        }
+        if (len == IO_PIECE_LEN) {
+            (void)vfs->start_sync(vfs, fd, at, (off_t)len);
+        }
+        at += (off_t)len;
+        if (rest.iov_len > 0) {
+            iov[--part] = rest;
+        }
+        iov += part;
+        count -= part;
+    }
+    return 0;
+}
+
 ssize_t io_read(const struct vfs *vfs, int fd, void *into, size_t len, off_t at)
 {
     int budget = INTERRUPTIONS_MAX;

@@ -20,6 +20,12 @@ int io_write(const struct vfs *vfs, int fd, const void *from, size_t len,
 int io_writev(const struct vfs *vfs, int fd, struct iovec *iov, size_t count,
               off_t at);
 
+/* The same for what will be synced at once: in pieces, each of which is on its
+ * way to the disk while the next is copied. */
+enum { IO_PIECE_LEN = 512 * 1024 };
+int io_writev_early(const struct vfs *vfs, int fd, struct iovec *iov,
+                    size_t count, off_t at);
+
 /* How much was read: less than `len` only at the end of the file. */
 ssize_t io_read(const struct vfs *vfs, int fd, void *into, size_t len,
                 off_t at);

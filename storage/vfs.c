@@ -57,6 +57,12 @@ static int system_sync(const struct vfs *vfs, int fd)
     return fdatasync(fd);
 }
 
+static int system_start_sync(const struct vfs *vfs, int fd, off_t at, off_t len)
+{
+    (void)vfs;
+    return sync_file_range(fd, at, len, SYNC_FILE_RANGE_WRITE);
+}
+
 static int system_drop_cache(const struct vfs *vfs, int fd, off_t at, off_t len)
 {
     (void)vfs;
@@ -188,6 +194,7 @@ const struct vfs *vfs_system(void)
         .pwritev = system_pwritev,
         .pread = system_pread,
         .sync = system_sync,
+        .start_sync = system_start_sync,
         .drop_cache = system_drop_cache,
         .size = system_size,
         .truncate = system_truncate,

@@ -21,6 +21,9 @@ struct vfs {
     ssize_t (*pread)(const struct vfs *vfs, int fd, void *into, size_t len,
                      off_t at);
     int (*sync)(const struct vfs *vfs, int fd); /* fdatasync */
+    /* Have what was written there go to the disk, and do not wait: a hint,
+     * nothing is durable by it, and what fails is told by sync. */
+    int (*start_sync)(const struct vfs *vfs, int fd, off_t at, off_t len);
     int (*drop_cache)(const struct vfs *vfs, int fd, off_t at, off_t len);
     off_t (*size)(const struct vfs *vfs, int fd);
     int (*truncate)(const struct vfs *vfs, int fd, off_t len);

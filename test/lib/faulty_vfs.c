@@ -106,6 +106,12 @@ static int faulty_sync(const struct vfs *vfs, int fd)
     return fails(vfs, FAULTY_SYNC) ? -1 : vfs_system()->sync(vfs_system(), fd);
 }
 
+static int faulty_start_sync(const struct vfs *vfs, int fd, off_t at, off_t len)
+{
+    (void)vfs;
+    return vfs_system()->start_sync(vfs_system(), fd, at, len);
+}
+
 static int faulty_drop_cache(const struct vfs *vfs, int fd, off_t at, off_t len)
 {
     (void)vfs;
@@ -194,6 +200,7 @@ void faulty_vfs_init(struct faulty_vfs *f)
                  .pwritev = faulty_pwritev,
                  .pread = faulty_pread,
                  .sync = faulty_sync,
+                 .start_sync = faulty_start_sync,
                  .drop_cache = faulty_drop_cache,
                  .size = faulty_size,
                  .truncate = faulty_truncate,
