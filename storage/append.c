@@ -13,8 +13,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
-/* Below that the disk's part is short, and one piece the quicker. */
-enum { EARLY_LEN_MIN = 4 * IO_PIECE_LEN };
+/* Of shorter batches the disk's part is short, and with shorter records it is
+ * not the disk that is waited for: one piece is the quicker. */
+enum { EARLY_LEN_MIN = 4 * IO_PIECE_LEN, EARLY_RECORD_LEN_MIN = 8 * 1024 };
+
+static bool pays_early(const struct build *b, uint32_t len)
+{
+    return len >= EARLY_LEN_MIN
+           && b->records_len / EARLY_RECORD_LEN_MIN >= b->record_count;
+}
 
 enum status journal_init(struct journal *journal, uint64_t seed)
 {
@@ -128,10 +135,10 @@ static enum status write_at_end(struct store *store, struct iovec *iov,
     struct segment *segment = journal->active;
 
     int result =
-        len < EARLY_LEN_MIN
-            ? io_writev(store->vfs, segment->fd, iov, count, journal->offset)
-            : io_writev_early(store->vfs, segment->fd, iov, count,
-                              journal->offset);
+        pays_early(journal->build, len)
+            ? io_writev_early(store->vfs, segment->fd, iov, count,
+                              journal->offset)
+            : io_writev(store->vfs, segment->fd, iov, count, journal->offset);
 
     if (result != 0) {
         int sys = errno;

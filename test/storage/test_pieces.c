@@ -227,10 +227,11 @@ static void check_messages(uint64_t first, int count, size_t len)
     }
 }
 
-/* The first batch is long enough for pieces, the second a message too short. */
+/* The first batch is long enough for pieces, the second a message too short,
+ * the third of short messages. */
 Test(pieces, of_a_long_batch_come_back)
 {
-    enum { LEN = 200000, LONG = 11, SHORT = 10 };
+    enum { LEN = 200000, LONG = 11, SHORT = 10, MANY = 600 };
     struct store_commit commit;
 
     h.config.vfs = &vfs;
@@ -243,6 +244,9 @@ Test(pieces, of_a_long_batch_come_back)
     cr_assert(not(seen.gaps));
     append_batch(SHORT, LEN, &commit);
     cr_assert(eq(sz, seen.longest, commit.len));
+    cr_assert(eq(sz, seen.started, 0));
+    append_batch(MANY, LEN / 50, &commit);
+    cr_assert(ge(u32, commit.len, 4 * IO_PIECE_LEN));
     cr_assert(eq(sz, seen.started, 0));
     harness_reopen(&h);
     check_messages(1, LONG, LEN);
