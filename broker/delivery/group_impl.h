@@ -44,10 +44,12 @@ struct group {
     struct link aside;   /* lanes that may have one set aside */
     struct link effects; /* lanes with something for the log */
     struct breaker breaker;
-    bool woken_turn;        /* those behind keys before those ready again */
-    unsigned redo_share;    /* redeliveries above fresh ones lately */
-    unsigned aside_wait;    /* others to be given before one set aside */
-    uint64_t aside_by_us;   /* then a member need not be free for it */
+    bool woken_turn;      /* those behind keys before those ready again */
+    unsigned redo_share;  /* redeliveries above fresh ones lately */
+    unsigned aside_wait;  /* others to be given before one set aside */
+    uint32_t aside_topic; /* the one that a member is kept free for ... */
+    uint64_t aside_seq;
+    uint64_t aside_by_us;   /* ... and need not be free any more from then on */
     uint64_t aside_wake_us; /* UINT64_MAX: nobody waits for that */
     struct key_account keys;
     struct notice_length notices[NOTICES];

@@ -144,13 +144,19 @@ static bool pick_from_aside(struct group *group, struct pick *out)
 }
 
 /* Nobody holds nothing. One is kept free until it does; but after the length of
- * a lease it is given all the same, or long work would pin it. */
-static struct member *wait_for_idle(struct group *group)
+ * a lease `pick` is given all the same, or long work would pin it. */
+static struct member *wait_for_idle(struct group *group,
+                                    const struct pick *pick)
 {
     struct members *members = &group->members;
 
-    if (members->reserved == NULL) {
-        members_reserve(members, members_turn(members));
+    if (members->reserved == NULL || group->aside_topic != pick->lane->topic
+        || group->aside_seq != pick->seq) {
+        if (members->reserved == NULL) {
+            members_reserve(members, members_turn(members));
+        }
+        group->aside_topic = pick->lane->topic;
+        group->aside_seq = pick->seq;
         group->aside_by_us = group->now_us + group->config.rules.lease_us;
         group->aside_wake_us = group->aside_by_us;
         return NULL;
@@ -179,7 +185,7 @@ static struct member *pick_aside(struct group *group, struct pick *out)
     }
     member = members_idle(members);
     if (member == NULL) {
-        member = wait_for_idle(group);
+        member = wait_for_idle(group, &pick);
     }
     if (member != NULL) {
         *out = pick;

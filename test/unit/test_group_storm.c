@@ -306,6 +306,39 @@ Test(group_storm, after_a_lease_it_waits_no_longer_for_a_free_member)
     group_leave(group, m, now);
 }
 
+/* One that is set aside does not end the wait that another one began. */
+Test(group_storm, each_waits_a_lease_of_its_own)
+{
+    struct member *m = join(7, 2);
+
+    for (uint32_t attempt = 1; attempt <= ASIDE_ENDS; attempt++) {
+        expect_offer(1, attempt);
+        expect_offer(2, attempt);
+        pass_until(now + LEASE);
+        if (attempt > 1) {
+            pass_until(due_of(1) > due_of(2) ? due_of(1) : due_of(2));
+        }
+    }
+    group_leave(group, m, now);
+    m = join(8, 3);
+    expect_offer(1, ASIDE_ENDS + 1);
+    (void)settle(SETTLE_RELEASE, 8, 1);
+    expect_offer(3, 1);
+    settle_range(SETTLE_EXTEND, 8, 3, 3, 3600 * SECOND);
+    for (int i = 0; i < ASIDE_BETWEEN - 1; i++) {
+        group_extend(group, TOPIC, 10 + (uint64_t)i);
+        (void)settle(SETTLE_ACK, 8, deliver());
+    }
+    cr_assert_eq(deliver(), 0); /* it is kept free for 1 */
+    pass_until(now + LEASE - 1);
+    cr_assert_eq(group_trim(group, TOPIC, 2, NULL), STATUS_OK);
+    pass_until(now + 1);
+    cr_assert_eq(deliver(), 0);
+    pass_until(now + LEASE);
+    expect_offer(2, ASIDE_ENDS + 1);
+    group_leave(group, m, now);
+}
+
 /* It is no longer alone when that one is settled, whatever it held before. */
 Test(group_storm, who_was_busy_gets_others_after_it)
 {
