@@ -180,7 +180,6 @@ static void on_delivered(struct sim *s, struct lane *lane, struct msg *m,
 {
     struct person *p = member_user(o->member);
 
-    p->alone = (p->alone && sim_holds_any(s, p->lease)) || sim_is_aside(m);
     check_delivery(s, lane, m);
     check_share(s, m);
     check_aside(s, m, p->lease);

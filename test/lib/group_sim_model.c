@@ -279,6 +279,7 @@ bool sim_is_blocked(const struct sim *s, const struct lane *lane,
 struct holding {
     uint64_t count;
     uint64_t bytes;
+    bool aside; /* one that is set aside: it gets no more beside it */
 };
 
 /* What a member holds outlives it: by lease. */
@@ -295,15 +296,11 @@ static struct holding held_by(const struct sim *s, uint64_t lease)
             if (m->state == IN_FLIGHT && m->lease == lease) {
                 h.count++;
                 h.bytes += m->bytes;
+                h.aside |= sim_is_aside(m);
             }
         }
     }
     return h;
-}
-
-bool sim_holds_any(const struct sim *s, uint64_t lease)
-{
-    return held_by(s, lease).count > 0;
 }
 
 bool sim_is_able(const struct sim *s, const struct person *p)
@@ -314,8 +311,7 @@ bool sim_is_able(const struct sim *s, const struct person *p)
         return false;
     }
     h = held_by(s, p->lease);
-    return !(p->alone && h.count > 0) && h.count < p->credit
-           && h.bytes < p->credit_bytes;
+    return !h.aside && h.count < p->credit && h.bytes < p->credit_bytes;
 }
 
 size_t sim_joined(const struct sim *s)
