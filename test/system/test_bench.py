@@ -162,6 +162,7 @@ def a_result_is_a_share_of_the_limit(env):
         check(abs(figures["disk_percent"] / share - 1) < 0.01, f"{words}: {figures}")
     figures = figures_of(broker, "latency", "--rate", "500", "--count", "200", "--dir", env.path())
     check(figures["p50_to_limit"] > 0, f"{figures}")
+    check_percentiles(figures, "echo_us", "synced_echo_us")
     check_equal(os.listdir(env.path()), here, "files left behind")
     nothing_left(broker)
 

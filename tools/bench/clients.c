@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { CONNECTING_AT_ONCE = 128, TURN_MAX_NS = 100 * 1000 * 1000 };
+enum { CONNECTING_AT_ONCE = 128, TURN_MAX_NS = 100 * 1000 * 1000, WATCHED = 2 };
 
 struct bench_client {
     struct godwit *client;    /* one of the two */
@@ -28,7 +28,7 @@ struct clients {
     uint64_t *due_ns; /* when a client wants its step without an event */
     size_t capacity;
     size_t count;
-    int watched; /* one more descriptor that ends a sleep; -1: none */
+    int watched[WATCHED]; /* more descriptors that end a sleep; -1: none */
 };
 
 /* Of all clients: one broker that ends is one line. */
@@ -42,9 +42,9 @@ struct clients *clients_new(size_t count)
         return NULL;
     }
     clients->capacity = count;
-    clients->watched = -1;
+    clients_watch(clients, -1, -1);
     clients->at = calloc(count, sizeof *clients->at);
-    clients->fds = calloc(count + 1, sizeof *clients->fds);
+    clients->fds = calloc(count + WATCHED, sizeof *clients->fds);
     clients->due_ns = calloc(count, sizeof *clients->due_ns);
     if (clients->at == NULL || clients->fds == NULL
         || clients->due_ns == NULL) {
@@ -200,11 +200,13 @@ static void turn(struct clients *clients, size_t first, size_t count,
     uint64_t wait_ns = wake_ns > now ? wake_ns - now : 0;
     struct timespec wait;
 
-    clients->fds[first + count] =
-        (struct pollfd) { .fd = clients->watched, .events = POLLIN };
+    for (size_t i = 0; i < WATCHED; i++) {
+        clients->fds[first + count + i] =
+            (struct pollfd) { .fd = clients->watched[i], .events = POLLIN };
+    }
     wait_ns = wait_ns < TURN_MAX_NS ? wait_ns : TURN_MAX_NS;
     wait = (struct timespec) { .tv_nsec = (long)wait_ns };
-    if (ppoll(clients->fds + first, count + 1, &wait, NULL) < 0) {
+    if (ppoll(clients->fds + first, count + WATCHED, &wait, NULL) < 0) {
         return;
     }
     now = now_ns();
@@ -215,9 +217,10 @@ static void turn(struct clients *clients, size_t first, size_t count,
     }
 }
 
-void clients_watch(struct clients *clients, int fd)
+void clients_watch(struct clients *clients, int fd, int other)
 {
-    clients->watched = fd;
+    clients->watched[0] = fd;
+    clients->watched[1] = other;
 }
 
 void clients_turn(struct clients *clients, uint64_t until_ns)

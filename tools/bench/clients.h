@@ -30,8 +30,8 @@ int clients_connect(struct clients *clients, const struct bench_options *o);
  * and do it. */
 void clients_turn(struct clients *clients, uint64_t until_ns);
 
-/* Something to read from `fd` ends the sleep too; -1: no more. */
-void clients_watch(struct clients *clients, int fd);
+/* Something to read from these ends the sleep too; -1: none. */
+void clients_watch(struct clients *clients, int fd, int other);
 
 /* Do what can be done now, without sleeping or asking the kernel first. */
 void clients_push(struct clients *clients, size_t index);

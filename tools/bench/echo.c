@@ -26,6 +26,11 @@ static void *send_back(void *arg)
         if (got < 0 && errno != EINTR) {
             break;
         }
+        if (got > 0 && echo->file != NULL
+            && limit_append_one(echo->file, (size_t)got) != EXIT_OK) {
+            (void)shutdown(echo->peer, SHUT_RDWR); /* who sends must not wait */
+            break;
+        }
         while (sent < got) {
             ssize_t n = send(echo->peer, buffer + sent, (size_t)(got - sent),
                              MSG_NOSIGNAL);
@@ -70,9 +75,9 @@ int loopback_pair(int *peer)
     return fd;
 }
 
-int echo_open(struct echo *echo, size_t size)
+int echo_open(struct echo *echo, size_t size, struct limit_file *file)
 {
-    *echo = (struct echo) { .fd = -1, .peer = -1, .size = size };
+    *echo = (struct echo) { .fd = -1, .peer = -1, .file = file, .size = size };
     echo->out = bench_body(size);
     echo->in = malloc(size);
     if (echo->out == NULL || echo->in == NULL) {

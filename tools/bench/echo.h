@@ -1,17 +1,20 @@
 /* The machine's own noise: messages over loopback TCP to a thread that only
- * sends them back. What a broker that did nothing would take, measured in the
- * same seconds. One thread drives it, besides the echoing one. */
+ * sends them back, or that appends each to a file and syncs it before. What a
+ * broker that did nothing else would take, measured in the same seconds. One
+ * thread drives it, besides the echoing one. */
 #ifndef GODWIT_BENCH_ECHO_H
 #define GODWIT_BENCH_ECHO_H
 
 #include "tools/bench/histogram.h"
+#include "tools/bench/limit.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 
 struct echo {
-    int fd;   /* ours; -1: not open */
-    int peer; /* the thread's */
+    int fd;                  /* ours; -1: not open */
+    int peer;                /* the thread's */
+    struct limit_file *file; /* borrowed; NULL: nothing is synced */
     pthread_t thread;
     size_t size;
     size_t got; /* of the message that is coming back */
@@ -19,8 +22,11 @@ struct echo {
     char *in;
 };
 
-/* Messages of `size` bytes, 16 at least. Returns an exit code. */
-int echo_open(struct echo *echo, size_t size);
+/* Messages of `size` bytes, 16 at least. With a file, until echo_close(), each
+ * is synced there; when that fails none comes back any more. Returns an exit
+ * code.
+ */
+int echo_open(struct echo *echo, size_t size, struct limit_file *file);
 void echo_close(struct echo *echo); /* accepts one that is not open */
 
 /* Send one that was meant to be sent at `intended_ns`. False: not now, too much

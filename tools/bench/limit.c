@@ -127,8 +127,7 @@ void limit_file_close(struct limit_file *f)
     *f = (struct limit_file) { .fd = -1 };
 }
 
-/* Write `len` bytes where it is its turn, and sync. */
-static int append(struct limit_file *f, size_t len)
+int limit_append_one(struct limit_file *f, size_t len)
 {
     if (interrupted()) {
         return EXIT_INTERRUPTED;
@@ -151,7 +150,7 @@ static int append_for(struct limit_file *f, uint64_t ms, size_t len,
     int code = EXIT_OK;
 
     while (now - begin < ms * 1000000) {
-        code = append(f, len);
+        code = limit_append_one(f, len);
         if (code != EXIT_OK) {
             break;
         }
@@ -180,7 +179,7 @@ int limit_sync(struct limit_file *f, uint64_t ms, struct histogram *h)
     while (code == EXIT_OK && now - begin < ms * 1000000) {
         uint64_t before = now;
 
-        code = append(f, LIMIT_PAGE_LEN);
+        code = limit_append_one(f, LIMIT_PAGE_LEN);
         now = now_ns();
         if (code == EXIT_OK) {
             histogram_add(h, now - before);
