@@ -166,7 +166,9 @@ struct person {
     uint64_t credit;
     uint64_t credit_bytes;
     bool paused;
-    bool alone; /* given one that was set aside, until it holds nothing */
+    /* Given this one, which was set aside: nothing more until it is settled. */
+    uint32_t alone_topic; /* 0: none */
+    uint64_t alone_seq;
 };
 
 /* Something the log was told, perhaps not synced yet. */
@@ -265,7 +267,6 @@ void sim_become(struct lane *lane, struct msg *m, enum state state);
 void sim_recount(struct lane *lane);
 void sim_publish_one(struct sim *s, struct lane *lane);
 uint64_t sim_total(const struct sim *s, enum state state);
-bool sim_holds_any(const struct sim *s, uint64_t lease);
 bool sim_is_able(const struct sim *s, const struct person *p);
 size_t sim_joined(const struct sim *s);
 /* Somebody may be given a message, as far as members go. */

@@ -180,7 +180,12 @@ static void on_delivered(struct sim *s, struct lane *lane, struct msg *m,
 {
     struct person *p = member_user(o->member);
 
-    p->alone = (p->alone && sim_holds_any(s, p->lease)) || sim_is_aside(m);
+    if (sim_is_aside(m)) {
+        p->alone_topic = lane->topic;
+        p->alone_seq = o->seq;
+    } else if (p->alone_topic == o->topic && p->alone_seq == o->seq) {
+        p->alone_topic = 0; /* of another life */
+    }
     check_delivery(s, lane, m);
     check_share(s, m);
     check_aside(s, m, p->lease);

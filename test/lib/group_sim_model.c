@@ -301,9 +301,15 @@ static struct holding held_by(const struct sim *s, uint64_t lease)
     return h;
 }
 
-bool sim_holds_any(const struct sim *s, uint64_t lease)
+static bool is_alone(const struct sim *s, const struct person *p)
 {
-    return held_by(s, lease).count > 0;
+    for (size_t i = 0; i < LANES_MAX && p->alone_topic != 0; i++) {
+        if (s->lanes[i].topic == p->alone_topic) {
+            const struct msg *m = &s->lanes[i].msgs[p->alone_seq];
+            return m->state == IN_FLIGHT && m->lease == p->lease;
+        }
+    }
+    return false;
 }
 
 bool sim_is_able(const struct sim *s, const struct person *p)
@@ -314,8 +320,7 @@ bool sim_is_able(const struct sim *s, const struct person *p)
         return false;
     }
     h = held_by(s, p->lease);
-    return !(p->alone && h.count > 0) && h.count < p->credit
-           && h.bytes < p->credit_bytes;
+    return !is_alone(s, p) && h.count < p->credit && h.bytes < p->credit_bytes;
 }
 
 size_t sim_joined(const struct sim *s)
