@@ -157,7 +157,8 @@ static void on_topic_gone(void *arg, struct topic *topic)
     }
     while (state->lanes != NULL) {
         struct lane_reader *lane = state->lanes;
-        group_drop_lane(lane->run->group, topic->id);
+        group_drop_lane(lane->run->group, topic->id, &d->trim_looks);
+        dispatch_mark_ending(d, lane->run);
         dispatch_touched(d, lane->run);
         lane_reader_free(d, lane);
     }
@@ -251,6 +252,7 @@ static struct group_run *group_run_new(struct dispatch *d,
     link_init(&run->ready);
     link_init(&run->changed);
     link_init(&run->starved);
+    link_init(&run->ending);
     link_init(&run->all);
     return run;
 }
@@ -322,6 +324,7 @@ static void group_run_free(struct dispatch *d, struct group_run *run)
     link_remove(&run->ready);
     link_remove(&run->changed);
     link_remove(&run->starved);
+    link_remove(&run->ending);
     link_remove(&run->all);
     d->group_count--;
     group_each_lane(run->group, free_reader, d);
@@ -391,6 +394,7 @@ static void init_lists(struct dispatch *d)
     link_init(&d->starved);
     link_init(&d->asked);
     link_init(&d->trimming);
+    link_init(&d->ending);
     for (size_t i = 0; i < PRIORITY_HIGH; i++) {
         link_init(&d->ready[i]);
     }

@@ -285,7 +285,7 @@ static enum status ack_all_dead(uint64_t *count)
 static enum status seek_middle(uint64_t *count)
 {
     *count = 0;
-    return group_seek(group, TOPIC, COUNT / 2 + 1);
+    return group_seek(group, TOPIC, COUNT / 2 + 1, NULL);
 }
 
 /* What an operator asks for is done, or done in part and can be asked again. */
