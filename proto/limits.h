@@ -40,7 +40,8 @@ enum {
     SETTLE_LOOKS_TURN = 65536,    /* ... all of a worker */
     OPERATE_LOOKS_TURN = 8192, /* the same of discards and undos, and ranges */
     TRIM_LOOKS_TURN = 8192, /* the same of what topics keep no more, and of what
-                             * deleted groups had open */
+                             * was open before a seek, or in a group or topic
+                             * that was deleted */
     OUTCOMES_HIGH = 4096,   /* unanswered of a session; then it is not read */
     REPLY_ITEM_COUNT_MAX = 65536, /* deliveries, ranges or gaps in one reply */
     UNKNOWN_FIELD_COUNT_MAX = 64, /* of a newer version, in one message */

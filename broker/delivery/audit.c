@@ -103,6 +103,7 @@ static uint64_t count_held_bytes(const struct group *group)
     while ((lane = hash_next(&group->lanes, &at)) != NULL) {
         inflight_each(group->inflight, lane->topic, count_one, &all);
     }
+    group_each_of_gone(group, count_one, &all);
     return all.bytes;
 }
 
@@ -131,7 +132,9 @@ bool group_audit(const struct group *group, uint32_t topic)
     if (lane == NULL || !group_books(group, topic, &books)) {
         return true;
     }
-    inflight_each(group->inflight, topic, count_one, &c);
+    if (!lane->ending) { /* else it is of before */
+        inflight_each(group->inflight, topic, count_one, &c);
+    }
     return c.orphans == 0 && lane_books_balance(&books)
            && lane_agrees(group, lane, &c) && credits_agree(group);
 }
@@ -144,7 +147,7 @@ size_t group_sweep(struct group *group, uint32_t topic, uint64_t now_us)
     struct counting c = { .group = group };
     size_t count = 0;
 
-    if (lane == NULL) {
+    if (lane == NULL || lane->ending) {
         return 0;
     }
     group->now_us = now_us;

@@ -246,9 +246,17 @@ enum status group_skip(struct group *group, uint32_t topic,
     return status;
 }
 
-enum status group_seek(struct group *group, uint32_t topic, uint64_t after)
+static void drop_plan(struct lane_plan *plan)
+{
+    seqset_fini(&plan->settled);
+    seqset_fini(&plan->dead);
+}
+
+enum status group_seek(struct group *group, uint32_t topic, uint64_t after,
+                       size_t *budget)
 {
     struct lane *lane = group_find_lane(group, topic);
+    struct ending *ending;
     struct lane_plan plan;
     enum status status;
 
@@ -262,15 +270,20 @@ enum status group_seek(struct group *group, uint32_t topic, uint64_t after)
     if (status != STATUS_OK) {
         return status;
     }
-    status = untold_seek(&lane->untold, after);
-    if (status != STATUS_OK) {
-        seqset_fini(&plan.settled);
-        seqset_fini(&plan.dead);
-        return status;
+    ending = group_ending_new();
+    if (ending == NULL || untold_seek(&lane->untold, after) != STATUS_OK) {
+        group_ending_free(ending);
+        drop_plan(&plan);
+        return STATUS_NOMEM;
     }
-    group_end_all(group, lane);
+    if (lane->ending) { /* since the last one nothing was opened */
+        group_ending_free(ending);
+    } else {
+        group_begin_ending(group, lane, ending);
+    }
     lane_begin_anew(lane, &plan);
     group_mark_effects(group, lane);
+    group_end_some(group, budget);
     group_mark_fresh(group, lane);
     return STATUS_OK;
 }

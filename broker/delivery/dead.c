@@ -138,6 +138,10 @@ enum status group_redrive(struct group *group, uint32_t topic,
     if (lane == NULL || !clip(lane, &range)) {
         return STATUS_OK;
     }
+    if (lane->ending) {
+        *next = range.first;
+        return STATUS_AGAIN;
+    }
     while (status == STATUS_OK && seqset_find(&lane->dead, range, &dead)) {
         for (; dead.first <= dead.last && status == STATUS_OK; dead.first++) {
             status = redrive_one(group, lane, dead.first);

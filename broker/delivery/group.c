@@ -20,6 +20,7 @@ struct group *group_new(const struct group_config *config)
     link_init(&group->fresh.head);
     link_init(&group->aside);
     link_init(&group->effects);
+    link_init(&group->endings);
     group->aside_wake_us = UINT64_MAX;
     group->keys.budget = config->keys;
     group_set_rules(group, &config->rules);
@@ -50,6 +51,7 @@ void group_free(struct group *group)
         return;
     }
     forget_members(group);
+    group_forget_endings(group);
     inflight_group_free(group->inflight);
     members_fini(&group->members);
     while ((lane = hash_next(&group->lanes, &at)) != NULL) {
@@ -78,7 +80,7 @@ struct lane *group_find_lane(const struct group *group, uint32_t topic)
 
 void group_mark_fresh(struct group *group, struct lane *lane)
 {
-    if (lane->cursor <= lane->end) {
+    if (lane->cursor <= lane->end && !lane->ending) {
         list_append(&group->fresh.head, &lane->fresh_link);
     }
 }
@@ -145,6 +147,7 @@ enum status group_add_lane(struct group *group, const struct lane_start *start)
     if (group_find_lane(group, start->topic) != NULL) {
         return STATUS_EXISTS;
     }
+    group_end_before(group, start->topic);
     lane = lane_new(start);
     if (lane == NULL) {
         return STATUS_NOMEM;
@@ -154,55 +157,12 @@ enum status group_add_lane(struct group *group, const struct lane_start *start)
     for (size_t i = 0; i < start->retry_count; i++) {
         status = take_retry(group, lane, &start->retries[i]);
         if (status != STATUS_OK) {
-            group_drop_lane(group, start->topic);
+            group_drop_lane(group, start->topic, NULL);
             return status;
         }
     }
     group_mark_fresh(group, lane);
     return STATUS_OK;
-}
-
-/* All that is open in it, in flight or waiting, ends without a word. It lies in
- * the open stretches: no need to look at other lanes' messages. */
-static void end_one(struct group *group, struct lane *lane, uint64_t seq)
-{
-    const struct transaction *t = group_find_open(group, lane, seq);
-
-    if (t != NULL) {
-        group_end_open(group, lane, t);
-    }
-}
-
-static void end_stretch(struct group *group, struct lane *lane,
-                        struct seq_range range)
-{
-    struct open_list list;
-
-    if (!group_list_open(group, lane, range, SIZE_MAX, &list)) {
-        for (uint64_t seq = range.first; seq <= range.last; seq++) {
-            end_one(group, lane, seq);
-        }
-        return;
-    }
-    for (size_t i = 0; i < list.count; i++) {
-        end_one(group, lane, list.seqs[i]);
-    }
-    free(list.seqs);
-}
-
-void group_end_all(struct group *group, struct lane *lane)
-{
-    uint64_t seq = 1;
-
-    while (seq <= lane->end) {
-        struct stretch stretch = lane_stretch(lane, seq, lane->end);
-        if (stretch.kind == STRETCH_OPEN) {
-            end_stretch(group, lane, stretch.range);
-        }
-        seq = stretch.range.last + 1;
-    }
-    keys_free(lane->keys);
-    lane->keys = NULL;
 }
 
 void group_forget_untold(struct group *group, struct lane *lane)
@@ -226,18 +186,27 @@ static void forget_lane(struct group *group, const struct lane *lane)
     }
 }
 
-void group_drop_lane(struct group *group, uint32_t topic)
+void group_drop_lane(struct group *group, uint32_t topic, size_t *budget)
 {
     struct lane *lane = group_find_lane(group, topic);
 
     if (lane == NULL) {
         return;
     }
-    group_end_all(group, lane);
+    if (!lane->ending) {
+        struct ending *ending = group_ending_new();
+
+        if (ending != NULL) {
+            group_begin_ending(group, lane, ending);
+        } else {
+            group_end_at_once(group, lane);
+        }
+    }
     group_forget_untold(group, lane);
     forget_lane(group, lane);
     hash_remove(&group->lanes, topic, 0);
     lane_free(lane);
+    group_end_some(group, budget);
 }
 
 void *group_lane_user(const struct group *group, uint32_t topic)
@@ -293,37 +262,43 @@ void group_retire(struct group *group, struct member *member)
     member_retire(member);
 }
 
-/* What it holds comes back, and it is a member no more. */
-static void let_go(struct group *group, struct member *member,
+/* What it holds comes back, and it is a member no more. True: there was
+ * something. */
+static bool let_go(struct group *group, struct member *member,
                    const struct comeback *how)
 {
     const struct transaction *t;
+    bool any = false;
 
     CHECK(member->of == &group->members && !member->retired);
     while ((t = inflight_first(group->inflight, &member->held)) != NULL) {
-        struct lane *lane = group_find_lane(group, t->topic);
-        CHECK(lane != NULL);
-        if (group_give_back(group, lane, t, how) != STATUS_OK) {
+        if (group_is_left(group, t)) {
+            group_end_left(group, t);
+            continue;
+        }
+        any = true;
+        if (group_give_back(group, group_find_lane(group, t->topic), t, how)
+            != STATUS_OK) {
             break; /* the rest comes back when the leases end */
         }
         group->figures.released += how->cause == 0;
     }
     member_retire(member);
+    return any;
 }
 
 void group_leave(struct group *group, struct member *member, uint64_t now_us)
 {
     group->now_us = now_us;
-    if (member->held.count > 0) {
+    if (let_go(group, member, &(struct comeback) { .cause = CAUSE_GONE })) {
         group_note_failed(group);
     }
-    let_go(group, member, &(struct comeback) { .cause = CAUSE_GONE });
 }
 
 void group_detach(struct group *group, struct member *member, uint64_t now_us)
 {
     group->now_us = now_us;
-    let_go(group, member, &(struct comeback) { .due_us = 0 });
+    (void)let_go(group, member, &(struct comeback) { .due_us = 0 });
 }
 
 /* ---- effects ---- */

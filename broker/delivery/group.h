@@ -139,8 +139,9 @@ struct lane_start {
 /* Without room in the in-flight table retries are taken for fresh messages. */
 MUST_CHECK enum status group_add_lane(struct group *group,
                                       const struct lane_start *start);
-void group_drop_lane(struct group *group,
-                     uint32_t topic); /* its topic is gone */
+/* Its topic is gone, and what it has open ends without a word, within *budget
+ * (NULL: no bound) and then in group_end_some(). */
+void group_drop_lane(struct group *group, uint32_t topic, size_t *budget);
 void *group_lane_user(const struct group *group, uint32_t topic); /* or NULL */
 /* Messages up to `end` are durable. */
 void group_extend(struct group *group, uint32_t topic, uint64_t end);
@@ -159,10 +160,17 @@ MUST_CHECK enum status group_skip(struct group *group, uint32_t topic,
                                   struct seq_range range);
 /* The lane begins anew behind `after` (at most its end): what is in flight is
  * taken back without a word, what is dead at or below stays dead, all above is
- * fresh. An effect. STATUS_NOT_FOUND: no such lane; STATUS_INVALID: beyond the
+ * fresh. An effect. That is so at once, but what was open takes its places in
+ * the in-flight table and its holders' credit until it is ended, and until then
+ * the lane gives nothing: within *budget (NULL: no bound), then in
+ * group_end_some(). STATUS_NOT_FOUND: no such lane; STATUS_INVALID: beyond the
  * end. */
 MUST_CHECK enum status group_seek(struct group *group, uint32_t topic,
-                                  uint64_t after);
+                                  uint64_t after, size_t *budget);
+/* Go on with what seeks and dropped lanes left. Each message, stretch and key
+ * that is looked at comes out of *budget. */
+void group_end_some(struct group *group, size_t *budget);
+bool group_is_ending(const struct group *group); /* they left something */
 
 /* ---- members ---- */
 
@@ -265,7 +273,7 @@ size_t group_dead(const struct group *group, uint32_t topic, uint64_t seq,
                   struct seq_range *out, size_t room);
 /* Dead ones of first..last become ready with no failures counted; *count of
  * them. An effect. STATUS_NOMEM, STATUS_AGAIN (no room in the in-flight
- * table): those up to *next - 1 were looked at. */
+ * table, or a seek is not done with): those up to *next - 1 were looked at. */
 MUST_CHECK enum status group_redrive(struct group *group, uint32_t topic,
                                      struct seq_range range, uint64_t now_us,
                                      uint64_t *count, uint64_t *next);

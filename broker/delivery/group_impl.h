@@ -7,6 +7,7 @@
  *   settle.c   what members say
  *   dead.c     what operators say of dead ones
  *   cut.c      what the topic loses: gaps, what is not kept; skips, seeks
+ *   ending.c   what was open before a seek, or before the topic went
  *   timing.c   leases, notices, delays, backoff
  *   explain.c  why, and the books
  *   audit.c    the books counted again, orphans */
@@ -43,6 +44,7 @@ struct group {
     struct lane_ring fresh;
     struct link aside;   /* lanes that may have one set aside */
     struct link effects; /* lanes with something for the log */
+    struct link endings; /* what lanes had open that began anew, or are gone */
     struct breaker breaker;
     bool woken_turn;      /* those behind keys before those ready again */
     unsigned redo_share;  /* redeliveries above fresh ones lately */
@@ -120,8 +122,6 @@ struct lane *group_find_lane(const struct group *group, uint32_t topic);
 void group_mark_effects(struct group *group, struct lane *lane);
 void group_mark_fresh(struct group *group, struct lane *lane);
 void group_mark_redo(struct group *group, struct lane *lane);
-/* Nothing of the lane is open any more, and nobody is told. */
-void group_end_all(struct group *group, struct lane *lane);
 void group_forget_untold(struct group *group, struct lane *lane);
 
 /* ---- open.c ---- */
@@ -195,6 +195,29 @@ MUST_CHECK enum status group_give_back(struct group *group, struct lane *lane,
 MUST_CHECK enum status group_settle_dead(struct group *group, struct lane *lane,
                                          enum effect_set as, enum lane_state to,
                                          struct seq_range range);
+
+/* ---- ending.c ---- */
+
+struct ending;
+
+struct ending *group_ending_new(void);         /* NULL: no memory */
+void group_ending_free(struct ending *ending); /* before it began */
+/* Nothing of the lane is open any more: it is ended in group_end_some(), and
+ * the lane, if it stays, gives nothing until then. Takes *ending. */
+void group_begin_ending(struct group *group, struct lane *lane,
+                        struct ending *ending);
+/* The same without memory: it is ended now. */
+void group_end_at_once(struct group *group, struct lane *lane);
+/* What a lane of this topic left that is gone is ended now. */
+void group_end_before(struct group *group, uint32_t topic);
+/* Its lane began anew or is gone: nobody is to hear of it but who has it. */
+bool group_is_left(const struct group *group, const struct transaction *t);
+void group_end_left(struct group *group, const struct transaction *t);
+/* All of lanes that are gone: as inflight_each(). */
+void group_each_of_gone(const struct group *group,
+                        bool (*fn)(void *arg, const struct transaction *t),
+                        void *arg);
+void group_forget_endings(struct group *group); /* it is freed */
 
 /* ---- timing.c ---- */
 

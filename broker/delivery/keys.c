@@ -58,17 +58,31 @@ static void key_free(struct keys *keys, struct key *key)
     free(key);
 }
 
+bool keys_free_some(struct keys *keys, size_t *budget)
+{
+    while (keys->freed_to < keys->by_hash.len) {
+        struct key *key;
+
+        if (budget != NULL && *budget == 0) {
+            return false;
+        }
+        key = hash_next(&keys->by_hash, &keys->freed_to);
+        if (key != NULL) {
+            key_free(keys, key);
+        }
+        if (budget != NULL) {
+            --*budget;
+        }
+    }
+    return true;
+}
+
 void keys_free(struct keys *keys)
 {
-    size_t at = 0;
-    struct key *key;
-
     if (keys == NULL) {
         return;
     }
-    while ((key = hash_next(&keys->by_hash, &at)) != NULL) {
-        key_free(keys, key);
-    }
+    CHECK(keys_free_some(keys, NULL));
     hash_fini(&keys->by_hash);
     hash_fini(&keys->by_owner);
     free(keys);

@@ -26,10 +26,15 @@ struct keys {
     struct hash by_hash;
     struct hash by_owner;
     struct link woken;
+    size_t freed_to; /* of by_hash, by keys_free_some() */
 };
 
 struct keys *keys_new(struct key_account *account); /* NULL: no memory */
 void keys_free(struct keys *keys);                  /* accepts NULL */
+/* Each key comes out of *budget (NULL: no bound). True: nothing is left but
+ * what keys_free() needs no time for. False: the budget is used up, go on
+ * later; then only these two may be called. */
+bool keys_free_some(struct keys *keys, size_t *budget);
 
 /* Room for keys_claim() if it is free for seq, else for keys_wait(), which then
  * cannot fail; call one of them or keys_tidy(). STATUS_AGAIN: the budget is

@@ -39,7 +39,9 @@ struct lane {
     uint32_t topic;
     bool early_in_turn; /* early ones come when the cursor gets to them: their
                          * keys are not known before */
-    void *user;         /* the worker's */
+    bool ending; /* what was open before a seek is not ended yet: nothing is
+                  * given, nothing is open */
+    void *user;  /* the worker's */
     uint64_t end;
     uint64_t after; /* up to here nothing was ever the lane's, or it is dead */
     uint64_t first; /* messages below are deleted, but for settled ones */

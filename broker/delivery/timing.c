@@ -198,7 +198,9 @@ bool group_tick(struct group *group, uint64_t now_us, size_t budget,
         if (budget-- == 0) {
             return true;
         }
-        if (t->state == TRANSACTION_DELAYED) {
+        if (group_is_left(group, t)) {
+            group_end_left(group, t);
+        } else if (t->state == TRANSACTION_DELAYED) {
             end_delay(group, t);
         } else if ((t->flags & OPEN_NOTICE) != 0) {
             give_notice(group, t, fn, arg);

@@ -64,6 +64,7 @@ struct group_run {
     struct link changed; /* has effects */
     struct link starved; /* stopped for want of room in the in-flight table; in
                           * d->starved, or in d->asked */
+    struct link ending;  /* seeks and topics that went left something open */
     struct link all;
     bool takes_apart;     /* each message is looked into: a filter, ordered */
     uint64_t filter_hash; /* of its text; 0: there is none */
@@ -103,6 +104,7 @@ struct dispatch {
     struct link asked;    /* those that starved when something ended, ... */
     bool room_made;       /* ... which something did since that was looked at */
     struct link trimming; /* lanes */
+    struct link ending;   /* groups */
     size_t trim_looks;    /* left of this turn's */
     bool loading;         /* lanes come later, from the store */
     bool started;         /* dispatch_new() is over */
@@ -188,6 +190,12 @@ void dispatch_times(const struct dispatch *d, const struct record *record,
 bool dispatch_facts(const struct dispatch *d, const struct group_run *run,
                     const struct record *record, uint64_t now_us,
                     struct message_facts *out, size_t *filter_cost);
+
+/* ---- seek.c ---- */
+/* A seek, or the end of a topic, may have left something for later turns. */
+void dispatch_mark_ending(struct dispatch *d, struct group_run *run);
+/* With what is left of this turn's looks. */
+void dispatch_go_on_ending(struct dispatch *d);
 
 /* ---- explain.c ---- */
 /* For the history of a message, until a checkpoint has it. */

@@ -89,22 +89,22 @@ void dispatch_doubt_below_floor(const struct dispatch *d,
 }
 
 /* The group was decided when the floor was lower than it is now, where its fact
- * stands in the log: what is below was not kept for it. The log is told, or a
- * restart would not know. Who dies before that is durable has settled nothing:
- * the next start then takes what is missing below the floor for deleted. */
-static bool skip_to_floor(struct dispatch *d, struct group_run *run,
-                          const struct topic *topic)
+ * stands in the log: what is below was not kept for it and never its own. As
+ * with a seek the log is told, or a restart would not know. Who dies before
+ * that is durable has settled nothing: the next start then takes what is
+ * missing below the floor for deleted. */
+static bool begin_at_floor(struct dispatch *d, struct group_run *run,
+                           const struct topic *topic)
 {
     const struct topic_state *state = topic->user;
-    uint64_t last = state->floor_seq - 1;
-    enum status status = STATUS_OK;
+    uint64_t after = group_starts_after(run->fact, topic->id);
+    uint64_t begins;
 
-    if (d->started && last > group_starts_after(run->fact, topic->id)) {
-        status =
-            group_skip(run->group, topic->id, (struct seq_range) { 1, last });
-        dispatch_touched(d, run);
+    if (!d->started || state->floor_seq - 1 <= after) {
+        return true;
     }
-    return status == STATUS_OK;
+    after = after < state->last_seq ? after : state->last_seq;
+    return dispatch_seek(d, run->fact, topic, after + 1, &begins) == STATUS_OK;
 }
 
 static void add_fresh_lane(struct dispatch *d, struct group_run *run,
@@ -118,7 +118,7 @@ static void add_fresh_lane(struct dispatch *d, struct group_run *run,
         return;
     }
     if (dispatch_add_lane(d, run, topic, &start) != STATUS_OK
-        || !skip_to_floor(d, run, topic)) {
+        || !begin_at_floor(d, run, topic)) {
         no_memory(d);
     }
     dispatch_doubt_below_floor(d, run, topic);
@@ -157,7 +157,8 @@ static void on_topic_gone(void *arg, struct topic *topic)
     }
     while (state->lanes != NULL) {
         struct lane_reader *lane = state->lanes;
-        group_drop_lane(lane->run->group, topic->id);
+        group_drop_lane(lane->run->group, topic->id, &d->trim_looks);
+        dispatch_mark_ending(d, lane->run);
         dispatch_touched(d, lane->run);
         lane_reader_free(d, lane);
     }
@@ -251,6 +252,7 @@ static struct group_run *group_run_new(struct dispatch *d,
     link_init(&run->ready);
     link_init(&run->changed);
     link_init(&run->starved);
+    link_init(&run->ending);
     link_init(&run->all);
     return run;
 }
@@ -322,6 +324,7 @@ static void group_run_free(struct dispatch *d, struct group_run *run)
     link_remove(&run->ready);
     link_remove(&run->changed);
     link_remove(&run->starved);
+    link_remove(&run->ending);
     link_remove(&run->all);
     d->group_count--;
     group_each_lane(run->group, free_reader, d);
@@ -391,6 +394,7 @@ static void init_lists(struct dispatch *d)
     link_init(&d->starved);
     link_init(&d->asked);
     link_init(&d->trimming);
+    link_init(&d->ending);
     for (size_t i = 0; i < PRIORITY_HIGH; i++) {
         link_init(&d->ready[i]);
     }

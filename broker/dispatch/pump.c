@@ -325,6 +325,7 @@ void dispatch_pump(struct dispatch *d, uint64_t now_us)
     size_t rounds = PUMP_ROUNDS;
 
     d->now_us = now_us;
+    dispatch_go_on_ending(d);
     dispatch_go_on_trimming(d);
     end_gone_groups(d);
     ask_starved(d);
@@ -351,6 +352,7 @@ bool dispatch_has_more(const struct dispatch *d)
         }
     }
     return dispatch_due_us(d) <= d->now_us || !link_is_alone(&d->trimming)
+           || !link_is_alone(&d->ending)
            || inflight_has_ended_groups(d->inflight)
            || !link_is_alone(&d->asked)
            || (d->room_made && !link_is_alone(&d->starved));

@@ -38,14 +38,37 @@ enum status dispatch_seek(struct dispatch *d, const struct group_fact *group,
     if (first > state->last_seq + 1) {
         first = state->last_seq + 1;
     }
-    status = group_seek(run->group, topic->id, first - 1);
+    status = group_seek(run->group, topic->id, first - 1, &d->trim_looks);
     if (status != STATUS_OK) {
         return status;
     }
     lane->sought = SEEK_UNTOLD;
     lane->missing_seq = 0;
     lane->absent_below = 0;
+    dispatch_mark_ending(d, run);
     dispatch_touched(d, run);
     *begins = first;
     return STATUS_OK;
+}
+
+void dispatch_mark_ending(struct dispatch *d, struct group_run *run)
+{
+    if (group_is_ending(run->group)) {
+        list_append(&d->ending, &run->ending);
+    }
+}
+
+void dispatch_go_on_ending(struct dispatch *d)
+{
+    struct link *first;
+
+    while (d->trim_looks > 0 && (first = list_first(&d->ending)) != NULL) {
+        struct group_run *run = container_of(first, struct group_run, ending);
+
+        group_end_some(run->group, &d->trim_looks);
+        if (!group_is_ending(run->group)) {
+            link_remove(first);
+        }
+        dispatch_touched(d, run);
+    }
 }

@@ -83,9 +83,9 @@ static void step(struct sim *s)
         sim_do_advance,  sim_do_tick,      sim_do_tick,    sim_do_join,
         sim_do_leave,    sim_do_credit,    sim_do_rules,   sim_do_pause,
         sim_do_new_lane, sim_do_drop_lane, sim_do_lose,    do_restart,
-        sim_do_trim,     sim_do_seek,      sim_do_redrive, sim_do_redrive,
-        sim_do_bury,     sim_do_discard,   do_deafen,      do_storm,
-        sim_do_sweep,
+        sim_do_trim,     sim_do_seek,      sim_do_go_on,   sim_do_redrive,
+        sim_do_redrive,  sim_do_bury,      sim_do_discard, do_deafen,
+        do_storm,        sim_do_sweep,
     };
 
     s->step++;
@@ -146,6 +146,7 @@ static void drain(struct sim *s)
     while (!s->failed && open_count(s) > 0) {
         uint64_t due;
         s->step++;
+        sim_do_go_on(s);
         while (!s->failed && sim_deliver_one(s)) {
         }
         if (!s->failed) {

@@ -64,6 +64,8 @@ enum plant {
     PLANT_WITHHELD,        /* it says that there is nothing, and there is */
     PLANT_STUCK_MEMBER,    /* a member gets nothing, and nobody paused it */
     PLANT_LOST_FAILURE,    /* a restart does not know of a failure */
+    PLANT_STUCK_SEEK, /* what a seek left for later turns is left for ever */
+    PLANT_OLD_ACK,    /* an ack of before a seek counts behind it */
     PLANTS
 };
 
@@ -228,6 +230,7 @@ struct sim {
                          * ready too */
     uint64_t delivered, redelivered, restarts, refused, planted, died, redriven,
         seeks, expired, passed, noticed, broken, aside;
+    uint64_t long_seeks, long_drops; /* that left something for later turns */
 };
 
 /* True: nothing wrong was found. Else s->text says what, s->step when. */
@@ -270,6 +273,10 @@ size_t sim_joined(const struct sim *s);
 bool sim_any_able(const struct sim *s);
 /* Who gets all in exclusive mode; NULL: nobody joined. */
 const struct person *sim_first_joined(const struct sim *s);
+/* What was open before a seek, or in a lane that is gone, is being ended. As
+ * long as it is, it takes places and credit, and a lane that was sought gives
+ * nothing: when, the model does not know. */
+bool sim_is_ending(const struct sim *s);
 /* Surely ready; surely not. */
 bool sim_is_ready(const struct sim *s, const struct msg *m);
 bool sim_is_delayed(const struct sim *s, const struct msg *m);
@@ -331,6 +338,7 @@ void sim_do_rules(struct sim *s);
 void sim_do_pause(struct sim *s);
 void sim_do_trim(struct sim *s);
 void sim_do_seek(struct sim *s);
+void sim_do_go_on(struct sim *s);
 void sim_do_redrive(struct sim *s);
 void sim_do_bury(struct sim *s);
 void sim_do_discard(struct sim *s);

@@ -259,9 +259,10 @@ static void check_group_standing(struct sim *s)
                w.gate == GATE_NONE || w.gate == GATE_QUOTA
                    || w.gate == GATE_BREAKER
                    || (w.gate == GATE_NO_CREDIT
-                       && sim_count_aside(s, IN_FLIGHT)
-                                  + sim_count_aside(s, WAITING)
-                              > 0),
+                       && (sim_is_ending(s)
+                           || sim_count_aside(s, IN_FLIGHT)
+                                      + sim_count_aside(s, WAITING)
+                                  > 0)),
                "an able group is %s (mode %d)", gate_word(w.gate),
                (int)s->rules.mode);
         EXPECT(s, w.gate != GATE_NONE || in_flight < s->rules.in_flight_max,

@@ -15,7 +15,7 @@ static bool is_held_back(struct sim *s)
         EXPECT(s, held.until_us <= s->now + BREAKER_TRIAL_US + TICK,
                "the breaker's next try is at %lu", held.until_us);
     }
-    return held.gate == GATE_BREAKER || s->deaf
+    return held.gate == GATE_BREAKER || s->deaf || sim_is_ending(s)
            || (held.gate == GATE_QUOTA && !s->roomy
                && (s->few_keys || !sim_has_room(s)))
            || sim_count_aside(s, WAITING) + sim_count_aside(s, IN_FLIGHT) > 0;
@@ -159,7 +159,8 @@ static void check_share(struct sim *s, const struct msg *m)
 {
     uint64_t open = sim_total(s, IN_FLIGHT) + sim_total(s, WAITING);
 
-    if (sim_total(s, FRESH) == 0 || open >= s->rules.in_flight_max) {
+    if (sim_total(s, FRESH) == 0 || open >= s->rules.in_flight_max
+        || sim_is_ending(s)) {
         s->again_run = 0;
     } else if (sim_is_aside(m)) {
         return;

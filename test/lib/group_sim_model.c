@@ -77,7 +77,7 @@ const char *sim_plant_word(enum plant plant)
         "effect-dropped", "hasty-backoff",   "more-attempts",
         "lost-redrive",   "wrong-quota",     "clock-back",
         "no-notice",      "withheld",        "stuck-member",
-        "lost-failure",
+        "lost-failure",   "stuck-seek",      "old-ack",
     };
 
     return plant < PLANTS ? words[plant] : NULL;
@@ -349,6 +349,13 @@ bool sim_any_able(const struct sim *s)
         able |= sim_is_able(s, &s->people[i]);
     }
     return able;
+}
+
+/* ---- what seeks left ---- */
+
+bool sim_is_ending(const struct sim *s)
+{
+    return group_is_ending(s->group);
 }
 
 /* ---- failures ---- */

@@ -80,15 +80,25 @@ void sim_do_new_lane(struct sim *s)
     skip(s, lane);
 }
 
+/* As in turns that have few looks left, if any. */
+static size_t *some_looks(struct sim *s, size_t *looks)
+{
+    *looks = sim_rnd(s, 40);
+    return sim_chance(s, 3) ? NULL : looks;
+}
+
 /* Mostly those that have had their time. */
 void sim_do_drop_lane(struct sim *s)
 {
     struct lane *lane = sim_some_lane(s);
+    bool was_ending = sim_is_ending(s);
+    size_t looks;
 
     if (lane != NULL && (lane->floor == LANE_END_MAX || sim_chance(s, 200))) {
         sim_trace(s, "topic %u is gone", lane->topic);
-        group_drop_lane(s->group, lane->topic);
+        group_drop_lane(s->group, lane->topic, some_looks(s, &looks));
         lane->topic = 0;
+        s->long_drops += !was_ending && sim_is_ending(s);
     }
 }
 
@@ -345,6 +355,58 @@ static void forget(struct lane *lane, uint64_t after)
     sim_recount(lane);
 }
 
+/* One behind `after` that somebody has; 0: there is none. */
+static uint64_t in_flight_behind(const struct lane *lane, uint64_t after)
+{
+    for (uint64_t seq = after + 1; seq <= lane->end; seq++) {
+        if (lane->msgs[seq].state == IN_FLIGHT) {
+            return seq;
+        }
+    }
+    return 0;
+}
+
+static void plant_old_ack(struct sim *s, const struct lane *lane, uint64_t seq)
+{
+    if (seq > 0 && sim_plant(s, PLANT_OLD_ACK, 1)) {
+        (void)!group_skip(s->group, lane->topic,
+                          (struct seq_range) { seq, seq });
+    }
+}
+
+static void seek(struct sim *s, struct lane *lane, uint64_t after, uint64_t off)
+{
+    bool was_ending = sim_is_ending(s);
+    uint64_t held = in_flight_behind(lane, after);
+    size_t looks;
+
+    EXPECT(s,
+           group_seek(s->group, lane->topic, after + off, some_looks(s, &looks))
+               == STATUS_OK,
+           "seek");
+    s->seeks++;
+    s->long_seeks += !was_ending && sim_is_ending(s);
+    plant_old_ack(s, lane, held);
+    lane->untold_seeks++;
+    forget(lane, after);
+}
+
+/* The rest of seeks, and of lanes that are gone. */
+void sim_do_go_on(struct sim *s)
+{
+    size_t looks;
+    size_t *budget = some_looks(s, &looks);
+
+    if (!sim_is_ending(s)) {
+        return;
+    }
+    if (!sim_plant(s, PLANT_STUCK_SEEK, 1)) {
+        group_end_some(s->group, budget);
+    }
+    EXPECT(s, budget != NULL || !sim_is_ending(s), "what a seek left is kept");
+    sim_trace(s, "what seeks left is %sended", sim_is_ending(s) ? "not " : "");
+}
+
 void sim_do_seek(struct sim *s)
 {
     struct lane *lane = sim_some_lane(s);
@@ -355,7 +417,7 @@ void sim_do_seek(struct sim *s)
         return;
     }
     if (lane == NULL) {
-        EXPECT(s, group_seek(s->group, 999999, 0) == STATUS_NOT_FOUND,
+        EXPECT(s, group_seek(s->group, 999999, 0, NULL) == STATUS_NOT_FOUND,
                "a seek on no lane");
         return;
     }
@@ -364,15 +426,12 @@ void sim_do_seek(struct sim *s)
     sim_trace(s, "topic %u: seek behind %lu", lane->topic, after);
     off = after < lane->end && sim_plant(s, PLANT_SEEK_OFF_BY_ONE, 1) ? 1 : 0;
     if (after > lane->end) {
-        EXPECT(s, group_seek(s->group, lane->topic, after) == STATUS_INVALID,
+        EXPECT(s,
+               group_seek(s->group, lane->topic, after, NULL) == STATUS_INVALID,
                "a seek beyond the end");
         return;
     }
-    EXPECT(s, group_seek(s->group, lane->topic, after + off) == STATUS_OK,
-           "seek");
-    s->seeks++;
-    lane->untold_seeks++;
-    forget(lane, after);
+    seek(s, lane, after, off);
 }
 
 static struct seq_range range_of_dead(struct sim *s, const struct lane *lane)
@@ -448,10 +507,12 @@ void sim_do_redrive(struct sim *s)
     sim_hear(s, status, count, next);
     sim_trace(s, "redrive %u/%lu..%lu: %lu up to %lu", lane->topic, range.first,
               range.last, count, next);
-    EXPECT(s, status == STATUS_OK || (status == STATUS_AGAIN && !s->roomy),
+    EXPECT(s,
+           status == STATUS_OK
+               || (status == STATUS_AGAIN && (!s->roomy || sim_is_ending(s))),
            "redrive: %d", (int)status);
     if (status == STATUS_AGAIN) {
-        s->refused++;
+        s->refused += !sim_is_ending(s);
         range.last = next - 1;
     }
     EXPECT(s, count == count_of(lane, range, is_dead), "redriven: %lu, not %lu",

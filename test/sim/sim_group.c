@@ -74,12 +74,14 @@ static void say(const struct sim *s)
 {
     (void)printf(
         "seed %lu: %lu steps, %lu simulated hours, %lu deliveries (%lu "
-        "again), %lu died, %lu redriven, %lu expired, %lu seeks, %lu "
-        "restarts, %lu refused, %lu notices, %lu times the breaker, %lu set "
+        "again), %lu died, %lu redriven, %lu expired, %lu seeks, of "
+        "which %lu and %lu ends of topics in turns, %lu restarts, %lu refused, "
+        "%lu notices, %lu times the breaker, %lu set "
         "aside\n",
         s->options.seed, s->step, s->now / HOUR, s->delivered, s->redelivered,
-        s->died, s->redriven, s->expired, s->seeks, s->restarts, s->refused,
-        s->noticed, s->broken, s->aside);
+        s->died, s->redriven, s->expired, s->seeks, s->long_seeks,
+        s->long_drops, s->restarts, s->refused, s->noticed, s->broken,
+        s->aside);
     (void)fflush(stdout);
 }
 
@@ -90,7 +92,7 @@ static bool was_busy(const struct sim *s)
 {
     return s->now / HOUR >= 1000 && s->delivered > s->step / 100
            && s->redelivered > 0 && s->died > 0 && s->redriven > 0
-           && s->restarts > 0 && s->seeks > 0 && s->expired > 0
+           && s->restarts > 0 && s->long_seeks > 0 && s->expired > 0
            && s->noticed > 0;
 }
 

@@ -184,6 +184,124 @@ Test(dispatch_bounds, a_group_that_goes_ends_in_turns)
     cr_assert_not(dispatch_has_more(d));
 }
 
+/* ---- a seek, and a topic that goes, with very much in flight ---- */
+
+/* All in flight, of the one member. */
+static void hold_many(size_t count)
+{
+    publish_many(count);
+    cr_assert_eq(dispatch_join(d, group(), 7, 65536, UINT64_MAX, &h, &member),
+                 STATUS_OK);
+    while (books().in_flight < count) {
+        pump();
+    }
+    pump();
+}
+
+static void seek_to(uint64_t seq)
+{
+    uint64_t begins;
+
+    cr_assert_eq(dispatch_seek(d, group(), topic(), seq, &begins), STATUS_OK);
+    cr_assert_eq(begins, seq);
+}
+
+/* A look at the stretch, and one at each message. */
+Test(dispatch_bounds, a_seek_of_what_fits_a_turn)
+{
+    hold_many(TRIM_LOOKS_TURN - 1);
+    seek_to(1);
+    cr_assert_eq(in_flight_now(), 0);
+    pump();
+    cr_assert(strncmp(out, "1 2 3 ", 6) == 0);
+}
+
+Test(dispatch_bounds, a_seek_of_more_goes_on_in_the_next_turn)
+{
+    hold_many(TRIM_LOOKS_TURN);
+    seek_to(1);
+    cr_assert_eq(in_flight_now(), 1);
+    cr_assert_eq(books().ready, TRIM_LOOKS_TURN);
+    cr_assert_str_eq(pump(), ""); /* the turn of the seek ends */
+    cr_assert(dispatch_has_more(d));
+    pump();
+    cr_assert(strncmp(out, "1 2 3 ", 6) == 0);
+}
+
+Test(dispatch_bounds, a_long_seek_goes_on_in_turns)
+{
+    enum { COUNT = 3 * TRIM_LOOKS_TURN };
+    unsigned turns = 0;
+
+    hold_many(COUNT);
+    seek_to(COUNT - 1);
+    log_all();
+    while (out[0] == '\0' || turns == 0) {
+        cr_assert_lt(turns++, 10);
+        cr_assert_str_eq(settle(SETTLE_ACK, 1, COUNT - 2, ""),
+                         "accepted1-24574 ");
+        cr_assert_str_eq(settle(SETTLE_ACK, COUNT, COUNT, ""),
+                         "unknown24576-24576 ");
+        cr_assert(dispatch_has_more(d));
+        pump();
+    }
+    cr_assert_str_eq(out, "24575 24576 ");
+    cr_assert_eq(turns, 4);
+    cr_assert_eq(in_flight_now(), 2);
+    pump();
+    cr_assert_not(dispatch_has_more(d));
+}
+
+Test(dispatch_bounds, a_start_in_the_midst_of_a_long_seek)
+{
+    enum { COUNT = 2 * TRIM_LOOKS_TURN };
+
+    hold_many(COUNT);
+    seek_to(COUNT - 1);
+    log_all();
+    pump();
+    cr_assert(dispatch_has_more(d));
+    open_again();
+    cr_assert_eq(books().ready, 2);
+    join();
+    cr_assert_str_eq(pump(), "16383 16384 ");
+}
+
+Test(dispatch_bounds, a_topic_that_goes_ends_in_turns)
+{
+    enum { COUNT = 2 * TRIM_LOOKS_TURN + 1 };
+    struct catalog_request request = { .op = CATALOG_DELETE,
+                                       .class = CATALOG_TOPIC,
+                                       .name = "t" };
+
+    hold_many(COUNT);
+    change(&request);
+    read_ring();
+    cr_assert_eq(in_flight_now(), TRIM_LOOKS_TURN + 2); /* and the stretch */
+    cr_assert_str_eq(pump(), "");                       /* the turn ends */
+    cr_assert(dispatch_has_more(d));
+    pump();
+    cr_assert_eq(in_flight_now(), 3);
+    cr_assert(dispatch_has_more(d));
+    pump();
+    cr_assert_eq(in_flight_now(), 0);
+    pump();
+    cr_assert_not(dispatch_has_more(d));
+}
+
+Test(dispatch_bounds, a_group_goes_in_the_midst_of_a_long_seek)
+{
+    hold_many(2 * TRIM_LOOKS_TURN);
+    seek_to(1);
+    delete_group();
+    cr_assert(member == NULL);
+    pump();
+    pump();
+    pump();
+    cr_assert_eq(in_flight_now(), 0);
+    cr_assert_not(dispatch_has_more(d));
+}
+
 /* ---- audits: a difference is planted that only they can find ---- */
 
 static void make_difference(uint32_t topic)

@@ -67,7 +67,7 @@ static uint64_t discard(uint64_t first, uint64_t last)
 
 static void seek(uint64_t after)
 {
-    cr_assert(group_seek(group, TOPIC, after) == STATUS_OK);
+    cr_assert(group_seek(group, TOPIC, after, NULL) == STATUS_OK);
     audit();
 }
 
@@ -233,7 +233,7 @@ Test(group_dead, at_the_bound_of_the_dead_attempts_go_on)
     for (uint64_t i = 1; i <= DEAD_COUNT_MAX; i++) {
         cr_assert(seqset_add(&dead, 2 * i, 2 * i, NULL) == STATUS_OK);
     }
-    group_drop_lane(group, TOPIC);
+    group_drop_lane(group, TOPIC, NULL);
     cr_assert(group_add_lane(group, &start) == STATUS_OK);
     m = join(7, 1);
     cr_assert(group_next(group, now, &offer));
@@ -496,7 +496,7 @@ Test(group_dead, a_lane_begins_with_its_dead)
 
     cr_assert(seqset_add(&dead, 2, 3, NULL) == STATUS_OK);
     cr_assert(seqset_add(&dead, 5, 5, NULL) == STATUS_OK);
-    group_drop_lane(group, TOPIC);
+    group_drop_lane(group, TOPIC, NULL);
     cr_assert(group_add_lane(group, &start) == STATUS_OK);
     audit();
     m = join(7, 100);
@@ -564,8 +564,8 @@ Test(group_dead, a_seek_ahead_leaves_the_dead_where_they_are)
 
 Test(group_dead, a_seek_knows_its_bounds)
 {
-    cr_assert(group_seek(group, TOPIC, 11) == STATUS_INVALID);
-    cr_assert(group_seek(group, 77, 0) == STATUS_NOT_FOUND);
+    cr_assert(group_seek(group, TOPIC, 11, NULL) == STATUS_INVALID);
+    cr_assert(group_seek(group, 77, 0, NULL) == STATUS_NOT_FOUND);
     seek(10);
     expect_dead(0, 0);
     cr_assert_eq(books().published, 0);

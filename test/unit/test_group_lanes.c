@@ -72,7 +72,7 @@ Test(group_lanes, a_lane_starts_from_what_was_settled_before)
     static const uint64_t expected[] = { 3, 6, 7, 10 };
     struct offer offer;
 
-    group_drop_lane(group, TOPIC);
+    group_drop_lane(group, TOPIC, NULL);
     cr_assert(seqset_add(&acked, 1, 2, NULL) == STATUS_OK);
     cr_assert(seqset_add(&acked, 4, 5, NULL) == STATUS_OK);
     cr_assert(seqset_add(&acked, 8, 9, NULL) == STATUS_OK);
@@ -117,8 +117,8 @@ Test(group_lanes, a_dropped_lane_takes_its_messages_along)
     cr_assert(group_lane_user(group, OTHER) == &user);
     group_each_lane(group, count_lane, &user);
     cr_assert_eq(lane_count, 2);
-    group_drop_lane(group, TOPIC);
-    group_drop_lane(group, TOPIC); /* gone: nothing */
+    group_drop_lane(group, TOPIC, NULL);
+    group_drop_lane(group, TOPIC, NULL); /* gone: nothing */
     cr_assert(group_lane_user(group, TOPIC) == NULL);
     cr_assert_eq(settle(SETTLE_ACK, 7, 3), OUTCOME_UNKNOWN);
     cr_assert(not(group_has_effects(group)));
@@ -143,7 +143,7 @@ Test(group_lanes, thousands_of_lanes_are_all_served)
     tear_down();
     open_group(4 * 1024 * 1024, SIZE_MAX);
     m = join(7, UINT64_MAX);
-    group_drop_lane(group, TOPIC);
+    group_drop_lane(group, TOPIC, NULL);
     for (uint32_t topic = 100; topic < 100 + LANES; topic++) {
         add_lane(topic, 2);
     }
@@ -493,7 +493,7 @@ Test(group_lanes, a_retry_of_before_the_restart_can_be_acked_before_it_comes)
     struct member *m;
     struct lane_books b;
 
-    group_drop_lane(group, TOPIC);
+    group_drop_lane(group, TOPIC, NULL);
     cr_assert(group_add_lane(group, &start) == STATUS_OK);
     audit();
     cr_assert(group_settle(group, &s, now, note_outcome, NULL) == STATUS_OK);

@@ -285,7 +285,21 @@ static enum status ack_all_dead(uint64_t *count)
 static enum status seek_middle(uint64_t *count)
 {
     *count = 0;
-    return group_seek(group, TOPIC, COUNT / 2 + 1);
+    return group_seek(group, TOPIC, COUNT / 2 + 1, NULL);
+}
+
+/* There is nobody to refuse it to: then it ends at once. */
+Test(group_memory, a_topic_goes_without_memory)
+{
+    struct member *m = join(7, COUNT);
+
+    deliver_some(m);
+    arm(0);
+    group_drop_lane(group, TOPIC, &(size_t) { 3 });
+    cr_assert(disarm());
+    cr_assert_not(group_is_ending(group));
+    audit();
+    group_leave(group, m, now);
 }
 
 /* What an operator asks for is done, or done in part and can be asked again. */

@@ -201,7 +201,7 @@ Test(group_order, a_seek_frees_all_keys)
     (void)settle(SETTLE_ACK, 7, 1);
     expect_offer(2, 1);
     cr_assert_eq(deliver(), 0);
-    cr_assert(group_seek(group, TOPIC, 0) == STATUS_OK);
+    cr_assert(group_seek(group, TOPIC, 0, NULL) == STATUS_OK);
     expect_offer(1, 1);
     cr_assert_eq(deliver(), 0);
     (void)settle(SETTLE_ACK, 7, 1);
@@ -225,7 +225,7 @@ Test(group_order, order_holds_across_a_restart)
     struct member *m;
 
     cr_assert(seqset_add(&acked, 1, 1, NULL) == STATUS_OK);
-    group_drop_lane(group, TOPIC);
+    group_drop_lane(group, TOPIC, NULL);
     cr_assert(group_add_lane(group, &start) == STATUS_OK);
     expect_books(1, 0, 9, 0, 0);
     m = join(7, 100);
@@ -254,7 +254,7 @@ Test(group_order, a_retry_of_before_a_restart_can_be_acked_before_its_turn)
     struct member *m;
 
     one_key();
-    group_drop_lane(group, TOPIC);
+    group_drop_lane(group, TOPIC, NULL);
     cr_assert(group_add_lane(group, &start) == STATUS_OK);
     m = join(7, 100);
     expect_offer(1, 1);
@@ -520,7 +520,7 @@ Test(group_order, a_seek_frees_all_that_waits_behind_a_key,
     struct member *m = join(7, 100);
 
     give_all();
-    cr_assert(group_seek(group, TOPIC, MANY - 3) == STATUS_OK);
+    cr_assert(group_seek(group, TOPIC, MANY - 3, NULL) == STATUS_OK);
     audit();
     for (uint64_t seq = MANY - 2; seq <= MANY; seq++) {
         expect_offer(seq, 1);
