@@ -2,6 +2,7 @@
  * (open loop), measured from the time each was meant to be sent, so that a
  * stall counts for every message it delayed. One thread drives producer and
  * subscriber; who pulls has one of its own. */
+#include "tools/bench/body.h"
 #include "tools/bench/consumers.h"
 #include "tools/bench/echo.h"
 #include "tools/bench/meter.h"
@@ -316,7 +317,7 @@ int bench_latency(int argc, char **argv)
         return code;
     }
     clients = clients_new(2);
-    body = bench_body(o.size);
+    body = body_new(o.size);
     code = clients != NULL && body != NULL ? measure(clients, &o, &setup, body)
                                            : fail(EXIT_FAILED, "out of memory");
     clients_free(clients);
