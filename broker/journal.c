@@ -26,9 +26,10 @@ struct journal {
     int wake_fd; /* eventfd */
     _Atomic bool stopping;
     _Atomic uint64_t sync_us; /* a running average */
-    /* Held by who commits: the journal's thread, but while it sleeps for
-     * records, or a worker in its place. It guards all below, and the store. */
-    pthread_mutex_t turn;
+    /* Held by whoever commits: the journal's thread, unless it sleeps for
+     * records, or a worker in its place. It guards all that follows, the
+     * journal's side of the rings and its half of the store. */
+    pthread_mutex_t lock;
     struct store_span spans[WORKER_COUNT_MAX];
     struct store_span merge;  /* the keeper's */
     uint64_t merge_wait_us;   /* it found no room: not before then; 0: go on */
@@ -66,7 +67,7 @@ static bool merge_waits(struct journal *j)
 
 /* Sleep until a ring has something (for urgent_only: something urgent), or the
  * time is over (0: no time). Each ring is told first, then looked at once more.
- */
+ * Meanwhile a worker may hold the lock. */
 static void sleep_for_records(struct journal *j, bool urgent_only,
                               uint64_t timeout_us)
 {
@@ -87,11 +88,11 @@ static void sleep_for_records(struct journal *j, bool urgent_only,
     }
     if (quiet && !atomic_load(&j->stopping)) {
         j->wants_urgent = urgent_only;
-        CHECK(pthread_mutex_unlock(&j->turn) == 0);
+        CHECK(pthread_mutex_unlock(&j->lock) == 0);
         if (ppoll(&fd, 1, timeout_us == 0 ? NULL : &ts, NULL) > 0) {
             drain_wakes(j);
         }
-        CHECK(pthread_mutex_lock(&j->turn) == 0);
+        CHECK(pthread_mutex_lock(&j->lock) == 0);
     }
     for (size_t w = 0; w < j->config.worker_count; w++) {
         submission_awake(j->config.submissions[w]);
@@ -188,15 +189,14 @@ static void count_group(struct journal *j, const struct store_commit *commit,
                         uint64_t append_us, uint64_t sync_us)
 {
     struct journal_metrics *m = j->config.metrics;
-    uint64_t average;
+    uint64_t average = atomic_load_explicit(&j->sync_us, memory_order_relaxed);
 
-    metric_add(&m->groups, 1);
-    metric_add(&m->group_records, commit->record_count);
-    metric_add(&m->group_bytes, commit->len);
-    average = atomic_load_explicit(&j->sync_us, memory_order_relaxed);
     atomic_store_explicit(&j->sync_us,
                           (average * (SYNC_WEIGHT - 1) + sync_us) / SYNC_WEIGHT,
                           memory_order_relaxed);
+    metric_add(&m->groups, 1);
+    metric_add(&m->group_records, commit->record_count);
+    metric_add(&m->group_bytes, commit->len);
     metric_add(&m->append_us, append_us);
     metric_add(&m->sync_us, sync_us);
     if (sync_us > atomic_load_explicit(&m->sync_us_max, memory_order_relaxed)) {
@@ -379,16 +379,17 @@ static void *journal_run(void *arg)
 
     pthread_setname_np(pthread_self(), "journal");
     priority_prompt();
-    CHECK(pthread_mutex_lock(&j->turn) == 0);
+    CHECK(pthread_mutex_lock(&j->lock) == 0);
     run_turns(j);
-    CHECK(pthread_mutex_unlock(&j->turn) == 0);
+    CHECK(pthread_mutex_unlock(&j->lock) == 0);
     return NULL;
 }
 
 /* ---- a worker in its place ---- */
 
-/* False: the journal must look after it, as there is more to it than a write
- * and a sync. */
+/* With the lock held. False: the journal must look after it, as there is more
+ * to it than a write and a sync: a wait for room, or for a publish to ride
+ * with. */
 static bool commit_of_worker(struct journal *j)
 {
     struct group group = { 0 };
@@ -396,6 +397,7 @@ static bool commit_of_worker(struct journal *j)
     bool urgent;
     enum status status;
 
+    /* With a slot claimed tell_ring() does not park. */
     if (j->stuck || store_frozen(j->config.store)
         || ring_claim(j->config.commits) == NULL) {
         return false;
@@ -406,7 +408,7 @@ static bool commit_of_worker(struct journal *j)
     if (!urgent) {
         return false; /* it lets them ride */
     }
-    j->merge.len = 0;
+    j->merge.len = 0; /* the keeper's wait for the journal */
     j->riding_since_us = 0;
     status = append_and_sync(j, &group, &err);
     if (status != STATUS_OK) {
@@ -423,12 +425,12 @@ void journal_commit(struct journal *journal, size_t worker)
 
     if (atomic_load_explicit(&journal->sync_us, memory_order_relaxed)
             <= QUICK_SYNC_US
-        && pthread_mutex_trylock(&journal->turn) == 0) {
+        && pthread_mutex_trylock(&journal->lock) == 0) {
         done = commit_of_worker(journal);
-        /* submission_publish() took its wish to be woken away. */
+        /* submission_publish() used up the journal's wish to be woken. */
         done &= submission_sleep(journal->config.submissions[worker],
                                  journal->wants_urgent);
-        CHECK(pthread_mutex_unlock(&journal->turn) == 0);
+        CHECK(pthread_mutex_unlock(&journal->lock) == 0);
     }
     if (!done) {
         journal_wake(journal);
@@ -447,17 +449,17 @@ enum status journal_start(struct journal **out,
         return error_set(err, STATUS_NOMEM, 0, "journal");
     }
     j->config = *config;
-    CHECK(pthread_mutex_init(&j->turn, NULL) == 0);
     j->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (j->wake_fd < 0) {
+        failed = errno;
         free(j);
-        return error_set(err, STATUS_IO, errno, "journal: eventfd");
+        return error_set(err, STATUS_IO, failed, "journal: eventfd");
     }
+    CHECK(pthread_mutex_init(&j->lock, NULL) == 0);
     ring_set_producer_wake(config->commits, (ring_wake_fn)journal_wake, j);
     failed = pthread_create(&j->thread, NULL, journal_run, j);
     if (failed != 0) {
-        close(j->wake_fd);
-        free(j);
+        journal_free(j);
         return error_set(err, STATUS_NOMEM, failed, "journal: thread");
     }
     *out = j;
@@ -490,5 +492,6 @@ void journal_free(struct journal *journal)
         return;
     }
     close(journal->wake_fd);
+    pthread_mutex_destroy(&journal->lock);
     free(journal);
 }

@@ -20,7 +20,9 @@ struct journal;
 
 struct journal_config {
     struct store *store;
-    struct ring *commits; /* slots of struct store_commit; we are its producer */
+    /* Slots of struct store_commit. Whoever commits is its producer, and the
+     * submission rings' consumer: one thread at a time. */
+    struct ring *commits;
     struct submission *const *submissions;
     size_t worker_count;
     struct submission *keeper; /* of whole records for store_append_merge() */
@@ -35,9 +37,10 @@ MUST_CHECK enum status journal_start(struct journal **out,
                                      struct error *err);
 /* Any thread: submission_publish() said that it must be woken. */
 void journal_wake(struct journal *journal);
-/* The same for a worker that has nothing else to do, on its own thread: it
- * writes and syncs what is in the workers' rings itself, if the journal sleeps
- * and the disk is quick, and wakes the journal otherwise. */
+/* The same for worker number `worker` when it has nothing else to do, on its
+ * own thread: writes and syncs what is in the workers' rings here, if the
+ * journal sleeps and the disk is quick, and wakes the journal otherwise. Lasts
+ * as long as the disk's sync. What fails is told as the journal tells it. */
 void journal_commit(struct journal *journal, size_t worker);
 /* Write and sync what is in the workers' rings, then end the thread. The workers
  * publish nothing any more; the keeper may still wake it. Accepts NULL. */

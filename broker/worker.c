@@ -16,7 +16,7 @@ enum {
     OUTPUT_HIGH = 1024 * 1024, /* a connection with more to send waits ... */
     OUTPUT_LOW = 256 * 1024,   /* ... until this */
     LIGHT_BYTES = 16 * 1024,   /* a turn that wrote no more may sync itself */
-    LOAD_WINDOW_US = 4000
+    LOAD_WINDOW_US = 4000 /* at least, from one look at the load to the next */
 };
 
 static const double books_seconds = BOOKS_SECONDS;
@@ -174,6 +174,8 @@ static void watch_books(struct worker *w)
 
 /* ---- 5: who syncs ---- */
 
+/* Called before a sync of our own, which is no work: without it we would wait
+ * for the journal's. */
 static void note_load(struct worker *w, uint64_t now_us)
 {
     struct worker_load *load = &w->load;

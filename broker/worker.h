@@ -46,7 +46,8 @@ struct workers {
     _Atomic size_t drained;      /* workers that have nothing left to answer */
 };
 
-/* How much of its time a worker works, as of the last LOAD_WINDOW_US. */
+/* How much of its time a worker works, looked at every LOAD_WINDOW_US or later.
+ * Monotonic microseconds. */
 struct worker_load {
     uint64_t turn_us;   /* when this turn began */
     uint64_t window_us; /* when these began to be added up */

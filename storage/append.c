@@ -133,7 +133,6 @@ static enum status write_at_end(struct store *store, struct iovec *iov,
 {
     struct journal *journal = &store->journal;
     struct segment *segment = journal->active;
-
     int result =
         pays_early(journal->build, len)
             ? io_writev_early(store->vfs, segment->fd, iov, count,

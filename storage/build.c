@@ -1,6 +1,6 @@
 /* What goes into the next batch: records are numbered, those stored before are
  * dropped, messages that there is no room for are refused, and the index is
- * made. The journal's thread; append.c writes it. */
+ * made. By whoever appends; append.c writes it. */
 #include "storage/internal.h"
 
 #include <stdlib.h>

@@ -67,7 +67,7 @@ size_t record_size(size_t body_len);
 void record_finish(uint8_t *at, const struct record *record);
 
 /* Give it its number and time and close the header with its checksum. Called by
- * the store, on the journal's thread. */
+ * the store, by whoever appends. */
 void record_number(uint8_t *at, uint64_t seq, uint64_t time_us);
 
 /* The size in the log of the record that begins at `at`, from its header alone,

@@ -1,7 +1,8 @@
 /* The submission ring of one worker: a byte ring of finished records on their
  * way to the journal. The memory is mapped twice in a row, so no record wraps
  * and the journal hands whole spans to pwritev. One producer (the worker), one
- * consumer (the journal), which numbers the records in place.
+ * consumer (the journal, or whoever commits in its place: one at a time), which
+ * numbers the records in place.
  *
  *   released      durable         taken          published     written
  *   |  worker reads  |  being synced |  journal's    |  worker's   |

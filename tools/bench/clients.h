@@ -44,14 +44,4 @@ bool clients_broken(struct clients *clients, int *code);
  * code. */
 int clients_say_lost(enum godwit_status why, const char *text);
 
-/* A body of `size` letters that does not compress to nothing. The caller frees
- * it; NULL: out of memory. */
-char *bench_body(size_t size);
-
-/* The first BODY_TIME_LEN bytes of a body carry a time as letters, so that it
- * is text whatever it speaks. 0: none. */
-enum { BODY_TIME_LEN = 16 };
-void body_set_time(char *body, uint64_t ns);
-uint64_t body_time(const void *body, size_t len);
-
 #endif

@@ -1,6 +1,7 @@
 #include "tools/bench/consumers.h"
 
 #include "proto/limits.h"
+#include "tools/bench/body.h"
 #include "tools/godwit/human.h"
 
 #include <pthread.h>

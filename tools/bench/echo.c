@@ -1,7 +1,7 @@
 #include "tools/bench/echo.h"
 
-#include "tools/bench/clients.h"
-
+#include "tools/bench/body.h"
+#include "tools/godwit/command.h"
 #include "tools/godwit/human.h"
 
 #include <arpa/inet.h>
@@ -78,7 +78,7 @@ int loopback_pair(int *peer)
 int echo_open(struct echo *echo, size_t size, struct limit_file *file)
 {
     *echo = (struct echo) { .fd = -1, .peer = -1, .file = file, .size = size };
-    echo->out = bench_body(size);
+    echo->out = body_new(size);
     echo->in = malloc(size);
     if (echo->out == NULL || echo->in == NULL) {
         echo_close(echo);

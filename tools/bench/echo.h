@@ -1,6 +1,7 @@
 /* The machine's own noise: messages over loopback TCP to a thread that only
- * sends them back, or that appends each to a file and syncs it before. What a
- * broker that did nothing else would take, measured in the same seconds. One
+ * sends them back, or that appends them to a file and syncs it before: what it
+ * takes of each, or of several that came together, with one sync. Measured in
+ * the same seconds as the broker, whose syncs and these hold each other up. One
  * thread drives it, besides the echoing one. */
 #ifndef GODWIT_BENCH_ECHO_H
 #define GODWIT_BENCH_ECHO_H
@@ -22,10 +23,9 @@ struct echo {
     char *in;
 };
 
-/* Messages of `size` bytes, 16 at least. With a file, until echo_close(), each
- * is synced there; when that fails none comes back any more. Returns an exit
- * code.
- */
+/* Messages of `size` bytes, BODY_TIME_LEN at least. With a file they are synced
+ * there, and it is the echo's until echo_close(); when that fails, which is
+ * said on stderr, none comes back any more. Returns an exit code. */
 int echo_open(struct echo *echo, size_t size, struct limit_file *file);
 void echo_close(struct echo *echo); /* accepts one that is not open */
 

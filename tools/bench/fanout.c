@@ -1,7 +1,8 @@
 /* bench fanout: producers, and many groups with one subscriber each; every
  * message goes to all of them. One thread drives all connections. */
-#include "tools/bench/producers.h"
+#include "tools/bench/body.h"
 #include "tools/bench/meter.h"
+#include "tools/bench/producers.h"
 
 #include "tools/godwit/human.h"
 #include "tools/godwit/interrupt.h"

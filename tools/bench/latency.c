@@ -2,6 +2,7 @@
  * (open loop), measured from the time each was meant to be sent, so that a
  * stall counts for every message it delayed. One thread drives producer and
  * subscriber; who pulls has one of its own. */
+#include "tools/bench/body.h"
 #include "tools/bench/consumers.h"
 #include "tools/bench/echo.h"
 #include "tools/bench/meter.h"
@@ -24,22 +25,25 @@ enum {
 
 static const struct help help = {
     .usage = "godwit bench latency [options]",
-    .text = "Publishes at a fixed --rate, whatever the broker does, and "
-            "measures from\n"
-            "the time a message was meant to be sent until the subscriber has "
-            "it. A\n"
-            "pause of the broker counts for every message it held up. The "
-            "first second\n"
-            "is not counted; without --count the next 5 are. For each fifth "
-            "message one\n"
-            "more goes over loopback to a thread that only sends it back: what "
-            "the\n"
-            "machine itself takes in the same seconds. With --dir one more "
-            "goes to a thread\n"
-            "that appends it to a file there, syncs it and sends it back, and "
-            "the p50 is\n"
-            "also told in times of what cannot be less: the plain echo and a "
-            "sync of 4 KiB.\n",
+    .text =
+        "Publishes at a fixed --rate, whatever the broker does, and "
+        "measures from\n"
+        "the time a message was meant to be sent until the subscriber has "
+        "it. A\n"
+        "pause of the broker counts for every message it held up. The "
+        "first second\n"
+        "is not counted; without --count the next 5 are. For each fifth "
+        "message one\n"
+        "more goes over loopback to a thread that only sends it back: what "
+        "the\n"
+        "machine itself takes in the same seconds. With --dir one more "
+        "goes to a thread\n"
+        "that appends it to a file there, syncs it and sends it back, and "
+        "the p50 is\n"
+        "also told in times of the plain echo and a sync of 4 KiB, which is "
+        "measured\n"
+        "before and after. Such an echo's syncs and the broker's hold each "
+        "other up.\n",
     .examples = "  godwit bench latency --rate 5000 --plot latency.svg\n"
                 "  godwit bench latency --rate 20k --size 128 --count 200k\n",
 };
@@ -180,7 +184,8 @@ static int flow(struct clients *clients, const struct bench_options *o,
     return interrupted() ? EXIT_INTERRUPTED : code;
 }
 
-/* How often a delivery took what cannot be less. */
+/* A delivery in times of what the machine needs for one, nearly: the sync is
+ * measured before and after the run, when nobody else syncs. */
 static void report_limit(struct report *r)
 {
     double least = (double)histogram_percentile(&meter.sync_ns, 50)
@@ -316,7 +321,7 @@ int bench_latency(int argc, char **argv)
         return code;
     }
     clients = clients_new(2);
-    body = bench_body(o.size);
+    body = body_new(o.size);
     code = clients != NULL && body != NULL ? measure(clients, &o, &setup, body)
                                            : fail(EXIT_FAILED, "out of memory");
     clients_free(clients);

@@ -47,9 +47,10 @@ struct limit_file {
 int limit_file_open(struct limit_file *f, const char *dir);
 void limit_file_close(struct limit_file *f); /* accepts one that is not open */
 
-/* One append of `len` bytes, at most LIMIT_BATCH_LEN, and its sync. */
+/* One append of `len` bytes, at most LIMIT_BATCH_LEN, and its sync; nothing is
+ * measured. This and the others return exit codes. */
 int limit_append_one(struct limit_file *f, size_t len);
-/* Half of the time for each length. All return exit codes. */
+/* Half of the time for each length. */
 int limit_append(struct limit_file *f, uint64_t ms, struct appends *appends);
 /* 4 KiB, each with fdatasync: nanoseconds into `h`. */
 int limit_sync(struct limit_file *f, uint64_t ms, struct histogram *h);

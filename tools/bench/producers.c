@@ -1,5 +1,7 @@
 #include "tools/bench/producers.h"
 
+#include "tools/bench/body.h"
+
 #include "tools/godwit/human.h"
 
 #include <stdlib.h>
@@ -18,7 +20,7 @@ static int open_producers(struct producers *p, struct clients *clients,
     p->clients = clients;
     p->topic_count = setup->topic_count;
     p->topics = calloc(setup->topic_count, sizeof *p->topics);
-    p->body = bench_body(o->size);
+    p->body = body_new(o->size);
     if (p->topics == NULL || p->body == NULL) {
         return fail(EXIT_FAILED, "out of memory");
     }

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""quote.py [--check] README RESULTS.json: what README says of a comparison, which
-is what the comparison said of itself. With --check nothing is written."""
+"""quote.py [--check] README.md RESULTS.json: writes into README what the comparison
+says of itself, between two marks. With --check nothing is written, and it fails when
+anything else stands there."""
 import json
 import os
 import sys
@@ -40,14 +41,22 @@ def write(readme, results):
         file.write(wanted)
 
 
-def main():
-    if sys.argv[1] != "--check":
-        write(*sys.argv[1:])
-        return
-    there, wanted = texts(*sys.argv[2:])
+def check(readme, results):
+    there, wanted = texts(readme, results)
     if there != wanted:
-        sys.exit("README does not say what tools/compare/RESULTS.json says: "
-                 "tools/compare/quote.py README.md tools/compare/RESULTS.json writes it")
+        sys.exit(f"{readme} does not say what {results} says: "
+                 f"tools/compare/quote.py {readme} {results} writes it")
+
+
+def main():
+    checks = sys.argv[1:2] == ["--check"]
+    paths = sys.argv[1 + checks:]
+    if len(paths) != 2:
+        sys.exit(__doc__)
+    try:
+        (check if checks else write)(*paths)
+    except ValueError as error:
+        sys.exit(f"{paths[0]}: {error}")
 
 
 if __name__ == "__main__":
