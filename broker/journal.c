@@ -408,7 +408,7 @@ static bool commit_of_worker(struct journal *j)
     if (!urgent) {
         return false; /* it lets them ride */
     }
-    j->merge.len = 0; /* the keeper's wait for the journal */
+    j->merge = (struct store_span) { 0 }; /* the keeper waits for the journal */
     j->riding_since_us = 0;
     status = append_and_sync(j, &group, &err);
     if (status != STATUS_OK) {
