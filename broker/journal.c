@@ -394,6 +394,7 @@ static bool commit_of_worker(struct journal *j)
 {
     struct group group = { 0 };
     struct error err = { 0 };
+    uint8_t *waits;
     bool urgent;
     enum status status;
 
@@ -409,7 +410,11 @@ static bool commit_of_worker(struct journal *j)
         return false; /* it lets them ride */
     }
     j->merge = (struct store_span) { 0 }; /* the keeper waits for the journal */
-    j->riding_since_us = 0;
+    /* No longer than before: or it would wait for as long as workers write
+     * every few milliseconds. */
+    if (submission_peek(j->config.keeper, &waits) == 0) {
+        j->riding_since_us = 0;
+    }
     status = append_and_sync(j, &group, &err);
     if (status != STATUS_OK) {
         report_frozen(j, &err);

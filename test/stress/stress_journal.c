@@ -8,6 +8,9 @@
  * order and numbered without a hole, and nobody sleeps for ever. Also run under
  * ThreadSanitizer.
  *
+ * Then a worker writes and syncs in its place all the time, with short pauses,
+ * and what the keeper hands over is not left lying for that.
+ *
  * The planted bug: a worker that took the journal's place does not leave the
  * wish to be woken behind, so the next record is told to nobody. */
 #include "broker/delivery/submission.h"
@@ -24,6 +27,9 @@ enum {
     TURNS = 3000,
     RECORDS_MAX = 6, /* of a turn */
     LEN_MAX = 200,
+    TRIMS = 20,
+    PAUSE_US = 100,    /* the keeper's records wait longer for company, */
+    GROUPS_MAX = 1000, /* but not for so many of a worker's groups */
     RING_LEN = 64 * 1024,
     COMMITS_LEN = 64,
     SEGMENT_LEN = 64 * 1024 * 1024, /* more than is written */
@@ -47,6 +53,7 @@ static struct ring *commits;
 static struct journal *journal;
 static _Atomic uint64_t groups[2]; /* written by the journal, by a worker */
 static _Atomic int finished;
+static _Atomic bool kept;
 static _Thread_local bool on_worker;
 static bool planted;
 static int deadline_ms = DEADLINE_MS;
@@ -134,6 +141,15 @@ static void turn(struct worker *w)
     }
 }
 
+static void write_at_once(struct worker *w)
+{
+    write_one(w, true);
+    if (submission_publish(w->s)) {
+        journal_commit(journal, w->index);
+    }
+    await_all(w);
+}
+
 static void *work(void *arg)
 {
     struct worker *w = arg;
@@ -144,11 +160,51 @@ static void *work(void *arg)
     }
     await_all(w);
     (void)atomic_fetch_add(&finished, 1);
-    while (atomic_load(&finished) < WORKERS) { /* the ring must not fill */
-        (void)bed_sleep(&w->bed, 10);
-        read_back(w);
+    while (!atomic_load(&kept)) { /* the ring must not fill */
+        if (w->index == 0 && atomic_load(&finished) == WORKERS) {
+            write_at_once(w);
+            stress_pause_us(PAUSE_US);
+        } else {
+            (void)bed_sleep(&w->bed, 10);
+            read_back(w);
+        }
     }
     return NULL;
+}
+
+/* ---- the keeper's, while a worker never rests ---- */
+
+static void put_trim(uint64_t first_seq)
+{
+    const struct record_trim trim = { 1, first_seq, first_seq };
+    struct record record = { .kind = RECORD_TRIM };
+    struct bytes body = { 0 };
+
+    STRESS_CHECK(record_trim_write(&body, &trim) == STATUS_OK, "no memory");
+    record.body = slice_of(bytes_begin(&body), bytes_len(&body));
+    (void)submission_put(keeper, &record, false);
+    bytes_fini(&body);
+}
+
+static void keep(void)
+{
+    while (atomic_load(&finished) < WORKERS) {
+        stress_pause_us(1000);
+    }
+    for (uint64_t i = 1; i <= TRIMS; i++) {
+        uint64_t begun = atomic_load(&groups[1]);
+        put_trim(i);
+        if (submission_publish(keeper)) {
+            journal_wake(journal);
+        }
+        while (submission_durable(keeper) < submission_written(keeper)) {
+            STRESS_CHECK(atomic_load(&groups[1]) - begun < GROUPS_MAX,
+                         "the keeper waits for ever");
+            stress_pause_us(PAUSE_US);
+        }
+        submission_release(keeper, submission_durable(keeper));
+    }
+    atomic_store(&kept, true);
 }
 
 /* ---- the whole ---- */
@@ -216,6 +272,7 @@ static void run(const char *dir)
     for (size_t i = 0; i < WORKERS; i++) {
         (void)pthread_create(&workers[i].thread, NULL, work, &workers[i]);
     }
+    keep();
     for (size_t i = 0; i < WORKERS; i++) {
         (void)pthread_join(workers[i].thread, NULL);
     }
