@@ -105,7 +105,8 @@ static void prepare(struct keeper *k)
     enum status status = store_prepare(k->config.store, &err);
 
     if (store_frozen(k->config.store)) {
-        tell_frozen(k, status, &err);
+        /* Anything else is how far we got while somebody else froze it. */
+        tell_frozen(k, status == STATUS_IO ? status : STATUS_FROZEN, &err);
         return;
     }
     if (status == STATUS_OK && k->no_space) {
