@@ -35,7 +35,8 @@ struct journal {
     uint64_t merge_wait_us;   /* it found no room: not before then; 0: go on */
     uint64_t riding_since_us; /* 0: no acks wait for a ride */
     bool wants_urgent; /* what the sleeping thread wants to be woken for */
-    bool reported;     /* the failure it stands at was logged */
+    bool told_full;    /* that the disk is full, */
+    bool told_frozen;  /* that the store froze: each is logged once */
     bool stuck;        /* the last group found no room at all */
 };
 
@@ -164,8 +165,8 @@ static void wake_workers(struct journal *j)
  * The workers see store_frozen() and answer what waits. */
 static void report_frozen(struct journal *j, const struct error *err)
 {
-    if (!j->reported) {
-        j->reported = true;
+    if (!j->told_frozen) {
+        j->told_frozen = true;
         log_error("store frozen reason=\"%s\" effect=\"no publish or ack is "
                   "confirmed any more; reads go on\" do=\"mend the disk, then "
                   "restart\"",
@@ -176,8 +177,8 @@ static void report_frozen(struct journal *j, const struct error *err)
 
 static void no_space(struct journal *j, const struct error *err)
 {
-    if (!j->reported) {
-        j->reported = true;
+    if (!j->told_full) {
+        j->told_full = true;
         log_error("disk full reason=\"%s\" effect=\"acks wait too\"",
                   err->text);
     }
@@ -347,7 +348,7 @@ static void commit_group(struct journal *j)
     if (group.no_space) {
         no_space(j, &err);
     } else {
-        j->reported = false;
+        j->told_full = false;
         j->stuck = false;
     }
 }
