@@ -48,9 +48,12 @@ static struct ending *first_ending(const struct group *group)
 
 void group_forget_endings(struct group *group)
 {
-    struct ending *e;
+    struct link *at = group->endings.next;
 
-    while ((e = first_ending(group)) != NULL) {
+    while (at != &group->endings) {
+        struct ending *e = container_of(at, struct ending, link);
+
+        at = at->next;
         fini(e);
         free(e);
     }
