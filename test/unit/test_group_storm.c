@@ -276,6 +276,21 @@ Test(group_storm, one_of_the_busy_is_drained_and_then_given_it)
     group_leave(group, b, now);
 }
 
+/* Member 8 gives 1, which is set aside, back, holds `seq` for long, and gets
+ * all that come before 1 again. */
+static void keep_busy(uint64_t seq)
+{
+    expect_offer(1, ASIDE_ENDS + 1);
+    (void)settle(SETTLE_RELEASE, 8, 1);
+    expect_offer(seq, 1); /* others first */
+    settle_range(SETTLE_EXTEND, 8, seq, seq, 3600 * SECOND);
+    for (int i = 0; i < ASIDE_BETWEEN - 1; i++) {
+        (void)settle(SETTLE_ACK, 8, deliver());
+        group_extend(group, TOPIC, 10 + (uint64_t)i);
+    }
+    cr_assert_eq(deliver(), 0);
+}
+
 /* Long work must not keep it waiting for ever. */
 Test(group_storm, after_a_lease_it_waits_no_longer_for_a_free_member)
 {
@@ -289,15 +304,7 @@ Test(group_storm, after_a_lease_it_waits_no_longer_for_a_free_member)
     expect_gate(1, GATE_NO_CREDIT);
     group_leave(group, m, now);
     m = join(8, 2);
-    expect_offer(1, ASIDE_ENDS + 1);
-    (void)settle(SETTLE_RELEASE, 8, 1);
-    expect_offer(2, 1); /* others first */
-    settle_range(SETTLE_EXTEND, 8, 2, 2, 3600 * SECOND);
-    for (int i = 0; i < ASIDE_BETWEEN - 1; i++) {
-        (void)settle(SETTLE_ACK, 8, deliver());
-        group_extend(group, TOPIC, 10 + (uint64_t)i);
-    }
-    cr_assert_eq(deliver(), 0);
+    keep_busy(2);
     due = group_due_us(group);
     cr_assert(le(u64, due, now + LEASE));
     now = due;
@@ -321,15 +328,7 @@ Test(group_storm, each_waits_a_lease_of_its_own)
     }
     group_leave(group, m, now);
     m = join(8, 3);
-    expect_offer(1, ASIDE_ENDS + 1);
-    (void)settle(SETTLE_RELEASE, 8, 1);
-    expect_offer(3, 1);
-    settle_range(SETTLE_EXTEND, 8, 3, 3, 3600 * SECOND);
-    for (int i = 0; i < ASIDE_BETWEEN - 1; i++) {
-        group_extend(group, TOPIC, 10 + (uint64_t)i);
-        (void)settle(SETTLE_ACK, 8, deliver());
-    }
-    cr_assert_eq(deliver(), 0); /* it is kept free for 1 */
+    keep_busy(3);
     pass_until(now + LEASE - 1);
     cr_assert_eq(group_trim(group, TOPIC, 2, NULL), STATUS_OK);
     pass_until(now + 1);
@@ -348,15 +347,7 @@ Test(group_storm, who_was_busy_gets_others_after_it)
     member_set_credit(m, 0, 0);
     group_leave(group, m, now);
     m = join(8, 3);
-    expect_offer(1, ASIDE_ENDS + 1);
-    (void)settle(SETTLE_RELEASE, 8, 1);
-    expect_offer(2, 1);
-    settle_range(SETTLE_EXTEND, 8, 2, 2, 3600 * SECOND);
-    for (int i = 0; i < ASIDE_BETWEEN - 1; i++) {
-        (void)settle(SETTLE_ACK, 8, deliver());
-        group_extend(group, TOPIC, 10 + (uint64_t)i);
-    }
-    cr_assert_eq(deliver(), 0);
+    keep_busy(2);
     pass_until(now + LEASE);
     expect_offer(1, ASIDE_ENDS + 1);
     group_extend(group, TOPIC, 100);
